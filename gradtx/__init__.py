@@ -1,0 +1,50 @@
+"""gradtx: composable gradient transformations for JAX, each of them a value."""
+
+# What everything is
+from gradtx._core import Recipe as Recipe
+from gradtx._core import Transform as Transform
+from gradtx._elementwise import Elementwise as Elementwise
+from gradtx._value import Hyper as Hyper
+from gradtx._value import Value as Value
+from gradtx._value import static as static
+
+# Composition
+from gradtx._compose import chain as chain
+from gradtx._compose import constant as constant
+from gradtx._compose import fanout as fanout
+from gradtx._compose import foreign as foreign
+from gradtx._compose import identity as identity
+from gradtx._route import freeze as freeze
+from gradtx._route import masked as masked
+from gradtx._route import partition as partition
+from gradtx._rules import by_path as by_path
+from gradtx._rules import by_rank as by_rank
+
+# Transformations
+from gradtx._clip import clip as clip
+from gradtx._clip import clip_by_global_norm as clip_by_global_norm
+from gradtx._decay import decoupled_weight_decay as decoupled_weight_decay
+from gradtx._moments import bias_correction as bias_correction
+from gradtx._moments import rms as rms
+from gradtx._moments import root as root
+from gradtx._moments import scale_by_momentum as scale_by_momentum
+from gradtx._moments import second_moment as second_moment
+from gradtx._scale import scale as scale
+from gradtx._scale import scale_by_learning_rate as scale_by_learning_rate
+from gradtx._scale import scale_by_sign as scale_by_sign
+
+# Optimizers
+from gradtx.optimizers._adam import adam as adam
+from gradtx.optimizers._adam import adamw as adamw
+from gradtx.optimizers._sgd import sgd as sgd
+
+# Use
+from gradtx._apply import apply_updates as apply_updates
+from gradtx._edit import axes as axes
+from gradtx._edit import get as get
+from gradtx._edit import replace as replace
+from gradtx._edit import set as set
+from gradtx._edit import stack as stack
+from gradtx._tree import global_norm as global_norm
+
+__version__ = "0.1.0"

@@ -1,0 +1,292 @@
+"""Composition: serial and parallel. With it the known optimizers come apart into a few pieces.
+
+    SGD        scale_by_learning_rate(lr)
+    momentum   chain(scale_by_momentum(b, form="heavy_ball"), scale_by_learning_rate(lr))
+    RMSProp    chain(identity() / (rms(b2) + eps), scale_by_learning_rate(lr))
+    Adam       chain(m / (root(v) + eps), scale_by_learning_rate(lr)), where
+                   m = bias_correction(scale_by_momentum(b1)) and v = bias_correction(second_moment(b2))
+    LaProp     chain(identity() / (root(v) + eps), m, scale_by_learning_rate(lr))
+    Muon       chain(scale_by_momentum(b, nesterov=True), orthogonalize_newton_schulz(),
+                   scale_by_shape(), scale_by_learning_rate(lr))
+
+Adam is not a chain: momentum and root mean square both see the gradient, and the update is their
+quotient. In a serial chain the momentum would see the quotient; that is LaProp.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gradtx._core import Transform
+from gradtx._elementwise import Elementwise
+from gradtx._pass import init_elementwise, update_elementwise
+from gradtx._tree import PyTree, like, real_dtype, tree_map
+from gradtx._value import Hyper
+
+
+class identity(Elementwise):
+    """Updates pass as they are: $u = g$, the unit of `chain`."""
+
+    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
+        return update, state
+
+
+class constant(Elementwise):
+    """The same number for every update: $u = c$. What a number is as a branch of `fanout`."""
+
+    value: Hyper
+
+    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
+        return jnp.asarray(self.value, real_dtype(update.dtype)), state
+
+
+class foreign(Transform):
+    """Any Optax transformation, as a link or branch of ours."""
+
+    tx: Any
+
+    def init_tree(self, params: PyTree) -> Any:
+        with jax.numpy_dtype_promotion("standard"):
+            return self.tx.init(params)
+
+    def update_tree(
+        self, updates: PyTree, state: Any, params: PyTree, extra: dict[str, Any]
+    ) -> tuple[PyTree, Any]:
+        update = optax.with_extra_args_support(self.tx).update
+        with jax.numpy_dtype_promotion("standard"):
+            updates, new = update(updates, state, params, **extra)
+        return updates, like(new, state) if jax.tree.structure(new) == jax.tree.structure(
+            state
+        ) else new
+
+
+def as_transform(x: Any, where: str) -> Transform:
+    """`x` as one of ours; `where` names the argument in the error."""
+    if isinstance(x, Transform):
+        return x
+    if isinstance(x, optax.GradientTransformation):
+        return foreign(x)
+    raise TypeError(f"`{where}` must be gradient transformations, not {x!r}.")
+
+
+class _Composition(Elementwise):
+    """What serial and parallel composition share: parts, and a state that is the tuple of theirs."""
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """The transformations that this one is made of."""
+        raise TypeError(f"`{type(self).__name__}` defines no `parts`.")
+
+    def _of(self, parts: list[Any]) -> Any:
+        """The same composition of other parts, not validated."""
+        raise TypeError(f"`{type(self).__name__}` defines no `_of`.")
+
+    @property
+    def squares(self) -> bool:  # pyright: ignore
+        return any(part.squares for part in self.parts)
+
+    @property
+    def needs_params(self) -> bool:  # pyright: ignore
+        return any(part.needs_params for part in self.parts)
+
+    def working(self) -> Transform:
+        return self._of([part.working() for part in self.parts])
+
+    def init_shared(self) -> Any:
+        return tuple(part.init_shared() for part in self.parts)
+
+    def advance(self, shared: Any, look: Any) -> tuple[Any, Elementwise]:
+        looks = look or [None] * len(self.parts)
+        steps = [p.advance(s, x) for p, s, x in zip(self.parts, shared, looks, strict=True)]
+        return tuple(shared for shared, _ in steps), self._of([acting for _, acting in steps])
+
+    def look(self, updates: PyTree, params: PyTree, extra: dict[str, Any]) -> Any:
+        return [part.look(updates, params, extra) if part.looks else None for part in self.parts]
+
+    def marks(self, params: PyTree) -> list[Any] | None:
+        marks = [part.marks(params) for part in self.parts]
+        if all(mark is None for mark in marks):
+            return None
+        size = max(len(mark) for mark in marks if mark is not None)
+        return list(zip(*([None] * size if mark is None else mark for mark in marks), strict=True))
+
+    def marked(self, mark: Any) -> Elementwise:
+        return self._of(
+            [
+                part if m is None else part.marked(m)
+                for part, m in zip(self.parts, mark, strict=True)
+            ]
+        )
+
+    def init_leaf(self, param: Any) -> Any:
+        return tuple(part.init_leaf(param) for part in self.parts)
+
+    def init_tree(self, params: PyTree) -> Any:
+        work = self.working()
+        if work.elementwise:
+            return init_elementwise(work, params)
+        return tuple(part.init_tree(params) for part in work.parts)
+
+
+class chain(_Composition):
+    """Serial composition: each link's output is the next one's input, $u = f_n(\\dots f_1(g))$.
+
+    `chain(a, b, c)`; links may be Optax transformations. The state is the tuple of the links' states.
+    Neighbouring elementwise links share one pass over the leaves. Raises `TypeError` for a link that
+    is no transformation.
+    """
+
+    links: tuple[Transform, ...]
+
+    def __init__(self, *args: Any, links: Any = None) -> None:
+        links = args if links is None else links
+        object.__setattr__(self, "links", tuple(as_transform(x, "chain(...)") for x in links))
+        self.__post_init__()
+
+    def __repr__(self) -> str:
+        return f"chain({', '.join(map(repr, self.links))})"
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        return self.links
+
+    def _of(self, parts: list[Any]) -> Any:
+        return self._with(links=tuple(parts))
+
+    @property
+    def elementwise(self) -> bool:  # pyright: ignore
+        return len(self._runs()) <= 1 and all(link.elementwise for link in self.links)
+
+    @property
+    def looks(self) -> bool:  # pyright: ignore
+        return bool(self.links) and self.links[0].looks
+
+    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
+        states = []
+        for link, inner in zip(self.links, state, strict=True):
+            update, inner = link.update_leaf(update, inner, param)
+            states.append(inner)
+        return update, tuple(states)
+
+    def update_tree(
+        self, updates: PyTree, state: Any, params: PyTree, extra: dict[str, Any]
+    ) -> tuple[PyTree, Any]:
+        work = self.working()
+        if work.elementwise:
+            return update_elementwise(work, updates, state, params, extra)
+        states = []
+        for run in work._runs():
+            inner = state[len(states) : len(states) + len(run)]
+            if run[0].elementwise:
+                updates, inner = self._of(run).update_tree(updates, inner, params, extra)
+            else:
+                updates, *inner = run[0].update_tree(updates, inner[0], params, extra)
+            states.extend(inner)
+        return updates, tuple(states)
+
+    def _runs(self) -> list[list[Transform]]:
+        """The links in runs that can share one pass; one that looks at the whole tree starts a run."""
+        runs: list[list[Transform]] = []
+        for link in self.links:
+            if runs and link.elementwise and not link.looks and runs[-1][-1].elementwise:
+                runs[-1].append(link)
+            else:
+                runs.append([link])
+        return runs
+
+
+def _divide(a: jax.Array, b: jax.Array) -> jax.Array:
+    # A root mean square that is 0 (no gradient yet, or one whose square vanished) moves nothing. The
+    # inner `where` keeps the derivative finite there too.
+    zero = b == 0
+    return jnp.where(zero, jnp.zeros((), a.dtype), a / jnp.where(zero, jnp.ones((), b.dtype), b))
+
+
+_COMBINE: dict[str, Callable[..., jax.Array]] = {
+    "add": lambda *xs: sum(xs[1:], xs[0]),
+    "subtract": lambda a, b: a - b,
+    "multiply": lambda *xs: jax.tree.reduce(jnp.multiply, xs),
+    "divide": _divide,
+}
+_SIGN = {"add": ("+", 1), "subtract": ("-", 1), "multiply": ("*", 2), "divide": ("/", 2)}
+
+
+class fanout(_Composition):
+    """Parallel composition: all branches see the same updates, $u = c(f_1(g), \\dots, f_n(g))$.
+
+    `fanout("divide", a, b)` is what `a / b` makes; `combine` is "add", "subtract", "multiply",
+    "divide", or a function of as many arrays as there are branches. A number, array or schedule is a
+    constant branch. In a quotient, 0 in the denominator gives 0. The state is the tuple of the
+    branches' states. Raises `ValueError` for an unknown name, `TypeError` without any transformation.
+    """
+
+    combine: Any
+    branches: tuple[Transform | Hyper, ...]
+
+    def __init__(self, combine: Any, *args: Any, branches: Any = None) -> None:
+        branches = args if branches is None else branches
+        if isinstance(combine, str) and combine not in _COMBINE:
+            raise ValueError(
+                f"`fanout(combine={combine!r})` must be a function or one of {sorted(_COMBINE)}."
+            )
+        if not any(isinstance(b, optax.GradientTransformation) for b in branches):
+            raise TypeError(
+                f"`fanout({combine!r}, ...)` needs at least one transformation among {branches!r}."
+            )
+        is_tx = [isinstance(b, optax.GradientTransformation) for b in branches]
+        object.__setattr__(self, "combine", combine)
+        settled = (
+            as_transform(b, "fanout(...)") if tx else b
+            for b, tx in zip(branches, is_tx, strict=True)
+        )
+        object.__setattr__(self, "branches", tuple(settled))
+        self.__post_init__()
+
+    def __repr__(self) -> str:
+        if self.combine not in _SIGN or len(self.branches) != 2:
+            combine = self.combine.__name__ if callable(self.combine) else repr(self.combine)
+            return f"fanout({combine}, {', '.join(map(repr, self.branches))})"
+        sign, rank = _SIGN[self.combine]
+        left, right = self.branches
+        return f"{_operand(left, rank)} {sign} {_operand(right, rank + 1)}"
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        return tuple(b if isinstance(b, Transform) else constant(b) for b in self.branches)
+
+    def _of(self, parts: list[Any]) -> Any:
+        return self._with(branches=tuple(parts))
+
+    @property
+    def elementwise(self) -> bool:  # pyright: ignore
+        return all(part.elementwise for part in self.parts)
+
+    @property
+    def looks(self) -> bool:  # pyright: ignore
+        return any(part.looks for part in self.parts)
+
+    def _combined(self, *outputs: jax.Array) -> jax.Array:
+        return (_COMBINE[self.combine] if isinstance(self.combine, str) else self.combine)(*outputs)
+
+    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
+        steps = [p.update_leaf(update, s, param) for p, s in zip(self.parts, state, strict=True)]
+        return self._combined(*(u for u, _ in steps)), tuple(s for _, s in steps)
+
+    def update_tree(
+        self, updates: PyTree, state: Any, params: PyTree, extra: dict[str, Any]
+    ) -> tuple[PyTree, Any]:
+        work = self.working()
+        if work.elementwise:
+            return update_elementwise(work, updates, state, params, extra)
+        steps = [
+            p.update_tree(updates, s, params, extra) for p, s in zip(work.parts, state, strict=True)
+        ]
+        return tree_map(self._combined, *(u for u, _ in steps)), tuple(s for _, s in steps)
+
+
+def _operand(x: Any, rank: int) -> str:
+    loose = isinstance(x, fanout) and x.combine in _SIGN and len(x.branches) == 2
+    return f"({x!r})" if loose and _SIGN[x.combine][1] < rank else repr(x)

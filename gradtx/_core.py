@@ -1,0 +1,241 @@
+"""`Transform`: a value with `init` and `update`, and what happens at its boundary.
+
+    init(params) -> state
+    update(updates, state, params=None, **extra) -> (updates, state)
+
+The two public methods are the boundary. They check that gradients, parameters and state belong
+together, put `None` where there is nothing to optimize, and round once, on the way out. What a
+transformation does stands in `init_tree` and `update_tree`; compositions call those, so that nothing
+is checked or rounded twice.
+"""
+
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from gradtx._tree import PyTree, flatten, is_inexact, is_none, paths, result_dtype
+from gradtx._value import Hyper, Value
+
+if TYPE_CHECKING:
+    from gradtx._compose import fanout
+
+
+class Transform(Value, optax.GradientTransformationExtraArgs):
+    """A gradient transformation as a value.
+
+    Subclass it for what works on whole trees: declare fields, write `init_tree` and `update_tree`
+    (trees hold `None` where there is nothing to do; arithmetic is float32 at least). For what works on
+    one array at a time, subclass `Elementwise`; for an optimizer that is a composition, `Recipe`.
+
+    It is an `optax.GradientTransformationExtraArgs`, and `init, update = tx` unpacks it. `a / b`,
+    `a * b`, `a + b`, `a - b` compose in parallel, see `fanout`.
+    """
+
+    # Whether the parameters must be passed to `update`.
+    needs_params: ClassVar[bool] = False
+    # Whether it is written for one array (`init_leaf`, `update_leaf`), so that one pass serves many.
+    elementwise: ClassVar[bool] = False
+    # Whether `look` reads the whole tree, so that the updates must be there before the pass starts.
+    looks: ClassVar[bool] = False
+    # Whether it squares what it gets: then finite values enter clipped to what can be squared.
+    squares: ClassVar[bool] = False
+
+    # NumPy scalars leave `2.0 * tx` to us.
+    __array_ufunc__ = None
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        return tuple.__new__(cls)  # an empty tuple: the fields live in the instance's dictionary
+
+    def init(self, params: PyTree) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The state before the first step: arrays only, shaped and sharded like the parameters."""
+        leaves, structure = flatten(params)
+        return self.init_tree(structure.unflatten([_as_param(p) for p in leaves]))
+
+    def update(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, updates: PyTree, state: Any, params: PyTree = None, **extra: Any
+    ) -> tuple[PyTree, Any]:
+        """One step: the updates to add to the parameters, and the next state.
+
+        Raises `ValueError` if `params` are needed and not given, or if structure, shape or kind of a
+        gradient differ from its parameter's; the message names the leaf's path.
+        """
+        if params is None and self.needs_params:
+            raise ValueError(
+                f"`{self}` needs the parameters: call `update(updates, state, params)`."
+            )
+        gradients, structure = flatten(updates)
+        owners = (
+            [None] * len(gradients) if params is None else _matching(params, updates, structure)
+        )
+        for i, (g, p) in enumerate(zip(gradients, owners, strict=True)):
+            if problem := _mismatch(g, p):
+                raise ValueError(f"The gradient at `{paths(updates)[i] or '.'}` {problem}.")
+        todo = [_as_param(g) for g in gradients]
+        if params is not None:
+            owned = [_as_param(p) for p in owners]
+            todo = [None if p is None else g for g, p in zip(todo, owned, strict=True)]
+            params = structure.unflatten(owned)
+        out, state = self.update_tree(structure.unflatten(todo), state, params, extra)
+        rounded = map(_leave, structure.flatten_up_to(out), gradients, owners)
+        return structure.unflatten(list(rounded)), state
+
+    def init_tree(self, params: PyTree) -> Any:
+        """The state for a tree of parameters. The default has none."""
+        return ()
+
+    def update_tree(
+        self, updates: PyTree, state: Any, params: PyTree, extra: dict[str, Any]
+    ) -> tuple[PyTree, Any]:
+        """One step on a tree of updates, without checks or rounding."""
+        raise TypeError(f"`{type(self).__name__}` defines no `update_tree`.")
+
+    def working(self) -> "Transform":
+        """The transformation that does the work: a recipe's definition, a schedule's wrapper."""
+        return self
+
+    # The operators, and their reflections: a tuple would concatenate and repeat.
+
+    def __truediv__(self, other: "Transform | Hyper") -> "fanout":
+        return _fan("divide", self, other)
+
+    def __rtruediv__(self, other: Hyper) -> "fanout":
+        return _fan("divide", other, self)
+
+    def __mul__(self, other: "Transform | Hyper") -> "fanout":  # pyright: ignore
+        return _fan("multiply", self, other)
+
+    def __rmul__(self, other: Hyper) -> "fanout":  # pyright: ignore
+        return _fan("multiply", other, self)
+
+    def __add__(self, other: "Transform | Hyper") -> "fanout":  # pyright: ignore
+        return _fan("add", self, other)
+
+    def __radd__(self, other: Hyper) -> "fanout":
+        return _fan("add", other, self)
+
+    def __sub__(self, other: "Transform | Hyper") -> "fanout":
+        return _fan("subtract", self, other)
+
+    def __rsub__(self, other: Hyper) -> "fanout":
+        return _fan("subtract", other, self)
+
+    # The pair (init, update), which is what Optax and its hosts unpack.
+
+    def __iter__(self):  # pyright: ignore
+        return iter((self.init, self.update))
+
+    def __getitem__(self, index: Any) -> Any:
+        return (self.init, self.update)[index]
+
+    def __len__(self) -> int:
+        return 2
+
+    def __contains__(self, item: object) -> bool:
+        return item in (self.init, self.update)
+
+    def _unordered(self, other: object) -> Any:
+        return NotImplemented
+
+    __lt__ = __le__ = __gt__ = __ge__ = _unordered  # pyright: ignore
+
+
+class Recipe(Transform):
+    """An optimizer with a definition: fields, and an `expand()` that returns what they stand for."""
+
+    def expand(self) -> Transform:
+        """The composition that this recipe names."""
+        raise TypeError(f"`{type(self).__name__}` defines no `expand`.")
+
+    def validate(self) -> None:
+        # Its parts know which values are legal; the message says whose they were.
+        try:
+            self._expanded  # noqa: B018
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"In `{self!r}`: {error}") from None
+
+    @property
+    def _expanded(self) -> Transform:
+        # Kept beside the fields, not among them: neither compared, nor copied, nor pickled.
+        if "_definition" not in self.__dict__:
+            object.__setattr__(self, "_definition", self.expand())
+        return self.__dict__["_definition"]
+
+    @property
+    def needs_params(self) -> bool:  # pyright: ignore
+        return self._expanded.needs_params
+
+    def working(self) -> Transform:
+        return self._expanded.working()
+
+    def init_tree(self, params: PyTree) -> Any:
+        return self.working().init_tree(params)
+
+    def update_tree(
+        self, updates: PyTree, state: Any, params: PyTree, extra: dict[str, Any]
+    ) -> tuple[PyTree, Any]:
+        return self.working().update_tree(updates, state, params, extra)
+
+
+def _fan(combine: str, *branches: Any) -> "fanout":
+    from gradtx._compose import fanout  # composition is written in terms of Transform
+
+    return fanout(combine, *branches)
+
+
+def _as_param(x: Any) -> Any:
+    """`x` as something to optimize: a strongly typed array, or None."""
+    if not is_inexact(x):
+        return None
+    if isinstance(x, float | complex):
+        return jnp.asarray(x, dtype=jax.dtypes.canonicalize_dtype(type(x)))
+    return x
+
+
+def _matching(params: PyTree, updates: PyTree, structure: jax.tree_util.PyTreeDef) -> list[Any]:
+    owners, wanted = flatten(params)
+    if wanted == structure:
+        return owners
+    have, want = set(paths(updates)), set(paths(params))
+    difference = sorted(have ^ want)
+    where = f"first at `{difference[0]}`" if difference else "in the types of their containers"
+    raise ValueError(
+        f"Gradients and parameters differ in structure, {where}: the gradients are {structure}, the "
+        f"parameters {wanted}. Take the gradient with respect to the parameters that you pass."
+    )
+
+
+def _mismatch(g: Any, p: Any) -> str:
+    """What is wrong with gradient `g` for parameter `p`, or an empty string."""
+    if (
+        p is None
+        or g is None
+        or not is_inexact(p)
+        or jax.dtypes.float0 == getattr(g, "dtype", None)
+    ):
+        return ""
+    if np.shape(g) != np.shape(p):
+        return f"has shape {np.shape(g)}, its parameter {np.shape(p)}"
+    if not is_inexact(g):
+        return f"is {getattr(g, 'dtype', type(g).__name__)}, its parameter a real or complex number"
+    if jnp.iscomplexobj(p) != jnp.iscomplexobj(g):
+        return f"is {jnp.result_type(g)}, its parameter {jnp.result_type(p)}"
+    return ""
+
+
+def _leave(u: Any, g: Any, p: Any) -> Any:
+    """Update `u` as it leaves for gradient `g` and parameter `p`."""
+    if u is not None and is_inexact(g):
+        gradient, owner = _as_param(g), _as_param(p)
+        return jax.lax.convert_element_type(u, result_dtype(gradient, owner))
+    if not hasattr(p, "dtype") or is_none(p):
+        return None
+    # Nothing to do here. Adding -0.0 leaves every number, also -0.0, as it was.
+    nothing = -0.0 if is_inexact(p) else 0
+    return jnp.full_like(p, nothing) if _is_numeric(p) else None
+
+
+def _is_numeric(p: Any) -> bool:
+    return jnp.issubdtype(p.dtype, jnp.number) or jnp.issubdtype(p.dtype, jnp.bool_)

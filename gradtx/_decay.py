@@ -1,0 +1,51 @@
+"""Weight decay: the parameters' own part in the update."""
+
+from typing import Any
+
+import jax
+
+from gradtx._elementwise import Elementwise
+from gradtx._rules import as_rule, mask_leaves
+from gradtx._tree import PyTree
+from gradtx._value import Hyper
+
+
+class decoupled_weight_decay(Elementwise):
+    r"""The parameters times a rate, added to the updates: $u = g + \lambda\, \theta$.
+
+    Where it stands in a chain decides what it is. After the preconditioner and before the learning
+    rate it is AdamW's decay (decoupled, times the rate); before everything it is an L2 penalty.
+
+    Args:
+        weight_decay: $\lambda \ge 0$, a number, an array or a schedule.
+        mask: which leaves decay: a rule `(path, leaf) -> bool`, a tree of bools, or a function from
+            the parameters to one, as in Optax. By default all.
+
+    Raises `ValueError` without parameters. Source: Loshchilov & Hutter, 2017, arXiv:1711.05101.
+    """
+
+    weight_decay: Hyper
+    mask: Any = None
+    limits = {"weight_decay": "[0, inf)"}
+    needs_params = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mask", as_rule(self.mask))
+        super().__post_init__()
+
+    def marks(self, params: PyTree) -> list[Any] | None:
+        return (
+            None if self.mask is None else mask_leaves(self.mask, params, "decoupled_weight_decay")
+        )
+
+    def marked(self, mark: Any) -> Elementwise:
+        return self._with(mask=None if mark else False)
+
+    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
+        decays = self.mask is not False and not _is_zero(self.weight_decay)
+        return (update + self.weight_decay * param if decays else update), state
+
+
+def _is_zero(rate: Any) -> bool:
+    # Read off at trace time: `adamw(weight_decay=0.0)` does not touch the parameters at all.
+    return isinstance(rate, float) and rate == 0

@@ -1,0 +1,227 @@
+"""Odd polynomials that drive singular values to one, as data.
+
+Applied to a matrix `X = U S V^T`, the odd polynomial `p(x) = a x + b x^3 + c x^5`
+acts on the singular values alone: `a X + b (X X^T) X + c (X X^T)^2 X = U p(S) V^T`.
+Coefficients are a list of such triples `(a, b, c)`, one for each step. Those of the
+Polar Express family solve one minimax problem, so they are computed; those that were
+tuned by hand are tables.
+"""
+
+import functools
+import math
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Triple = tuple[float, float, float]
+Coefficients = tuple[Triple, ...]
+
+
+def _nearest_to_one(lower: float, upper: float) -> Triple:
+    """Return the odd quintic nearest to one on `[lower, upper]` in the maximum norm.
+
+    By Remez exchange: at the optimum `p` is `1 - E, 1 + E, 1 - E, 1 + E` at
+    `lower < q < r < upper`, where `q` and `r` are the zeros of `p'`.
+    """
+    # On so short an interval about one the flattest quintic is within 3e-12 of one, and
+    # rounding would hide the optimum from the system below.
+    if lower / upper >= 1 - 1e-4:
+        return 15 / 8, -10 / 8, 3 / 8
+    # The unknowns multiply x, x t and x t^2, where t maps x^2 to [-1, 1]: written in
+    # powers of x, the system would be singular to rounding on a short interval.
+    center, half = (upper**2 + lower**2) / 2, (upper**2 - lower**2) / 2
+    q, r, error = (3 * lower + upper) / 4, (lower + 3 * upper) / 4, math.inf
+    for _ in range(100):
+        x = np.array([lower, q, r, upper])
+        t = (x**2 - center) / half
+        system = np.stack([x, x * t, x * t**2, [1.0, -1.0, 1.0, -1.0]], axis=1)
+        last, (g0, g1, g2, error) = error, np.linalg.solve(system, np.ones(4)).tolist()
+        g1, g2 = g1 / half, g2 / half**2
+        a, b, c = g0 - g1 * center + g2 * center**2, g1 - 2 * g2 * center, g2
+        if abs(error - last) <= 1e-15:
+            break
+        spread = math.sqrt(9 * b**2 - 20 * a * c)
+        q, r = (math.sqrt((-3 * b + sign * spread) / (10 * c)) for sign in (-1, 1))
+    return a, b, c
+
+
+@functools.lru_cache(maxsize=None)
+def polar_express(
+    steps: int = 5,
+    lower: float = 1e-3,
+    cushion: float = 0.02407327424182761,
+    safety: float = 0.01,
+) -> Coefficients:
+    """Solve for the polynomials whose composition is nearest to one on `[lower, 1]`.
+
+    Each step is the minimax odd quintic on the interval that the steps before it
+    leave, `[l, u]` with `u = 2 - l`; a greedy choice, and the optimal one:
+
+        p = argmin max_{l <= x <= u} |1 - p(x)|,   l <- p(l).
+
+    Args:
+      steps: how many triples.
+      lower: the smallest singular value, relative to the norm, that is to reach one.
+      cushion: a step is solved on `[max(l, cushion u), u]` and scaled so that `p(l)`
+        and `p(u)` lie evenly about one; this bounds its slope at zero.
+      safety: every step but the last is that of `x / (1 + safety)`, which leaves room
+        for singular values that rounding has pushed over `u`.
+
+    Returns:
+      `steps` triples `(a, b, c)` of floats, computed in float64 and cached.
+
+    Raises:
+      ValueError: if an argument is out of its range.
+
+    Source: Amsel, Persson, Musco, Gower, "The Polar Express", 2025, arXiv 2505.16932,
+    whose published triples are those of `safety=0` (to be divided by 1.01 later).
+    """
+    if operator.index(steps) < 1:
+        raise ValueError(f"polar_express(steps={steps}): take at least one step.")
+    if not 0 < lower <= 1:
+        raise ValueError(f"polar_express(lower={lower}): must lie in (0, 1].")
+    if not 0 <= cushion < 1:
+        raise ValueError(f"polar_express(cushion={cushion}): must lie in [0, 1).")
+    if not 0 <= safety < math.inf:
+        raise ValueError(f"polar_express(safety={safety}): must not be negative.")
+    low, high, triples = lower, 1.0, []
+    for step in range(steps):
+        a, b, c = _nearest_to_one(max(low, cushion * high), high)
+        shrink = 1 + safety if step < steps - 1 else 1.0
+        center = 2 / (_value((a, b, c), low) + _value((a, b, c), high))
+        triples.append((a * center / shrink, b * center / shrink**3, c * center / shrink**5))
+        low = _value(triples[-1], low)
+        high = 2 - low
+    return tuple(triples)
+
+
+class Preset(NamedTuple):
+    """Named coefficients: a table, or what computes one for a number of steps.
+
+    A table of one triple repeats for as many steps as are asked for.
+    """
+
+    name: str
+    table: Coefficients | Callable[[int], Coefficients]
+    source: str
+
+
+_JORDAN = (3.4445, -4.7750, 2.0315)
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        Preset("polar_express", polar_express, "Amsel et al., 2025, arXiv 2505.16932"),
+        Preset(
+            "speedrun",
+            functools.partial(polar_express, cushion=0.02, safety=0.02),
+            "modded-nanogpt, 2025; used by Dion, Ahn et al., 2025, arXiv 2504.05295",
+        ),
+        Preset(
+            "cans",
+            functools.partial(polar_express, cushion=0.0, safety=0.0),
+            "Grishina et al., 2025, in NVIDIA's Emerging-Optimizers, to four decimals there",
+        ),
+        Preset("jordan", (_JORDAN,), "Jordan et al., Muon, 2024; Optax's 'standard'"),
+        Preset("standard", (_JORDAN,), "Optax's name for 'jordan'"),
+        Preset(
+            "dion",
+            (
+                (4.0848, -6.8946, 2.9270),
+                (3.9505, -6.3029, 2.6377),
+                (3.7418, -5.5913, 2.3037),
+                (2.8769, -3.1427, 1.2046),
+                (2.8366, -3.0525, 1.2012),
+            ),
+            "You, modded-nanogpt, 2025; Optax's 'dion', NVIDIA's 'quintic'",
+        ),
+        # The composition of these six never exceeds one on [0, 1].
+        Preset(
+            "modula",
+            (
+                (3955 / 1024, -8306 / 1024, 5008 / 1024),
+                (3735 / 1024, -6681 / 1024, 3463 / 1024),
+                (3799 / 1024, -6499 / 1024, 3211 / 1024),
+                (4019 / 1024, -6385 / 1024, 2906 / 1024),
+                (2677 / 1024, -3029 / 1024, 1162 / 1024),
+                (2172 / 1024, -1833 / 1024, 682 / 1024),
+            ),
+            "You, in modula (Bernstein et al.), 2025",
+        ),
+        Preset(
+            "cubic",
+            (
+                (3.3656576, -3.3420992, 0.0),
+                (2.5744352, -1.4957376, 0.0),
+                (2.5368962, -1.4312570, 0.0),
+                (2.4418906, -1.2764040, 0.0),
+                (2.2230472, -0.9630650, 0.0),
+            ),
+            "2026, arXiv 2606.00371",
+        ),
+        Preset("deepseek", 8 * (_JORDAN,) + 2 * ((2.0, -1.5, 0.5),), "DeepSeek-V4, 2026"),
+        Preset("classical", ((15 / 8, -10 / 8, 3 / 8),), "Kovarik, 1970; Bjorck and Bowie, 1971"),
+    )
+}
+
+
+def resolve_coefficients(
+    coefficients: str | Sequence[Any] = "polar_express", steps: int | None = None
+) -> Coefficients:
+    """Return the triples that a `coefficients` argument and its `steps` stand for.
+
+    Args:
+      coefficients: the name of a preset, one triple `(a, b, c)`, or a sequence of them
+        (an array of shape `(3,)` or `(steps, 3)` too).
+      steps: how often one triple repeats, or how many are computed; 5 if not given. A
+        table has its own number of steps, and `steps` may only repeat that.
+
+    Returns:
+      A tuple of triples of Python floats: hashable, and equal when rebuilt.
+
+    Raises:
+      ValueError: for an unknown name, another shape, numbers that are not finite, or
+        `steps` that disagrees with a table.
+    """
+    if steps is not None and operator.index(steps) < 1:
+        raise ValueError(f"steps={steps}: take at least one step.")
+    name, table = "the given coefficients", coefficients
+    if isinstance(coefficients, str):
+        if coefficients not in PRESETS:
+            raise ValueError(
+                f"coefficients={coefficients!r} is not a preset; pass one of "
+                f"{', '.join(PRESETS)}, or triples (a, b, c)."
+            )
+        name, table = f"coefficients={coefficients!r}", PRESETS[coefficients].table
+    if callable(table):
+        return table(5 if steps is None else operator.index(steps))
+    rows = np.asarray(table, np.float64)
+    rows = rows[None] if rows.ndim == 1 else rows
+    if rows.ndim != 2 or rows.shape[1] != 3 or not len(rows) or not np.isfinite(rows).all():
+        raise ValueError(
+            f"coefficients={coefficients!r}: pass a triple (a, b, c) of finite numbers, a "
+            f"sequence of triples, or one of the presets {', '.join(PRESETS)}."
+        )
+    if len(rows) == 1:
+        rows = np.repeat(rows, 5 if steps is None else steps, axis=0)
+    if steps not in (None, len(rows)):
+        raise ValueError(
+            f"steps={steps}, but {name} are a table of {len(rows)} steps: leave steps out, "
+            f"or pass one triple or a preset that has any number of steps."
+        )
+    return tuple(map(tuple, rows.tolist()))
+
+
+def _value(triple: Triple, x: Any) -> Any:
+    a, b, c = triple
+    return x * (a + x * x * (b + x * x * c))
+
+
+def compose(coefficients: Coefficients, x: Any) -> Any:
+    """Apply the steps one after another: what becomes of singular values `x`.
+
+    `x` is a number or an array (NumPy or JAX, any shape); the result is like it.
+    """
+    return functools.reduce(lambda value, triple: _value(triple, value), coefficients, x)

@@ -1,0 +1,101 @@
+"""Rules: what decides, leaf by leaf, which transformation it goes to or whether a mask takes it in.
+
+A rule decides from a leaf's path (`layers/0/attention/kernel`) and its shape. Rules that are values
+(`by_path`, `by_rank`) print, compare and pickle with the optimizer. Any function of `(path, leaf)` is
+a rule too, and so is what Optax takes: a tree of labels, or a function from the tree to one.
+"""
+
+import inspect
+import re
+from typing import Any
+
+import jax
+
+from gradtx._tree import PyTree, flatten, is_none, paths
+from gradtx._value import Value
+
+
+class by_path(Value):
+    """A rule: the label of the first pattern that is found in the path, else `otherwise`.
+
+    `by_path({"embed|head": "adamw", r"bias$": "adamw"}, otherwise="muon")`; patterns are regular
+    expressions, searched in paths like `layers/0/attention/kernel`.
+    """
+
+    patterns: Any
+    otherwise: Any = None
+
+    def __call__(self, path: str, leaf: Any) -> Any:
+        hits = (label for pattern, label in self.patterns.items() if re.search(pattern, path))
+        return next(hits, self.otherwise)
+
+
+class by_rank(Value):
+    """A rule: whether a leaf has at least `rank` axes. `by_rank(2)` leaves out biases and gains."""
+
+    rank: int
+
+    def __call__(self, path: str, leaf: Any) -> bool:
+        return len(leaf.shape) >= self.rank
+
+
+class label_tree:
+    """A tree of labels or bools, as an object that hashes, for static fields."""
+
+    def __init__(self, tree: PyTree) -> None:
+        leaves, structure = jax.tree.flatten(tree, is_leaf=is_none)
+        self.tree, self.key = tree, (structure, tuple(leaves))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, label_tree) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __repr__(self) -> str:
+        return repr(self.tree)
+
+
+def as_rule(rule: Any) -> Any:
+    """`rule` for a static field: functions and rules as they are, trees of labels hashable."""
+    plain = rule is None or isinstance(rule, bool | label_tree) or callable(rule)
+    return rule if plain else label_tree(rule)
+
+
+def label_leaves(rule: Any, tree: PyTree, where: str) -> list[Any]:
+    """The label of every leaf of `flatten(tree)`, None for leaves that are None."""
+    leaves, _ = flatten(tree)
+    if isinstance(rule, label_tree):
+        rule = rule.tree
+    elif not _takes_path(rule):
+        rule = rule(tree)
+    if callable(rule):
+        return [None if x is None else rule(p, x) for p, x in zip(paths(tree), leaves, strict=True)]
+    labels: list[Any] = []
+    try:  # a tree of labels, which may be a prefix of the parameters'
+        jax.tree.map(
+            lambda y, sub: labels.extend([y] * len(flatten(sub)[0])), rule, tree, is_leaf=is_none
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"`{where}`: the tree of labels does not fit the parameters: {error}"
+        ) from None
+    return [None if x is None else y for x, y in zip(leaves, labels, strict=True)]
+
+
+def mask_leaves(mask: Any, tree: PyTree, where: str) -> list[bool]:
+    """For every leaf of `flatten(tree)` whether `mask` takes it in."""
+    if isinstance(mask, bool):
+        return [mask] * len(flatten(tree)[0])
+    return [bool(label) for label in label_leaves(mask, tree, f"{where}(mask=...)")]
+
+
+def _takes_path(rule: Any) -> bool:
+    if isinstance(rule, Value):
+        return True
+    required = [
+        p
+        for p in inspect.signature(rule).parameters.values()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    return len(required) == 2

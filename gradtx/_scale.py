@@ -1,0 +1,67 @@
+"""Multiplying updates: by a number, a schedule, the learning rate, the sign."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gradtx._core import Transform
+from gradtx._elementwise import Elementwise, at_step, next_count
+from gradtx._tree import scalar, scalar_dtype
+from gradtx._value import Hyper
+
+
+class scale(Elementwise):
+    """Updates times a number, an array or a schedule: $u = c\\, g$."""
+
+    step_size: Hyper
+
+    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
+        return self.step_size * update, state
+
+
+class LearningRateState(NamedTuple):
+    """Steps taken, and the learning rate that the last one used (0 before the first)."""
+
+    count: Any
+    last_learning_rate: Any
+
+
+class scale_by_learning_rate(Elementwise):
+    r"""The step downhill: $u_t = -\eta_t\, g_t$, where a schedule sees $\eta(0)$ at the first step.
+
+    Args:
+        learning_rate: a number, an array, or any function of the step (Optax's schedules too).
+        flip_sign: whether the minus is there; without it updates ascend.
+
+    The state records the rate that was applied, so that `gradtx.get(state, "last_learning_rate")`
+    reads it. Raises `ValueError` for a negative rate.
+    """
+
+    learning_rate: Hyper
+    flip_sign: bool = True
+    limits = {"learning_rate": "[0, inf)"}
+
+    def init_shared(self) -> LearningRateState:
+        return LearningRateState(np.int32(0), np.zeros((), scalar_dtype()))
+
+    def advance(self, shared: Any, look: Any) -> tuple[Any, Elementwise]:
+        rate = scalar(at_step(self.learning_rate, shared.count))
+        return LearningRateState(next_count(shared.count), rate), self._with(learning_rate=rate)
+
+    def init_leaf(self, param: Any) -> LearningRateState:
+        return LearningRateState(None, None)
+
+    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
+        return (-self.learning_rate if self.flip_sign else self.learning_rate) * update, state
+
+    def working(self) -> Transform:
+        return self  # resolves its schedule itself, since it records the value
+
+
+class scale_by_sign(Elementwise):
+    """The sign of every entry, $u = g / |g|$, and 0 for 0."""
+
+    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
+        return jnp.sign(update), state

@@ -1,0 +1,151 @@
+"""Trees of arrays: what counts as a leaf, where it stands, and in which dtype it is worked on.
+
+Inside the library a tree has `None` wherever there is nothing to do: an integer or non-array leaf of
+the parameters, a leaf that another group owns, a missing gradient. All maps skip it.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+PyTree = Any
+
+
+def is_none(x: Any) -> bool:
+    return x is None
+
+
+def flatten(tree: PyTree) -> tuple[list[Any], jax.tree_util.PyTreeDef]:
+    """Leaves and structure, with `None` as a leaf."""
+    return jax.tree.flatten(tree, is_leaf=is_none)
+
+
+def tree_map(f: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:
+    """`jax.tree.map` that leaves `None` alone wherever the first tree has it."""
+    return jax.tree.map(
+        lambda x, *xs: None if x is None else f(x, *xs), tree, *rest, is_leaf=is_none
+    )
+
+
+def path_string(path: tuple[Any, ...]) -> str:
+    """A key path as people write it: `layers/0/attention/kernel`."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def paths(tree: PyTree) -> list[str]:
+    """The path of every leaf of `flatten(tree)`, in its order."""
+    with_path, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_none)
+    return [path_string(path) for path, _ in with_path]
+
+
+def is_inexact(x: Any) -> bool:
+    """Whether `x` is something that is optimized: a floating or complex array, or a Python number."""
+    if isinstance(x, float | complex):
+        return True
+    return hasattr(x, "shape") and jnp.issubdtype(getattr(x, "dtype", None), jnp.inexact)
+
+
+@functools.lru_cache
+def promote(*dtypes: Any) -> jnp.dtype:
+    """The common dtype of `dtypes`, also where strict promotion is on: our casts are deliberate."""
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.dtype(functools.reduce(jnp.promote_types, dtypes))
+
+
+def compute_dtype(*arrays: Any) -> jnp.dtype:
+    """The dtype in which arrays are worked on: their promotion, and float32 at least."""
+    return promote(jnp.float32, *(x.dtype for x in arrays if x is not None))
+
+
+def result_dtype(update: Any, param: Any) -> jnp.dtype:
+    """The dtype in which an update leaves: the promotion of the gradient's and the parameter's."""
+    return promote(*(x.dtype for x in (update, param) if x is not None))
+
+
+def real_dtype(dtype: Any) -> jnp.dtype:
+    """The real dtype of the same precision."""
+    return jnp.dtype(jnp.finfo(dtype).dtype)
+
+
+def scalar_dtype() -> jnp.dtype:
+    """The widest real dtype there is: scalars that all leaves share are computed in it."""
+    return jnp.dtype(jax.dtypes.canonicalize_dtype(np.float64))
+
+
+def scalar(x: ArrayLike) -> jax.Array:
+    """A strongly typed real scalar (or array of hyperparameters) in `scalar_dtype()`."""
+    return jax.lax.convert_element_type(x, scalar_dtype())
+
+
+def accumulator(
+    param: Any, dtype: Any = None, *, real: bool = False, fill: float = 0.0
+) -> jax.Array:
+    """An array like `param` to accumulate in.
+
+    Its dtype is `dtype` (default: the parameter's, and float32 at least), made real for `real`
+    (second moments) and kept complex for a complex parameter otherwise. Sharded like `param`.
+    """
+    wide = jnp.dtype(dtype or promote(param.dtype, jnp.float32))
+    if real:
+        wide = real_dtype(wide)
+    elif jnp.issubdtype(param.dtype, jnp.complexfloating):
+        wide = promote(wide, jnp.complex64)
+    return jnp.full_like(param, fill, dtype=wide)
+
+
+def abs_square(x: jax.Array) -> jax.Array:
+    """|x|^2 as a real array."""
+    return jnp.square(x.real) + jnp.square(x.imag) if jnp.iscomplexobj(x) else jnp.square(x)
+
+
+def cast_floating(tree: PyTree, dtype: Any) -> PyTree:
+    """Floating arrays of `tree` in the precision of `dtype`, complex ones kept complex."""
+    real = real_dtype(dtype)
+    widest = promote(real, jnp.complex64)
+
+    def cast(x: Any) -> Any:
+        if not isinstance(x, jax.Array | np.ndarray) or not jnp.issubdtype(x.dtype, jnp.inexact):
+            return x
+        return jax.lax.convert_element_type(x, widest if jnp.iscomplexobj(x) else real)
+
+    return jax.tree.map(cast, tree)
+
+
+def like(new: PyTree, old: PyTree) -> PyTree:
+    """`new` with the dtypes of `old`, strongly typed: what keeps a state's type fixed."""
+    return jax.tree.map(lambda n, o: jax.lax.convert_element_type(n, jnp.dtype(o.dtype)), new, old)
+
+
+def global_norm(tree: PyTree) -> jax.Array:
+    r"""The Euclidean norm of all arrays of `tree` together, $\sqrt{\sum |x|^2}$, without overflow.
+
+    Reduced in float32 at least. Squares of numbers above 1e19 overflow and below 1e-19 vanish, so when
+    the plain sum leaves the safe range, and only then, it is taken again on the scaled arrays.
+    """
+    leaves = [x for x in jax.tree.leaves(tree) if x.size]
+    dtype = real_dtype(compute_dtype(*leaves))
+    if not leaves:
+        return jnp.zeros((), dtype)
+    wide = [x.astype(promote(x.dtype, dtype)) for x in leaves]
+    plain = sum(jnp.sum(abs_square(x)) for x in wide)
+    limits = jnp.finfo(dtype)
+    safe = (plain > limits.tiny / limits.eps) & (plain < limits.max)
+    return jax.lax.cond(safe, lambda xs: jnp.sqrt(plain), _scaled_norm, wide)
+
+
+def _scaled_norm(leaves: list[jax.Array]) -> jax.Array:
+    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(x)) for x in leaves]))
+    # Zero and infinite maxima cannot scale; NaN goes through and shows.
+    unit = jnp.where((largest > 0) & (largest < jnp.inf), largest, 1.0)
+    return unit * jnp.sqrt(sum(jnp.sum(abs_square(x / unit)) for x in leaves))
+
+
+def leaf_items(tree: PyTree) -> Iterator[tuple[str, Any]]:
+    """`(path, leaf)` of every leaf that is not None."""
+    with_path, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return ((path_string(path), leaf) for path, leaf in with_path)
