@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gradtx._tree import PyTree, flatten, is_inexact, is_none, paths, result_dtype
+from gradtx._tree import PyTree, flatten, is_inexact, paths, result_dtype
 from gradtx._value import Hyper, Value
 
 if TYPE_CHECKING:
@@ -189,9 +189,7 @@ def _as_param(x: Any) -> Any:
     """`x` as something to optimize: a strongly typed array, or None."""
     if not is_inexact(x):
         return None
-    if isinstance(x, float | complex):
-        return jnp.asarray(x, dtype=jax.dtypes.canonicalize_dtype(type(x)))
-    return x
+    return x if hasattr(x, "dtype") else jnp.asarray(x, jax.dtypes.canonicalize_dtype(type(x)))
 
 
 def _matching(params: PyTree, updates: PyTree, structure: jax.tree_util.PyTreeDef) -> list[Any]:
@@ -209,13 +207,11 @@ def _matching(params: PyTree, updates: PyTree, structure: jax.tree_util.PyTreeDe
 
 def _mismatch(g: Any, p: Any) -> str:
     """What is wrong with gradient `g` for parameter `p`, or an empty string."""
-    if (
-        p is None
-        or g is None
-        or not is_inexact(p)
-        or jax.dtypes.float0 == getattr(g, "dtype", None)
-    ):
+    dtype = getattr(g, "dtype", None)
+    if p is None or g is None or not is_inexact(p) or dtype == jax.dtypes.float0:
         return ""
+    if dtype == getattr(p, "dtype", None) and np.shape(g) == np.shape(p):
+        return ""  # the common case, before the slower questions
     if np.shape(g) != np.shape(p):
         return f"has shape {np.shape(g)}, its parameter {np.shape(p)}"
     if not is_inexact(g):
@@ -227,15 +223,11 @@ def _mismatch(g: Any, p: Any) -> str:
 
 def _leave(u: Any, g: Any, p: Any) -> Any:
     """Update `u` as it leaves for gradient `g` and parameter `p`."""
-    if u is not None and is_inexact(g):
-        gradient, owner = _as_param(g), _as_param(p)
-        return jax.lax.convert_element_type(u, result_dtype(gradient, owner))
-    if not hasattr(p, "dtype") or is_none(p):
+    if u is not None:
+        dtype = result_dtype(_as_param(g), _as_param(p))
+        return u if u.dtype == dtype else jax.lax.convert_element_type(u, dtype)
+    dtype = getattr(p, "dtype", None)
+    if dtype is None or not (jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_)):
         return None
     # Nothing to do here. Adding -0.0 leaves every number, also -0.0, as it was.
-    nothing = -0.0 if is_inexact(p) else 0
-    return jnp.full_like(p, nothing) if _is_numeric(p) else None
-
-
-def _is_numeric(p: Any) -> bool:
-    return jnp.issubdtype(p.dtype, jnp.number) or jnp.issubdtype(p.dtype, jnp.bool_)
+    return jnp.full_like(p, -0.0 if is_inexact(p) else 0)

@@ -45,9 +45,13 @@ def paths(tree: PyTree) -> list[str]:
 
 def is_inexact(x: Any) -> bool:
     """Whether `x` is something that is optimized: a floating or complex array, or a Python number."""
-    if isinstance(x, float | complex):
-        return True
-    return hasattr(x, "shape") and jnp.issubdtype(getattr(x, "dtype", None), jnp.inexact)
+    dtype = getattr(x, "dtype", None)
+    return isinstance(x, float | complex) if dtype is None else _is_inexact_dtype(dtype)
+
+
+@functools.lru_cache
+def _is_inexact_dtype(dtype: Any) -> bool:
+    return bool(jnp.issubdtype(dtype, jnp.inexact))
 
 
 @functools.lru_cache
