@@ -1,0 +1,76 @@
+# `make` sets up and runs the race, `make test` sets up and runs the tests, `make help` lists the
+# rest. Everything is installed into $(VENV), nothing outside it.
+
+VENV ?= .venv
+WORKERS ?= 2
+# Arguments for the race or for pytest: make ARGS="--data mine.csv", make test ARGS="-k adamw".
+ARGS ?=
+# The oldest supported version comes first, so that what passes here passes everywhere. A name
+# that exists but does not run (a version manager's shim) is passed over. When nothing fits, the
+# answer is `python3`, for the message below to name.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
+	done; echo "$$p")
+
+PY := $(VENV)/bin/python
+SHELL := /bin/bash
+.DEFAULT_GOAL := race
+# Two installations into one environment must not run at once, whatever -j says.
+.NOTPARALLEL:
+.PHONY: race test laws lint format notebooks docs bench clean help
+
+race: $(VENV)/.has-examples  ## set up and run the race of optimizers (the default)
+	@$(PY) examples/race.py $(ARGS)
+
+test: $(VENV)/.has-tests $(VENV)/.has-examples  ## set up and run all tests and doctests
+	@$(PY) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+laws: $(VENV)/.has-tests  ## run the laws alone
+	@$(PY) -m pytest -n $(WORKERS) --dist worksteal tests/test_laws.py $(ARGS)
+
+lint: $(VENV)/.has-dev  ## check format, style and types
+	@$(PY) -m ruff format --check .
+	@$(PY) -m ruff check .
+	@$(VENV)/bin/basedpyright --pythonpath $(PY)
+
+format: $(VENV)/.has-dev  ## rewrite the files as `make lint` wants them
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+notebooks: $(VENV)/.has-notebooks  ## run notebooks/*.py and render each as .ipynb beside it
+	@set -e; for file in $(or $(wildcard notebooks/*.py),$(error there is no notebooks/*.py)); do \
+		echo "$$file"; $(PY) -m jupytext --quiet --to ipynb --set-kernel python3 \
+		--execute "$$file"; done
+
+docs: $(VENV)/.has-docs $(VENV)/.has-notebooks  ## build the documentation into docs/_build/html
+	@$(PY) -m sphinx --fail-on-warning --keep-going -q docs docs/_build/html
+	@echo "documentation: docs/_build/html/index.html"
+
+bench: $(VENV)/.has-tests $(VENV)/.has-examples  ## run the benchmarks
+	@set -e; for file in $(or $(wildcard benchmarks/*.py),$(error there is no benchmarks/*.py)); do \
+		echo "$$file"; $(PY) "$$file" $(ARGS); done
+
+clean:  ## remove the environments, the caches and whatever was written
+	rm -rf .venv .venv-* build dist out docs/_build .pytest_cache .ruff_cache .hypothesis
+	find gradtx tests examples notebooks benchmarks docs -name __pycache__ -prune \
+		-exec rm -rf {} + 2>/dev/null || true
+
+help:  ## list what make can do
+	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+
+# The stamp $(VENV)/.has-NAME says that the extra NAME is installed as pyproject.toml now has it.
+$(VENV)/.has-%: pyproject.toml | $(PY)
+	@echo "installing gradtx[$*] into $(VENV) (the first time takes a minute or two)"
+	@$(PY) -m pip install -qq --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+$(PY):
+	@p='$(PYTHON)'; \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		found=$$("$$p" --version 2>/dev/null) && found="is $$found" || found="does not run"; \
+		echo "gradtx needs Python 3.11 or newer, and '$$p' $$found." \
+			"Name another one: make PYTHON=python3.12" >&2; exit 1; }; \
+	echo "making $(VENV) with $$("$$p" --version)"; \
+	"$$p" -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "'$$p' cannot make an environment: install its venv module first" \
+			"(on Debian and Ubuntu, the package python3-venv)." >&2; exit 1; }
