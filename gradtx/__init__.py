@@ -17,6 +17,8 @@ from gradtx._compose import identity as identity
 from gradtx._route import freeze as freeze
 from gradtx._route import masked as masked
 from gradtx._route import partition as partition
+from gradtx._matrix import MatrixAxes as MatrixAxes
+from gradtx._matrix import hidden_matrices as hidden_matrices
 from gradtx._rules import by_path as by_path
 from gradtx._rules import by_rank as by_rank
 
@@ -29,6 +31,10 @@ from gradtx._moments import rms as rms
 from gradtx._moments import root as root
 from gradtx._moments import scale_by_momentum as scale_by_momentum
 from gradtx._moments import second_moment as second_moment
+from gradtx._newton_schulz import newton_schulz as newton_schulz
+from gradtx._orthogonal import orthogonalize_newton_schulz as orthogonalize_newton_schulz
+from gradtx._orthogonal import scale_by_shape as scale_by_shape
+from gradtx._polynomials import polar_express as polar_express
 from gradtx._scale import scale as scale
 from gradtx._scale import scale_by_learning_rate as scale_by_learning_rate
 from gradtx._scale import scale_by_sign as scale_by_sign
@@ -36,6 +42,7 @@ from gradtx._scale import scale_by_sign as scale_by_sign
 # Optimizers
 from gradtx.optimizers._adam import adam as adam
 from gradtx.optimizers._adam import adamw as adamw
+from gradtx.optimizers._muon import muon as muon
 from gradtx.optimizers._sgd import sgd as sgd
 
 # Use
@@ -45,6 +52,7 @@ from gradtx._edit import get as get
 from gradtx._edit import replace as replace
 from gradtx._edit import set as set
 from gradtx._edit import stack as stack
+from gradtx._routing import routing as routing
 from gradtx._tree import global_norm as global_norm
 
 __version__ = "0.1.0"

@@ -1,0 +1,133 @@
+"""Which axes of a parameter are its matrix, and which parameters are hidden matrices at all.
+
+Names decide what shapes leave open. `kernel` and `w` (Flax, Haiku) map inputs to outputs, `weight`
+(Equinox, torch) has the outputs first; convolutions are flattened to one matrix of (height x width x
+inputs, outputs); the projections of attention have their heads as axes. All other axes are a batch:
+stacked layers, experts.
+"""
+
+import math
+import re
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gradtx._value import Value
+
+
+class MatrixAxes(NamedTuple):
+    """The axes that make up the input and the output side; the others are a batch.
+
+    `blocks` is the number of equal parts along the outputs that are matrices of their own.
+    """
+
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    blocks: int = 1
+
+    def size(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Inputs and outputs of one matrix."""
+        inputs, outputs = (math.prod(shape[i] for i in axes) for axes in self[:2])
+        return inputs, outputs // self.blocks
+
+    def split(self, x: jax.Array) -> jax.Array:
+        """`x` as matrices `[batch, inputs, outputs]`."""
+        order = self._order(x.ndim)
+        inputs, outputs = self.size(x.shape)
+        matrices = jnp.transpose(x, order).reshape(-1, inputs, self.blocks, outputs)
+        return jnp.swapaxes(matrices, 1, 2).reshape(-1, inputs, outputs)
+
+    def join(self, matrices: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """The array of this shape that `split` took apart."""
+        order = self._order(len(shape))
+        inputs, outputs = self.size(shape)
+        x = jnp.swapaxes(matrices.reshape(-1, self.blocks, inputs, outputs), 1, 2)
+        x = x.reshape([shape[i] for i in order])
+        return jnp.transpose(x, sorted(range(len(shape)), key=order.__getitem__))
+
+    def _order(self, ndim: int) -> list[int]:
+        matrix = [i % ndim for i in (*self.inputs, *self.outputs)]
+        return [i for i in range(ndim) if i not in matrix] + matrix
+
+
+class hidden_matrices(Value):
+    r"""The rule of Muon: hidden weights are matrices, all else is not.
+
+    As a rule, `rule(path, leaf)` is the label "muon" or "adamw"; `why` gives the reason, `axes` the
+    matrix. Leaves out: fewer than two axes, and names (regular expressions, searched in paths like
+    `layers/0/attention/kernel`, upper and lower case alike) of embeddings, heads, norms and biases.
+    Add to a field rather than replace it: `hidden_matrices(head=hidden_matrices().head + "|^fc3/")`.
+
+    Args:
+        embedding, head, vector: patterns of what is left out.
+        convolution, query, output: patterns of kernels with more axes than a matrix: convolutions;
+            projections to heads, `(d, heads, size)`; the projection back, `(heads, size, d)`.
+        outputs_first: pattern of the last name where outputs come before inputs.
+        blocks: pattern -> number of parts of a fused projection, `{"qkv": 3, "gate_up": 2}`.
+    """
+
+    embedding: str = (
+        r"embed|(^|[/_])emb(s|eddings?)?(/|$)|(^|/)(wte|wpe|tok(en)?s?|pos(ition)?s?|codebook)(/|$)"
+    )
+    head: str = (
+        r"(^|/)(\w*lm_?head|head|cls_?head|logits\w*|unembed\w*|classifier|readout)(/|$)"
+        r"|^(output\w*|fc_out|proj_out)/"
+    )
+    vector: str = (
+        r"(^|/)(\w*norm(_?\d+|_\w)?|ln(_?\w)?|bn_?\d*)(/|$)|(^|[/_])(bias|b|scale|gain|offset)$"
+    )
+    convolution: str = r"conv"
+    query: str = r"(^|/)(query|key|value|q|k|v|[qkv]_?proj)/"
+    output: str = r"(att|mha)\w*/(out|o|out_?proj|o_?proj)/"
+    outputs_first: str = r"(^|/)weight$"
+    blocks: Any = None
+
+    def __call__(self, path: str, leaf: Any) -> str:
+        return "adamw" if self.why(path, leaf)[0] else "muon"
+
+    def why(self, path: str, leaf: Any) -> tuple[bool, str]:
+        """Whether the leaf is left out, and the reason in words."""
+        path = _own(path)
+        if len(leaf.shape) < 2:
+            return True, ("scalar" if not leaf.shape else "vector")
+        for name in ("embedding", "head", "vector"):
+            if _found(getattr(self, name), path):
+                return True, {"vector": "norm, gain or bias"}.get(name, name) + ", by its name"
+        axes = self.axes(path, leaf)
+        if min(axes.size(leaf.shape)) < 2 and math.prod(leaf.shape) > 0:
+            return True, "vector, by its shape"
+        kind = "convolution" if _found(self.convolution, path) and len(leaf.shape) > 2 else "matrix"
+        inputs, outputs = axes.size(leaf.shape)
+        batch = math.prod(leaf.shape) // max(inputs * outputs, 1)
+        return False, f"{kind} {inputs} -> {outputs}" + (f", {batch} of them" if batch > 1 else "")
+
+    def axes(self, path: str, leaf: Any) -> MatrixAxes:
+        """The matrix of a leaf with at least two axes. Raises `ValueError` for fewer."""
+        path, ndim = _own(path), len(leaf.shape)
+        if ndim < 2:
+            raise ValueError(
+                f"`{path or '.'}` of shape {leaf.shape} is no matrix; route it elsewhere."
+            )
+        blocks = next((n for p, n in (self.blocks or {}).items() if _found(p, path)), 1)
+        first = _found(self.outputs_first, path)
+        if ndim > 2 and _found(self.convolution, path):
+            rest = tuple(range(1, ndim)) if first else tuple(range(ndim - 1))
+            return (
+                MatrixAxes(rest, (0,), blocks) if first else MatrixAxes(rest, (ndim - 1,), blocks)
+            )
+        if ndim > 2 and not first and _found(self.query, path):
+            return MatrixAxes((ndim - 3,), (ndim - 2, ndim - 1), blocks)
+        if ndim > 2 and not first and _found(self.output, path):
+            return MatrixAxes((ndim - 3, ndim - 2), (ndim - 1,), blocks)
+        inputs, outputs = (ndim - 1, ndim - 2) if first else (ndim - 2, ndim - 1)
+        return MatrixAxes((inputs,), (outputs,), blocks)
+
+
+def _own(path: str) -> str:
+    # `nnx.state` ends its paths in the variable's own field.
+    return path.removesuffix("/value").removesuffix("/raw_value")
+
+
+def _found(pattern: str, path: str) -> bool:
+    return re.search(pattern, path, re.IGNORECASE) is not None

@@ -1,0 +1,117 @@
+"""Orthogonalization of updates, leaf by leaf in meaning and group by group in execution."""
+
+import functools
+import math
+from typing import Any
+
+import jax
+
+from gradtx._core import Transform
+from gradtx._elementwise import Elementwise
+from gradtx._group import map_groups, replicated
+from gradtx._matrix import MatrixAxes, hidden_matrices
+from gradtx._newton_schulz import newton_schulz
+from gradtx._polynomials import resolve_coefficients
+from gradtx._scale import scale
+from gradtx._tree import PyTree, compute_dtype, flatten, paths
+from gradtx._value import Value
+
+
+class orthogonalize_newton_schulz(Transform):
+    r"""Every matrix is replaced by (nearly) its orthogonal factor, $G = U S V^T \mapsto U V^T$.
+
+    That is the steepest descent direction under the spectral norm. Singular values are moved by odd
+    polynomials, see `newton_schulz`, whose arguments the fields are. Which axes of a leaf are the
+    matrix is decided by `axes`, a rule with a method `axes(path, leaf)`; stacked layers, experts and
+    blocks are orthogonalized one by one. Matrices of one shape are worked on together.
+
+    Zeros give zeros; a matrix that holds an infinity or a NaN gives NaN. Raises `ValueError` for a
+    leaf with fewer than two axes. Source: Jordan et al., "Muon", 2024; Bernstein & Newhouse, 2024,
+    arXiv:2409.20325.
+    """
+
+    coefficients: Any = "polar_express"
+    steps: int | None = None
+    form: str = "auto"
+    norm: str = "frobenius"
+    dtype: str | None = None
+    precision: str | None = None
+    restart: tuple[int, ...] | None = None
+    symmetric: bool | None = None
+    axes: Any = hidden_matrices()
+
+    def validate(self) -> None:
+        resolve_coefficients(self.coefficients, self.steps)
+
+    def update_tree(
+        self, updates: PyTree, state: Any, params: PyTree, extra: dict[str, Any]
+    ) -> tuple[PyTree, Any]:
+        leaves, structure = flatten(updates)
+        axes = matrix_axes(self.axes, updates)
+        todo = [i for i, x in enumerate(leaves) if x is not None]
+        gathered = [replicated(leaves[i].astype(compute_dtype(leaves[i]))) for i in todo]
+        stacks = [axes[i].split(x) for i, (x, _) in zip(todo, gathered, strict=True)]
+        f = functools.partial(_newton_schulz, options=self._with(axes=None))
+        for i, (x, back), stack in zip(todo, gathered, map_groups(f, stacks), strict=True):
+            leaves[i] = back(axes[i].join(stack, x.shape))
+        return structure.unflatten(leaves), state
+
+
+@functools.partial(jax.jit, static_argnames="options")
+def _newton_schulz(x: jax.Array, options: orthogonalize_newton_schulz) -> jax.Array:
+    fields = {name: getattr(options, name) for name in options._static if name != "axes"}
+    return newton_schulz(x, **fields)
+
+
+def matrix_axes(rule: Value, tree: PyTree) -> list[MatrixAxes]:
+    """The matrix of every leaf of `flatten(tree)`, by `rule`; None for leaves that are None."""
+    leaves = flatten(tree)[0]
+    return [
+        None if x is None else rule.axes(p, x) for p, x in zip(paths(tree), leaves, strict=True)
+    ]
+
+
+def _match_rms(inputs: int, outputs: int) -> float:
+    return 0.2 * math.sqrt(max(inputs, outputs))
+
+
+def _original(inputs: int, outputs: int) -> float:
+    return math.sqrt(max(1.0, outputs / inputs))
+
+
+def _spectral(inputs: int, outputs: int) -> float:
+    return math.sqrt(outputs / inputs)
+
+
+_SCALES = {"match_rms": _match_rms, "original": _original, "spectral": _spectral}
+
+
+class scale_by_shape(Elementwise):
+    r"""Orthogonal updates brought to a size: $u = s\, g$ with $s$ from the matrix' own shape.
+
+    - "match_rms": $0.2 \sqrt{\max(in, out)}$, entries of root mean square 0.2 as AdamW's, so that its
+      learning rate and decay carry over (Liu et al., 2025, arXiv:2502.16982, eq. 4). The default,
+      since then one rate serves all parameters of a model.
+    - "original": $\sqrt{\max(1, out / in)}$ (Jordan et al., 2024).
+    - "spectral": $\sqrt{out / in}$, spectral norm per fan (Bernstein & Newhouse, 2024).
+
+    Raises `ValueError` for another mode.
+    """
+
+    mode: str = "match_rms"
+    axes: Any = hidden_matrices()
+
+    def validate(self) -> None:
+        if self.mode not in _SCALES:
+            raise ValueError(
+                f"`scale_by_shape(mode={self.mode!r})` must be one of {sorted(_SCALES)}."
+            )
+
+    def marks(self, params: PyTree) -> list[Any]:
+        shapes = [None if x is None else x.shape for x in flatten(params)[0]]
+        axes = matrix_axes(self.axes, params)
+        sizes = [None if a is None else a.size(s) for a, s in zip(axes, shapes, strict=True)]
+        return [_SCALES[self.mode](*size) if size and all(size) else 1.0 for size in sizes]
+
+    def marked(self, mark: Any) -> Elementwise:
+        return scale(mark)
