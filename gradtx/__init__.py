@@ -31,10 +31,16 @@ from gradtx._moments import rms as rms
 from gradtx._moments import root as root
 from gradtx._moments import scale_by_momentum as scale_by_momentum
 from gradtx._moments import second_moment as second_moment
+from gradtx._cautious import cautious as cautious
+from gradtx._neurons import equilibrate_rows as equilibrate_rows
+from gradtx._neurons import keep_norm as keep_norm
+from gradtx._neurons import scale_by_neuron_rms as scale_by_neuron_rms
+from gradtx._neurons import scale_to_rms as scale_to_rms
 from gradtx._newton_schulz import newton_schulz as newton_schulz
 from gradtx._orthogonal import orthogonalize_newton_schulz as orthogonalize_newton_schulz
 from gradtx._orthogonal import scale_by_shape as scale_by_shape
 from gradtx._polynomials import polar_express as polar_express
+from gradtx._qk_clip import qk_clip as qk_clip
 from gradtx._scale import scale as scale
 from gradtx._scale import scale_by_learning_rate as scale_by_learning_rate
 from gradtx._scale import scale_by_sign as scale_by_sign
@@ -42,7 +48,10 @@ from gradtx._scale import scale_by_sign as scale_by_sign
 # Optimizers
 from gradtx.optimizers._adam import adam as adam
 from gradtx.optimizers._adam import adamw as adamw
+from gradtx.optimizers._muon import adamuon as adamuon
 from gradtx.optimizers._muon import muon as muon
+from gradtx.optimizers._muon import normuon as normuon
+from gradtx.optimizers._muon import scion as scion
 from gradtx.optimizers._sgd import sgd as sgd
 
 # Use

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from gradtx._elementwise import Elementwise
 from gradtx._rules import as_rule, mask_leaves
@@ -20,12 +21,15 @@ class decoupled_weight_decay(Elementwise):
         weight_decay: $\lambda \ge 0$, a number, an array or a schedule.
         mask: which leaves decay: a rule `(path, leaf) -> bool`, a tree of bools, or a function from
             the parameters to one, as in Optax. By default all.
+        cautious: decay only entries that the update shrinks anyway, where $g\, \theta \ge 0$ (Chen et
+            al., 2025, arXiv:2510.12402).
 
     Raises `ValueError` without parameters. Source: Loshchilov & Hutter, 2017, arXiv:1711.05101.
     """
 
     weight_decay: Hyper
     mask: Any = None
+    cautious: bool = False
     limits = {"weight_decay": "[0, inf)"}
     needs_params = True
 
@@ -43,7 +47,12 @@ class decoupled_weight_decay(Elementwise):
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         decays = self.mask is not False and not _is_zero(self.weight_decay)
-        return (update + self.weight_decay * param if decays else update), state
+        if not decays:
+            return update, state
+        decay = self.weight_decay * param
+        if self.cautious:
+            decay = jnp.where((update.conj() * param).real >= 0, decay, jnp.zeros_like(decay))
+        return update + decay, state
 
 
 def _is_zero(rate: Any) -> bool:

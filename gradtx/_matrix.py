@@ -31,20 +31,31 @@ class MatrixAxes(NamedTuple):
         inputs, outputs = (math.prod(shape[i] for i in axes) for axes in self[:2])
         return inputs, outputs // self.blocks
 
+    def batch(self, shape: tuple[int, ...]) -> int:
+        """The number of matrices."""
+        return self.blocks * math.prod(
+            shape[i] for i in self._order(len(shape))[: self._rest(shape)]
+        )
+
     def split(self, x: jax.Array) -> jax.Array:
         """`x` as matrices `[batch, inputs, outputs]`."""
-        order = self._order(x.ndim)
+        order, batch = self._order(x.ndim), self.batch(x.shape)
         inputs, outputs = self.size(x.shape)
-        matrices = jnp.transpose(x, order).reshape(-1, inputs, self.blocks, outputs)
-        return jnp.swapaxes(matrices, 1, 2).reshape(-1, inputs, outputs)
+        parts = batch // self.blocks, inputs, self.blocks, outputs
+        matrices = jnp.transpose(x, order).reshape(parts)
+        return jnp.swapaxes(matrices, 1, 2).reshape(batch, inputs, outputs)
 
     def join(self, matrices: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         """The array of this shape that `split` took apart."""
         order = self._order(len(shape))
         inputs, outputs = self.size(shape)
-        x = jnp.swapaxes(matrices.reshape(-1, self.blocks, inputs, outputs), 1, 2)
+        parts = self.batch(shape) // self.blocks, self.blocks, inputs, outputs
+        x = jnp.swapaxes(matrices.reshape(parts), 1, 2)
         x = x.reshape([shape[i] for i in order])
         return jnp.transpose(x, sorted(range(len(shape)), key=order.__getitem__))
+
+    def _rest(self, shape: tuple[int, ...]) -> int:
+        return len(shape) - len(self.inputs) - len(self.outputs)
 
     def _order(self, ndim: int) -> list[int]:
         matrix = [i % ndim for i in (*self.inputs, *self.outputs)]
@@ -99,7 +110,7 @@ class hidden_matrices(Value):
             return True, "vector, by its shape"
         kind = "convolution" if _found(self.convolution, path) and len(leaf.shape) > 2 else "matrix"
         inputs, outputs = axes.size(leaf.shape)
-        batch = math.prod(leaf.shape) // max(inputs * outputs, 1)
+        batch = axes.batch(leaf.shape)
         return False, f"{kind} {inputs} -> {outputs}" + (f", {batch} of them" if batch > 1 else "")
 
     def axes(self, path: str, leaf: Any) -> MatrixAxes:

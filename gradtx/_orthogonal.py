@@ -83,7 +83,16 @@ def _spectral(inputs: int, outputs: int) -> float:
     return math.sqrt(outputs / inputs)
 
 
-_SCALES = {"match_rms": _match_rms, "original": _original, "spectral": _spectral}
+def _per_input(inputs: int, outputs: int) -> float:
+    return 1 / inputs
+
+
+_SCALES = {
+    "match_rms": _match_rms,
+    "original": _original,
+    "spectral": _spectral,
+    "per_input": _per_input,
+}
 
 
 class scale_by_shape(Elementwise):
@@ -94,6 +103,9 @@ class scale_by_shape(Elementwise):
       since then one rate serves all parameters of a model.
     - "original": $\sqrt{\max(1, out / in)}$ (Jordan et al., 2024).
     - "spectral": $\sqrt{out / in}$, spectral norm per fan (Bernstein & Newhouse, 2024).
+    - "per_input": $1 / in$, for sign steps (Pethick et al., 2025, arXiv:2502.07529).
+
+    A leaf with fewer than two axes counts as one input.
 
     Raises `ValueError` for another mode.
     """
@@ -108,10 +120,13 @@ class scale_by_shape(Elementwise):
             )
 
     def marks(self, params: PyTree) -> list[Any]:
-        shapes = [None if x is None else x.shape for x in flatten(params)[0]]
-        axes = matrix_axes(self.axes, params)
-        sizes = [None if a is None else a.size(s) for a, s in zip(axes, shapes, strict=True)]
-        return [_SCALES[self.mode](*size) if size and all(size) else 1.0 for size in sizes]
+        leaves = zip(paths(params), flatten(params)[0], strict=True)
+        return [1.0 if x is None else self._factor(path, x) for path, x in leaves]
+
+    def _factor(self, path: str, x: Any) -> float:
+        vector = len(x.shape) < 2
+        inputs, outputs = (1, x.size) if vector else self.axes.axes(path, x).size(x.shape)
+        return _SCALES[self.mode](inputs, outputs) if inputs and outputs else 1.0
 
     def marked(self, mark: Any) -> Elementwise:
         return scale(mark)
