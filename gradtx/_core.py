@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gradtx._tree import PyTree, flatten, is_inexact, paths, result_dtype
+from gradtx._tree import PyTree, Structure, flatten, is_inexact, paths, result_dtype
 from gradtx._value import Hyper, Value
 
 if TYPE_CHECKING:
@@ -49,12 +49,12 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         return tuple.__new__(cls)  # an empty tuple: the fields live in the instance's dictionary
 
-    def init(self, params: PyTree) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def init(self, params: PyTree) -> Any:  # pyright: ignore
         """The state before the first step: arrays only, shaped and sharded like the parameters."""
         leaves, structure = flatten(params)
         return self.init_tree(structure.unflatten([_as_param(p) for p in leaves]))
 
-    def update(  # pyright: ignore[reportIncompatibleMethodOverride]
+    def update(  # pyright: ignore
         self, updates: PyTree, state: Any, params: PyTree = None, **extra: Any
     ) -> tuple[PyTree, Any]:
         """One step: the updates to add to the parameters, and the next state.
@@ -92,7 +92,7 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
         """One step on a tree of updates, without checks or rounding."""
         raise TypeError(f"`{type(self).__name__}` defines no `update_tree`.")
 
-    def working(self) -> "Transform":
+    def working(self) -> Any:
         """The transformation that does the work: a recipe's definition, a schedule's wrapper."""
         return self
 
@@ -167,7 +167,7 @@ class Recipe(Transform):
     def needs_params(self) -> bool:  # pyright: ignore
         return self._expanded.needs_params
 
-    def working(self) -> Transform:
+    def working(self) -> Any:
         return self._expanded.working()
 
     def init_tree(self, params: PyTree) -> Any:
@@ -192,7 +192,7 @@ def _as_param(x: Any) -> Any:
     return x if hasattr(x, "dtype") else jnp.asarray(x, jax.dtypes.canonicalize_dtype(type(x)))
 
 
-def _matching(params: PyTree, updates: PyTree, structure: jax.tree_util.PyTreeDef) -> list[Any]:
+def _matching(params: PyTree, updates: PyTree, structure: Structure) -> list[Any]:
     owners, wanted = flatten(params)
     if wanted == structure:
         return owners

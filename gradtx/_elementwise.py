@@ -21,7 +21,7 @@ import numpy as np
 from gradtx._core import Transform
 from gradtx._pass import init_elementwise, update_elementwise
 from gradtx._tree import PyTree, scalar
-from gradtx._value import Value
+from gradtx._value import Part, Value
 
 
 class Elementwise(Transform):
@@ -62,7 +62,7 @@ class Elementwise(Transform):
         """The transformation for the leaves of this mark, with the same state."""
         return self
 
-    def working(self) -> Transform:
+    def working(self) -> Any:
         return scheduled(self) if scheduled_fields(self) else self
 
     def init_tree(self, params: PyTree) -> Any:
@@ -104,7 +104,7 @@ def next_count(count: Any) -> jax.Array:
 class Wrapper(Elementwise):
     """An elementwise transformation around one other, with the other's state unless it says so."""
 
-    inner: Transform
+    inner: Part
 
     @property
     def elementwise(self) -> bool:  # pyright: ignore
@@ -129,7 +129,7 @@ class Wrapper(Elementwise):
                 f"elementwise transformation, not {self.inner!r}."
             )
 
-    def working(self) -> Transform:
+    def working(self) -> Any:
         return self._with(inner=self.inner.working())
 
     def init_shared(self) -> Any:
@@ -171,7 +171,7 @@ class scheduled(Wrapper):
     def validate(self) -> None:
         """Nothing: `inner` is not asked for its working form, which would be this wrapper again."""
 
-    def working(self) -> Transform:
+    def working(self) -> Any:
         return self
 
     def init_shared(self) -> Any:

@@ -14,7 +14,6 @@ from gradtx._newton_schulz import newton_schulz
 from gradtx._polynomials import resolve_coefficients
 from gradtx._scale import scale
 from gradtx._tree import PyTree, compute_dtype, flatten, paths
-from gradtx._value import Value
 
 
 class orthogonalize_newton_schulz(Transform):
@@ -47,13 +46,12 @@ class orthogonalize_newton_schulz(Transform):
         self, updates: PyTree, state: Any, params: PyTree, extra: dict[str, Any]
     ) -> tuple[PyTree, Any]:
         leaves, structure = flatten(updates)
-        axes = matrix_axes(self.axes, updates)
-        todo = [i for i, x in enumerate(leaves) if x is not None]
-        gathered = [replicated(leaves[i].astype(compute_dtype(leaves[i]))) for i in todo]
-        stacks = [axes[i].split(x) for i, (x, _) in zip(todo, gathered, strict=True)]
+        todo = [(i, a) for i, a in enumerate(matrix_axes(self.axes, updates)) if a is not None]
+        gathered = [replicated(leaves[i].astype(compute_dtype(leaves[i]))) for i, _ in todo]
+        stacks = [axes.split(x) for (_, axes), (x, _) in zip(todo, gathered, strict=True)]
         f = functools.partial(_newton_schulz, options=self._with(axes=None))
-        for i, (x, back), stack in zip(todo, gathered, map_groups(f, stacks), strict=True):
-            leaves[i] = back(axes[i].join(stack, x.shape))
+        for (i, axes), (x, back), new in zip(todo, gathered, map_groups(f, stacks), strict=True):
+            leaves[i] = back(axes.join(new, x.shape))
         return structure.unflatten(leaves), state
 
 
@@ -63,7 +61,7 @@ def _newton_schulz(x: jax.Array, options: orthogonalize_newton_schulz) -> jax.Ar
     return newton_schulz(x, **fields)
 
 
-def matrix_axes(rule: Value, tree: PyTree) -> list[MatrixAxes]:
+def matrix_axes(rule: Any, tree: PyTree) -> list[MatrixAxes | None]:
     """The matrix of every leaf of `flatten(tree)`, by `rule`; None for leaves that are None."""
     leaves = flatten(tree)[0]
     return [

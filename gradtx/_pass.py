@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gradtx._tree import PyTree, cast_floating, compute_dtype, flatten, is_none, like, real_dtype
+from gradtx._tree import PyTree, cast_floating, compute_dtype, Structure, flatten, is_none, like, real_dtype
 
 
 @jax.tree_util.register_pytree_node_class
@@ -102,7 +102,7 @@ def _update_leaf(split: _Split, g: jax.Array, state: Any, p: Any) -> tuple[jax.A
         wide = _squarable(wide)
     param = None if p is None else p.astype(dtype)
     # A complex leaf mixes with its real second moment on purpose; a real one has nothing to promote.
-    mixed = "standard" if jnp.iscomplexobj(g) else jax.config.jax_numpy_dtype_promotion
+    mixed = "standard" if jnp.iscomplexobj(g) else jax.config.read("jax_numpy_dtype_promotion")
     with jax.numpy_dtype_promotion(mixed):
         update, new = tx.update_leaf(wide, cast_floating(state, dtype), param)
     if jax.tree.structure(new) != jax.tree.structure(state):
@@ -125,7 +125,7 @@ def _squarable(g: jax.Array) -> jax.Array:
 
 
 @functools.lru_cache(maxsize=4096)
-def _layout(key: Any) -> jax.tree_util.PyTreeDef:
+def _layout(key: Any) -> Structure:
     """The structure of one leaf's state, found once by an abstract `init_leaf`."""
     structure, numbers = key
     # What an array among the hyperparameters holds does not decide the structure: 1.0 stands for it.

@@ -14,13 +14,14 @@ import numpy as np
 from jax.typing import ArrayLike
 
 PyTree = Any
+Structure = Any  # a `PyTreeDef`, which type checkers know as a value only
 
 
 def is_none(x: Any) -> bool:
     return x is None
 
 
-def flatten(tree: PyTree) -> tuple[list[Any], jax.tree_util.PyTreeDef]:
+def flatten(tree: PyTree) -> tuple[list[Any], Structure]:
     """Leaves and structure, with `None` as a leaf."""
     return jax.tree.flatten(tree, is_leaf=is_none)
 

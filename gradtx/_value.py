@@ -23,6 +23,7 @@ from typing import Annotated, Any, ClassVar, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 _DATA = "data"
 
@@ -30,6 +31,9 @@ _DATA = "data"
 # type checker it is `Any`, since inside an update schedules are already resolved and `1 - self.decay`
 # is plain arithmetic.
 Hyper = Annotated[Any, _DATA]
+
+# A transformation inside another. Whether it can be mapped leaf by leaf shows at run time.
+Part = Annotated[Any, _DATA]
 
 # `tuple` and `dataclass` machinery that a field of these names would shadow.
 _RESERVED = frozenset(
@@ -251,7 +255,7 @@ def _settle_static(value: Any, name: str) -> Any:
 
 
 def _leaf_key(leaf: Any) -> Hashable:
-    if isinstance(leaf, np.ndarray | jax.Array) and not isinstance(leaf, jax.core.Tracer):
+    if isinstance(leaf, np.ndarray | jax.Array) and not isinstance(leaf, Tracer):
         return leaf.shape, str(leaf.dtype), np.asarray(leaf).tobytes()
     return leaf if isinstance(leaf, float | int | str) else id(leaf)
 
