@@ -82,7 +82,8 @@ def at_step(schedule: Any, count: Any) -> Any:
     if not callable(schedule):
         return schedule
     with jax.numpy_dtype_promotion("standard"):
-        return scalar(schedule(count))
+        value: Any = schedule(count)
+        return scalar(value)
 
 
 def scheduled_fields(tx: Value) -> list[str]:
@@ -125,8 +126,8 @@ class Wrapper(Elementwise):
     def validate(self) -> None:
         if not isinstance(self.inner, Transform) or not self.inner.working().elementwise:
             raise TypeError(
-                f"`{type(self).__name__}(inner=...)` works on one array at a time, so `inner` must be an "
-                f"elementwise transformation, not {self.inner!r}."
+                f"`{type(self).__name__}(inner=...)` works on one array at a time, so `inner` must be "
+                f"an elementwise transformation, not {self.inner!r}."
             )
 
     def working(self) -> Any:

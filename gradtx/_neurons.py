@@ -136,7 +136,7 @@ class scale_by_neuron_rms(Transform):
         leaves, structure = flatten(params)
         sizes = zip(leaves, matrix_axes(self.axes, params), strict=True)
         return ScaleByNeuronRmsState(
-            structure.unflatten([None if x is None else _zeros(x, axes) for x, axes in sizes])
+            structure.unflatten([None if axes is None else _zeros(x, axes) for x, axes in sizes])
         )
 
     def update_tree(

@@ -6,12 +6,22 @@ called eagerly it is one dispatch a leaf.
 """
 
 import functools
+from contextlib import nullcontext
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from gradtx._tree import PyTree, cast_floating, compute_dtype, Structure, flatten, is_none, like, real_dtype
+from gradtx._tree import (
+    PyTree,
+    Structure,
+    cast_floating,
+    compute_dtype,
+    flatten,
+    is_none,
+    like,
+    real_dtype,
+)
 
 
 @jax.tree_util.register_pytree_node_class
@@ -102,8 +112,8 @@ def _update_leaf(split: _Split, g: jax.Array, state: Any, p: Any) -> tuple[jax.A
         wide = _squarable(wide)
     param = None if p is None else p.astype(dtype)
     # A complex leaf mixes with its real second moment on purpose; a real one has nothing to promote.
-    mixed = "standard" if jnp.iscomplexobj(g) else jax.config.read("jax_numpy_dtype_promotion")
-    with jax.numpy_dtype_promotion(mixed):
+    mixed = jax.numpy_dtype_promotion("standard") if jnp.iscomplexobj(g) else nullcontext()
+    with mixed:
         update, new = tx.update_leaf(wide, cast_floating(state, dtype), param)
     if jax.tree.structure(new) != jax.tree.structure(state):
         raise TypeError(

@@ -27,8 +27,9 @@ def _nearest_to_one(lower: float, upper: float) -> Triple:
     """
     # On so short an interval about one the flattest quintic is within 3e-12 of one, and
     # rounding would hide the optimum from the system below.
+    a, b, c = 15 / 8, -10 / 8, 3 / 8
     if lower / upper >= 1 - 1e-4:
-        return 15 / 8, -10 / 8, 3 / 8
+        return a, b, c
     # The unknowns multiply x, x t and x t^2, where t maps x^2 to [-1, 1]: written in
     # powers of x, the system would be singular to rounding on a short interval.
     center, half = (upper**2 + lower**2) / 2, (upper**2 - lower**2) / 2
@@ -47,7 +48,7 @@ def _nearest_to_one(lower: float, upper: float) -> Triple:
     return a, b, c
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def polar_express(
     steps: int = 5,
     lower: float = 1e-3,
