@@ -4,16 +4,16 @@
 from gradtx._core import Recipe as Recipe
 from gradtx._core import Transform as Transform
 from gradtx._elementwise import Elementwise as Elementwise
+from gradtx._static import static as static
 from gradtx._value import Hyper as Hyper
 from gradtx._value import Value as Value
-from gradtx._value import static as static
 
 # Composition
 from gradtx._compose import chain as chain
-from gradtx._compose import constant as constant
-from gradtx._compose import fanout as fanout
-from gradtx._compose import foreign as foreign
 from gradtx._compose import identity as identity
+from gradtx._fanout import constant as constant
+from gradtx._fanout import fanout as fanout
+from gradtx._foreign import foreign as foreign
 from gradtx._route import freeze as freeze
 from gradtx._route import masked as masked
 from gradtx._route import partition as partition

@@ -5,8 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gradtx._compose import as_transform
 from gradtx._core import Transform
+from gradtx._foreign import as_transform
 from gradtx._tree import PyTree, compute_dtype, tree_map
 
 

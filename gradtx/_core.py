@@ -20,7 +20,7 @@ from gradtx._tree import PyTree, Structure, flatten, is_inexact, paths, result_d
 from gradtx._value import Hyper, Value
 
 if TYPE_CHECKING:
-    from gradtx._compose import fanout
+    from gradtx._fanout import fanout
 
 
 class Transform(Value, optax.GradientTransformationExtraArgs):
@@ -180,7 +180,7 @@ class Recipe(Transform):
 
 
 def _fan(combine: str, *branches: Any) -> "fanout":
-    from gradtx._compose import fanout  # composition is written in terms of Transform
+    from gradtx._fanout import fanout  # composition is written in terms of Transform
 
     return fanout(combine, *branches)
 

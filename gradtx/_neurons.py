@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gradtx._compose import as_transform
 from gradtx._core import Transform
+from gradtx._foreign import as_transform
 from gradtx._group import replicated
 from gradtx._matrix import MatrixAxes, hidden_matrices
 from gradtx._moments import average

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gradtx._compose import as_transform
 from gradtx._core import Transform
 from gradtx._elementwise import Elementwise
+from gradtx._foreign import as_transform
 from gradtx._rules import as_rule, label_leaves, mask_leaves
+from gradtx._static import frozendict
 from gradtx._tree import PyTree, flatten, paths
-from gradtx._value import frozendict
 
 
 class PartitionState(NamedTuple):

@@ -1,0 +1,119 @@
+"""Parallel composition: branches that see the same updates, and the operators that join them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gradtx._compose import Composition
+from gradtx._core import Transform
+from gradtx._elementwise import Elementwise
+from gradtx._foreign import as_transform
+from gradtx._pass import update_elementwise
+from gradtx._tree import PyTree, real_dtype, tree_map
+from gradtx._value import Hyper
+
+
+class constant(Elementwise):
+    """The same number for every update: $u = c$. What a number is as a branch of `fanout`."""
+
+    value: Hyper
+
+    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
+        return jnp.asarray(self.value, real_dtype(update.dtype)), state
+
+
+def _divide(a: jax.Array, b: jax.Array) -> jax.Array:
+    # A root mean square that is 0 (no gradient yet, or one whose square vanished) moves nothing. The
+    # inner `where` keeps the derivative finite there too.
+    zero = b == 0
+    return jnp.where(zero, jnp.zeros((), a.dtype), a / jnp.where(zero, jnp.ones((), b.dtype), b))
+
+
+_COMBINE: dict[str, Callable[..., jax.Array]] = {
+    "add": lambda *xs: sum(xs[1:], xs[0]),
+    "subtract": lambda a, b: a - b,
+    "multiply": lambda *xs: jax.tree.reduce(jnp.multiply, xs),
+    "divide": _divide,
+}
+_SIGN = {"add": ("+", 1), "subtract": ("-", 1), "multiply": ("*", 2), "divide": ("/", 2)}
+
+
+class fanout(Composition):
+    """Parallel composition: all branches see the same updates, $u = c(f_1(g), \\dots, f_n(g))$.
+
+    `fanout("divide", a, b)` is what `a / b` makes; `combine` is "add", "subtract", "multiply",
+    "divide", or a function of as many arrays as there are branches. A number, array or schedule is a
+    constant branch. In a quotient, 0 in the denominator gives 0. The state is the tuple of the
+    branches' states. Raises `ValueError` for an unknown name, `TypeError` without any transformation.
+    """
+
+    combine: Any
+    branches: tuple[Transform | Hyper, ...]
+
+    def __init__(self, combine: Any, *args: Any, branches: Any = None) -> None:
+        branches = args if branches is None else branches
+        if isinstance(combine, str) and combine not in _COMBINE:
+            raise ValueError(
+                f"`fanout(combine={combine!r})` must be a function or one of {sorted(_COMBINE)}."
+            )
+        if not any(isinstance(b, optax.GradientTransformation) for b in branches):
+            raise TypeError(
+                f"`fanout({combine!r}, ...)` needs at least one transformation among {branches!r}."
+            )
+        is_tx = [isinstance(b, optax.GradientTransformation) for b in branches]
+        object.__setattr__(self, "combine", combine)
+        settled = (
+            as_transform(b, "fanout(...)") if tx else b
+            for b, tx in zip(branches, is_tx, strict=True)
+        )
+        object.__setattr__(self, "branches", tuple(settled))
+        self.__post_init__()
+
+    def __repr__(self) -> str:
+        if self.combine not in _SIGN or len(self.branches) != 2:
+            combine = self.combine.__name__ if callable(self.combine) else repr(self.combine)
+            return f"fanout({combine}, {', '.join(map(repr, self.branches))})"
+        sign, rank = _SIGN[self.combine]
+        left, right = self.branches
+        return f"{_operand(left, rank)} {sign} {_operand(right, rank + 1)}"
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        return tuple(b if isinstance(b, Transform) else constant(b) for b in self.branches)
+
+    def _of(self, parts: list[Any]) -> Any:
+        return self._with(branches=tuple(parts))
+
+    @property
+    def elementwise(self) -> bool:  # pyright: ignore
+        return all(part.elementwise for part in self.parts)
+
+    @property
+    def looks(self) -> bool:  # pyright: ignore
+        return any(part.looks for part in self.parts)
+
+    def _combined(self, *outputs: jax.Array) -> jax.Array:
+        return (_COMBINE[self.combine] if isinstance(self.combine, str) else self.combine)(*outputs)
+
+    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
+        steps = [p.update_leaf(update, s, param) for p, s in zip(self.parts, state, strict=True)]
+        return self._combined(*(u for u, _ in steps)), tuple(s for _, s in steps)
+
+    def update_tree(
+        self, updates: PyTree, state: Any, params: PyTree, extra: dict[str, Any]
+    ) -> tuple[PyTree, Any]:
+        work = self.working()
+        if work.elementwise:
+            return update_elementwise(work, updates, state, params, extra)
+        steps = [
+            p.update_tree(updates, s, params, extra) for p, s in zip(work.parts, state, strict=True)
+        ]
+        return tree_map(self._combined, *(u for u, _ in steps)), tuple(s for _, s in steps)
+
+
+def _operand(x: Any, rank: int) -> str:
+    loose = isinstance(x, fanout) and x.combine in _SIGN and len(x.branches) == 2
+    return f"({x!r})" if loose and _SIGN[x.combine][1] < rank else repr(x)
