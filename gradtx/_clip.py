@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from gradtx._elementwise import Elementwise
-from gradtx._scale import scale
-from gradtx._tree import PyTree, global_norm
+from gradtx._tree import PyTree, norm_parts, usable
 from gradtx._value import Hyper
 
 
@@ -19,7 +18,10 @@ class clip(Elementwise):
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         if jnp.iscomplexobj(update):
-            return update * _shrink(jnp.abs(update), self.max_delta), state
+            # By the larger part first, since the absolute value of a finite number may be infinite.
+            unit = usable(jnp.maximum(jnp.abs(update.real), jnp.abs(update.imag)))
+            shrink, unit = _shrink(unit, jnp.abs(update / unit), self.max_delta)
+            return update / unit * shrink, state
         return jnp.clip(update, -self.max_delta, self.max_delta), state
 
 
@@ -38,14 +40,28 @@ class clip_by_global_norm(Elementwise):
     looks = True
 
     def look(self, updates: PyTree, params: PyTree, extra: dict[str, Any]) -> Any:
-        return global_norm(updates)
+        return norm_parts(updates)
 
     def advance(self, shared: Any, look: Any) -> tuple[Any, Elementwise]:
-        return shared, scale(_shrink(look, self.max_norm))
+        return shared, shrunk(*_shrink(*look, self.max_norm))
 
 
-def _shrink(norm: jax.Array, limit: Any) -> jax.Array:
-    """The factor that brings `norm` down to `limit`; NaN if the norm is not finite."""
-    above = norm > limit
-    factor = limit / jnp.where(above, norm, jnp.ones_like(norm))
-    return jnp.where(above | jnp.isnan(norm), jnp.where(jnp.isfinite(norm), factor, jnp.nan), 1.0)
+class shrunk(Elementwise):
+    """`clip_by_global_norm` at one step: $u = g / a \\cdot c$, where $c / a$ alone could vanish."""
+
+    factor: Hyper
+    unit: Hyper
+
+    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
+        return update / self.unit * self.factor, state
+
+
+def _shrink(unit: jax.Array, ratio: jax.Array, limit: Any) -> tuple[jax.Array, jax.Array]:
+    """What to multiply and to divide by to bring the norm `unit * ratio` down to `limit`; the factor is
+    NaN if the norm is not finite."""
+    limit = jax.lax.convert_element_type(limit, unit.dtype)
+    one = jnp.ones_like(ratio)
+    above = ratio > limit / unit
+    factor = jnp.where(above, limit / jnp.where(above, ratio, one), one)
+    factor = jnp.where(jnp.isfinite(ratio), factor, jnp.full_like(ratio, jnp.nan))
+    return factor, jnp.where(above, unit, jnp.ones_like(unit))

@@ -189,7 +189,14 @@ def _as_param(x: Any) -> Any:
     """`x` as something to optimize: a strongly typed array, or None."""
     if not is_inexact(x):
         return None
-    return x if hasattr(x, "dtype") else jnp.asarray(x, jax.dtypes.canonicalize_dtype(type(x)))
+    if isinstance(x, jax.Array | jax.ShapeDtypeStruct) and not x.weak_type:
+        return x
+    if isinstance(x, jax.Array):
+        return jax.lax.convert_element_type(x, x.dtype)
+    dtype = jax.dtypes.canonicalize_dtype(getattr(x, "dtype", type(x)))
+    if isinstance(x, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct(x.shape, dtype)
+    return jnp.asarray(x, dtype)
 
 
 def _matching(params: PyTree, updates: PyTree, structure: Structure) -> list[Any]:

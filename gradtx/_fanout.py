@@ -12,7 +12,7 @@ from gradtx._core import Transform
 from gradtx._elementwise import Elementwise
 from gradtx._foreign import as_transform
 from gradtx._pass import update_elementwise
-from gradtx._tree import PyTree, real_dtype, tree_map
+from gradtx._tree import PyTree, compute_dtype, real_dtype, tree_map
 from gradtx._value import Hyper
 
 
@@ -111,7 +111,12 @@ class fanout(Composition):
         steps = [
             p.update_tree(updates, s, params, extra) for p, s in zip(work.parts, state, strict=True)
         ]
-        return tree_map(self._combined, *(u for u, _ in steps)), tuple(s for _, s in steps)
+        return tree_map(self._joined, *(u for u, _ in steps)), tuple(s for _, s in steps)
+
+    def _joined(self, *outputs: jax.Array) -> jax.Array:
+        # A branch may pass a bfloat16 leaf on as it is, beside one that worked in float32.
+        dtype = compute_dtype(*outputs)
+        return self._combined(*(u.astype(dtype) for u in outputs))
 
 
 def _operand(x: Any, rank: int) -> str:

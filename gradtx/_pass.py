@@ -21,6 +21,7 @@ from gradtx._tree import (
     is_none,
     like,
     real_dtype,
+    usable,
 )
 
 
@@ -129,8 +130,10 @@ def _squarable(g: jax.Array) -> jax.Array:
     # gradient that is not finite is not hidden.
     limit = 2.0 ** (jnp.finfo(real_dtype(g.dtype)).maxexp // 2 - 1)
     if jnp.iscomplexobj(g):
-        size = jnp.abs(g)
-        return jnp.where((size > limit) & jnp.isfinite(size), g / size * limit, g)
+        # By the larger part, since the absolute value of a finite number may be infinite.
+        size = jnp.maximum(jnp.abs(g.real), jnp.abs(g.imag))
+        shrink = jnp.where(size > limit, limit / usable(size), jnp.ones_like(size))
+        return jax.lax.complex(g.real * shrink, g.imag * shrink)
     return jnp.where(jnp.isfinite(g), jnp.clip(g, -limit, limit), g)
 
 

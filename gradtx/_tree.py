@@ -88,7 +88,7 @@ def scalar(x: ArrayLike) -> jax.Array:
 
 
 def accumulator(
-    param: Any, dtype: Any = None, *, real: bool = False, fill: float = 0.0
+    param: Any, dtype: Any = None, *, real: bool = False, fill: ArrayLike = 0.0
 ) -> jax.Array:
     """An array like `param` to accumulate in.
 
@@ -132,22 +132,37 @@ def global_norm(tree: PyTree) -> jax.Array:
     Reduced in float32 at least. Squares of numbers above 1e19 overflow and below 1e-19 vanish, so when
     the plain sum leaves the safe range, and only then, it is taken again on the scaled arrays.
     """
+    unit, ratio = norm_parts(tree)
+    return unit * ratio
+
+
+@jax.jit  # called eagerly too, where `cond` would be compiled at every step
+def norm_parts(tree: PyTree) -> tuple[jax.Array, jax.Array]:
+    """The global norm as two factors, since that of finite arrays may itself be beyond all numbers."""
     leaves = [x for x in jax.tree.leaves(tree) if x.size]
     dtype = real_dtype(compute_dtype(*leaves))
-    if not leaves:
-        return jnp.zeros((), dtype)
-    wide = [x.astype(promote(x.dtype, dtype)) for x in leaves]
-    plain = sum(jnp.sum(abs_square(x)) for x in wide)
+    parts = [part.astype(dtype) for x in leaves for part in real_parts(x)]
+    if not parts:
+        return jnp.ones((), dtype), jnp.zeros((), dtype)
+    plain = sum(jnp.sum(jnp.square(x)) for x in parts)
     limits = jnp.finfo(dtype)
     safe = (plain > limits.tiny / limits.eps) & (plain < limits.max)
-    return jax.lax.cond(safe, lambda xs: jnp.sqrt(plain), _scaled_norm, wide)
+    return jax.lax.cond(safe, lambda _: (jnp.ones((), dtype), jnp.sqrt(plain)), _scaled, parts)
 
 
-def _scaled_norm(leaves: list[jax.Array]) -> jax.Array:
-    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(x)) for x in leaves]))
-    # Zero and infinite maxima cannot scale; NaN goes through and shows.
-    unit = jnp.where((largest > 0) & (largest < jnp.inf), largest, 1.0)
-    return unit * jnp.sqrt(sum(jnp.sum(abs_square(x / unit)) for x in leaves))
+def _scaled(parts: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    unit = usable(jnp.max(jnp.stack([jnp.max(jnp.abs(x)) for x in parts])))
+    return unit, jnp.sqrt(sum(jnp.sum(jnp.square(x / unit)) for x in parts))
+
+
+def real_parts(x: jax.Array) -> tuple[jax.Array, ...]:
+    """`x`, or the real and the imaginary part of a complex one."""
+    return (x.real, x.imag) if jnp.iscomplexobj(x) else (x,)
+
+
+def usable(unit: jax.Array) -> jax.Array:
+    """`unit`, or 1 where one cannot divide by it; what is not finite goes through and shows."""
+    return jnp.where((unit > 0) & (unit < jnp.inf), unit, jnp.ones_like(unit))
 
 
 def leaf_items(tree: PyTree) -> Iterator[tuple[str, Any]]:
