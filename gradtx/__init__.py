@@ -61,6 +61,7 @@ from gradtx._edit import get as get
 from gradtx._edit import replace as replace
 from gradtx._edit import set as set
 from gradtx._edit import stack as stack
+from gradtx._parse import parse as parse
 from gradtx._routing import routing as routing
 from gradtx._tree import global_norm as global_norm
 

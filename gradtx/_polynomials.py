@@ -18,6 +18,9 @@ import numpy as np
 Triple = tuple[float, float, float]
 Coefficients = tuple[Triple, ...]
 
+# Steps are unrolled, and five to ten are usual: more than this is a slip.
+_MOST_STEPS = 1000
+
 
 def _nearest_to_one(lower: float, upper: float) -> Triple:
     """Return the odd quintic nearest to one on `[lower, upper]` in the maximum norm.
@@ -79,8 +82,8 @@ def polar_express(
     Source: Amsel, Persson, Musco, Gower, "The Polar Express", 2025, arXiv 2505.16932,
     whose published triples are those of `safety=0` (to be divided by 1.01 later).
     """
-    if operator.index(steps) < 1:
-        raise ValueError(f"polar_express(steps={steps}): take at least one step.")
+    if not 1 <= operator.index(steps) <= _MOST_STEPS:
+        raise ValueError(f"polar_express(steps={steps}): take 1 to {_MOST_STEPS} steps.")
     if not 0 < lower <= 1:
         raise ValueError(f"polar_express(lower={lower}): must lie in (0, 1].")
     if not 0 <= cushion < 1:
@@ -186,8 +189,8 @@ def resolve_coefficients(
       ValueError: for an unknown name, another shape, numbers that are not finite, or
         `steps` that disagrees with a table.
     """
-    if steps is not None and operator.index(steps) < 1:
-        raise ValueError(f"steps={steps}: take at least one step.")
+    if steps is not None and not 1 <= operator.index(steps) <= _MOST_STEPS:
+        raise ValueError(f"steps={steps}: take 1 to {_MOST_STEPS} steps.")
     name, table = "the given coefficients", coefficients
     if isinstance(coefficients, str):
         if coefficients not in PRESETS:
