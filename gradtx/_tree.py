@@ -108,6 +108,28 @@ def abs_square(x: jax.Array) -> jax.Array:
     return jnp.square(x.real) + jnp.square(x.imag) if jnp.iscomplexobj(x) else jnp.square(x)
 
 
+def squarable(x: jax.Array) -> jax.Array:
+    """`x` with entries that are too large to be squared brought down to where they can be.
+
+    For what divides by a root mean square, only the direction of such an entry can matter; but its
+    square would be infinite, and the state lost for good. An infinite entry is brought down too: in
+    the numerator, by `bounded`, it stays and shows.
+    """
+    limit = 2.0 ** (jnp.finfo(real_dtype(x.dtype)).maxexp // 2 - 1)
+    if jnp.iscomplexobj(x):
+        # By the larger part, since the absolute value of a finite number may be infinite.
+        size = jnp.maximum(jnp.abs(x.real), jnp.abs(x.imag))
+        shrink = jnp.where(size > limit, limit / usable(size), jnp.ones_like(size))
+        return jax.lax.complex(x.real * shrink, x.imag * shrink)
+    # One operation: XLA computes it again wherever it is used, where it would write more to memory.
+    return jnp.clip(x, -limit, limit)
+
+
+def bounded(x: jax.Array) -> jax.Array:
+    """`squarable(x)`, but infinite where `x` is: what stands beside its own squares."""
+    return jnp.where(jnp.isinf(x), x, squarable(x))
+
+
 def cast_floating(tree: PyTree, dtype: Any) -> PyTree:
     """Floating arrays of `tree` in the precision of `dtype`, complex ones kept complex."""
     real = real_dtype(dtype)
@@ -151,7 +173,9 @@ def norm_parts(tree: PyTree) -> tuple[jax.Array, jax.Array]:
 
 
 def _scaled(parts: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    unit = usable(jnp.max(jnp.stack([jnp.max(jnp.abs(x)) for x in parts])))
+    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(x)) for x in parts]))
+    # Not beyond what has a reciprocal: XLA may multiply by that instead of dividing.
+    unit = usable(jnp.minimum(largest, jnp.finfo(largest.dtype).max * 2.0**-16))
     return unit, jnp.sqrt(sum(jnp.sum(jnp.square(x / unit)) for x in parts))
 
 

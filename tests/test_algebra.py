@@ -1,0 +1,330 @@
+"""The algebra: how compositions of transformations relate to each other."""
+
+import functools
+import operator
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import zoo
+from hypothesis import given, strategies as st
+from hypothesis.extra import numpy as arrays
+from zoo import SMALL, fading, full, tree
+
+import gradtx
+from gradtx import (
+    adam,
+    adamw,
+    bias_correction,
+    by_rank,
+    chain,
+    clip,
+    clip_by_global_norm,
+    decoupled_weight_decay,
+    fanout,
+    freeze,
+    identity,
+    masked,
+    partition,
+    rms,
+    root,
+    scale,
+    scale_by_learning_rate,
+    scale_by_momentum,
+    scale_by_sign,
+    second_moment,
+    sgd,
+)
+
+# Powers of two multiply without rounding, so that laws about factors hold to the last bit.
+powers = st.integers(-20, 20).map(lambda k: 2.0**k)
+decays = st.sampled_from([0.0, 0.3, 0.9, 0.999])
+# What the dtype can hold, and nothing whose square vanishes or that XLA would flush to zero.
+sizes = st.floats(2.0**-10, 2.0**10, width=32)
+entries = st.one_of(st.just(0.0), sizes, sizes.map(operator.neg))
+# Few shapes: each compiles its own program.
+shapes = st.sampled_from([(), (3,), (2, 3)])
+gradients = shapes.flatmap(lambda shape: arrays.arrays(np.float32, (3, *shape), elements=entries))
+
+
+def run(tx, gradients, params=None):
+    """All updates of a run whose parameters stand still."""
+    state, updates = tx.init(gradients[0] if params is None else params), []
+    for g in gradients:
+        update, state = tx.update(g, state, params)
+        updates.append(update)
+    return updates
+
+
+def same(a, b):
+    chex.assert_trees_all_equal(a, b)
+    chex.assert_trees_all_equal_dtypes(a, b)
+
+
+def close(a, b, rtol=2e-6):
+    chex.assert_trees_all_close(a, b, rtol=rtol, atol=rtol)
+
+
+PARAMS = tree(shapes=SMALL)
+GRADIENTS = [tree(seed=i, shapes=SMALL) for i in (1, 2, 3)]
+# One of each kind: plain, with state, scheduled, looking at the tree, with parameters, on trees.
+LINKS = [
+    scale(0.5),
+    scale_by_momentum(0.9),
+    scale(fading),
+    clip_by_global_norm(0.5),
+    decoupled_weight_decay(0.1),
+    masked(scale_by_sign(), by_rank(2)),
+]
+
+
+# --- Serial ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("i", range(len(LINKS)))
+def test_chain_is_associative_and_identity_is_its_unit(i):
+    a, b, c = (LINKS[(i + k) % len(LINKS)] for k in range(3))
+    flat = run(chain(a, b, c), GRADIENTS, PARAMS)
+    for grouped in (
+        chain(chain(a, b), c),
+        chain(a, chain(b, c)),
+        chain(identity(), a, chain(), b, identity(), c),
+    ):
+        close(run(grouped, GRADIENTS, PARAMS), flat, 3e-7)
+
+
+@pytest.mark.parametrize("i", range(len(LINKS)))
+def test_chain_is_its_links_applied_one_after_the_other(i):
+    links = LINKS[i:] + LINKS[:i]
+    fused, states = run(chain(*links), GRADIENTS, PARAMS), [tx.init(PARAMS) for tx in links]
+    for g, want in zip(GRADIENTS, fused, strict=True):
+        for k, link in enumerate(links):
+            g, states[k] = link.update(g, states[k], PARAMS)
+        close(g, want, 5e-7)
+
+
+def test_state_of_a_chain_is_the_tuple_of_its_links_states():
+    chained = chain(*LINKS).init(PARAMS)
+    same(chained, tuple(tx.init(PARAMS) for tx in LINKS))
+
+
+def test_empty_chain_passes_updates_on():
+    same(run(chain(), GRADIENTS), GRADIENTS)
+
+
+@given(gradients, powers, powers)
+def test_scales_multiply(gs, a, b):
+    same(run(chain(scale(a), scale(b)), gs), run(scale(a * b), gs))
+
+
+def test_clipping_with_adam_in_one_chain_equals_two_passes():
+    clipping, inner = clip_by_global_norm(0.5), adam(0.1)
+    same(run(chain(clipping, inner), GRADIENTS), run(inner, run(clipping, GRADIENTS)))
+
+
+# --- Moments --------------------------------------------------------------------------------------
+
+MOMENTS = [
+    lambda b: scale_by_momentum(b),
+    lambda b: scale_by_momentum(b, nesterov=True),
+    lambda b: scale_by_momentum(b, form="heavy_ball"),
+    lambda b: bias_correction(scale_by_momentum(b)),
+]
+
+
+@pytest.mark.parametrize("make", MOMENTS)
+@given(gradients, powers, st.data())
+def test_momentum_is_linear(make, gs, c, data):
+    tx = make(data.draw(decays))
+    same(run(tx, c * gs), [c * u for u in run(tx, gs)])
+    others = data.draw(arrays.arrays(np.float32, gs.shape, elements=entries))
+    both = [a + b for a, b in zip(run(tx, gs), run(tx, others), strict=True)]
+    chex.assert_trees_all_close(
+        run(tx, gs + others), both, atol=1e-5 * (np.abs(gs) + np.abs(others)).max(), rtol=0
+    )
+
+
+@given(gradients, powers, decays)
+def test_rms_is_homogeneous_of_degree_one(gs, c, decay):
+    for tx in (rms(decay), root(bias_correction(second_moment(decay)))):
+        same(run(tx, c * gs), [c * u for u in run(tx, gs)])
+        same(run(tx, -gs), run(tx, gs))
+
+
+@given(gradients, powers)
+def test_adam_without_epsilon_does_not_see_the_gradients_scale(gs, c):
+    same(run(adam(0.1, eps=0.0), c * gs), run(adam(0.1, eps=0.0), gs))
+
+
+@given(gradients)
+def test_constant_gradient_comes_out_of_bias_correction_unchanged(gs):
+    g = [gs[0]] * 5
+    for b in (0.3, 0.9, fading):
+        close(run(bias_correction(scale_by_momentum(b)), g), g, 1e-6)
+        close(run(bias_correction(second_moment(b)), g), [np.square(x) for x in g], 1e-6)
+    close(run(bias_correction(scale_by_momentum(0.9, form="heavy_ball")), g), g, 1e-6)
+    close(run(bias_correction(scale_by_momentum(0.9, nesterov=True)), g), g, 1e-6)
+
+
+def test_momentum_averages_as_its_equation_says():
+    gs = [np.asarray(g["kernel"], "f8") for g in GRADIENTS]
+    for b, form, nesterov in ((0.3, "ema", False), (0.9, "ema", True), (0.9, "heavy_ball", True)):
+        rate = 1 - b if form == "ema" else 1
+        m, want = 0, []
+        for g in gs:
+            m = b * m + rate * g
+            want.append(b * m + rate * g if nesterov else m)
+        got = run(scale_by_momentum(b, form, nesterov), GRADIENTS)
+        close([u["kernel"] for u in got], [w.astype("f4") for w in want], 1e-6)
+
+
+# --- Limits ---------------------------------------------------------------------------------------
+
+LIMITS = [
+    (scale_by_momentum(0.0), identity()),
+    (scale_by_momentum(0.0, form="heavy_ball", nesterov=True), identity()),
+    (bias_correction(scale_by_momentum(0.0)), identity()),
+    (sgd(0.5, momentum=0.0), sgd(0.5)),
+    (sgd(1.0), scale(-1.0)),
+    (identity() / rms(0.0), scale_by_sign()),
+    (adam(0.5, b1=0.0, b2=0.0, eps=0.0), chain(scale_by_sign(), scale_by_learning_rate(0.5))),
+    (adamw(0.1, weight_decay=0.0), adam(0.1)),
+    (adamw(0.1, weight_decay=0.5, mask=by_rank(9)), adam(0.1)),
+    (scale_by_learning_rate(0.1, flip_sign=False), scale(0.1)),
+    (clip(1e9), identity()),
+    (clip_by_global_norm(1e9), identity()),
+    (decoupled_weight_decay(0.0), identity()),
+    (freeze(by_rank(9)), identity()),
+    (freeze(by_rank(0)), scale(-0.0)),
+    (masked(adam(0.1), by_rank(0)), adam(0.1)),
+    (masked(adam(0.1), by_rank(9)), identity()),
+    (partition({"all": adam(0.1)}, "all"), adam(0.1)),
+    (scale(fading), scale_by_learning_rate(fading, flip_sign=False)),
+    (adam(lambda step: 0.1), adam(0.1)),
+    (fanout("add", identity()), identity()),
+]
+
+
+@pytest.mark.parametrize(("tx", "limit"), LIMITS, ids=str)
+def test_limits_reduce_to_simpler_optimizers(tx, limit):
+    want = run(limit, GRADIENTS, PARAMS)
+    chex.assert_trees_all_close(run(tx, GRADIENTS, PARAMS), want, rtol=1e-7, atol=0)
+
+
+def test_adam_is_the_quotient_that_its_definition_says():
+    m = bias_correction(scale_by_momentum(0.9))
+    v = bias_correction(second_moment(0.999))
+    same(
+        run(chain(m / (root(v) + 1e-8), scale_by_learning_rate(0.1)), GRADIENTS),
+        run(adam(0.1), GRADIENTS),
+    )
+
+
+def test_clipping_by_norm_leaves_the_direction_and_the_norm_asked_for():
+    (u,) = run(clip_by_global_norm(0.5), GRADIENTS[:1])
+    norm = gradtx.global_norm(GRADIENTS[0])
+    assert norm > 0.5
+    np.testing.assert_allclose(gradtx.global_norm(u), 0.5, rtol=1e-6)
+    close(u, jax.tree.map(lambda g: g * 0.5 / norm, GRADIENTS[0]))
+    for size in (1e-30, 1e30, 3.4e38):
+        g = full(size, shapes=SMALL)
+        (u,) = run(clip_by_global_norm(1e-32), [g])
+        np.testing.assert_allclose(u["bias"], 1e-32 / 3, rtol=1e-6)
+
+
+def test_complex_entries_are_clipped_by_their_absolute_value():
+    g = jnp.asarray([3 + 4j, 0.3 - 0.4j, 0, 3e38 + 3e38j], "complex64")
+    got = run(clip(1.0), [g])[0]
+    np.testing.assert_allclose(got, [0.6 + 0.8j, 0.3 - 0.4j, 0, (1 + 1j) / 2**0.5], rtol=1e-6)
+
+
+# --- Parallel -------------------------------------------------------------------------------------
+
+OPERATORS = [operator.add, operator.sub, operator.mul, operator.truediv]
+
+
+@pytest.mark.parametrize("op", OPERATORS)
+@pytest.mark.parametrize("number", [3, 0.7, np.float32(0.7), np.int64(3), np.array(0.7), fading])
+def test_operators_take_numbers_on_both_sides(op, number):
+    value = number(0) if callable(number) else number
+    g = np.array([1.5, -2.0], "f4")
+    value = np.float32(value)
+    if not isinstance(number, np.ndarray):
+        assert zoo.evaluate(repr(op(identity(), number))) == op(identity(), number)
+        assert zoo.evaluate(repr(op(number, identity()))) == op(number, identity())
+    close(run(op(identity(), number), [g]), [op(g, value)])
+    close(run(op(number, identity()), [g]), [op(value, g)])
+
+
+@pytest.mark.parametrize("op", OPERATORS)
+def test_operators_join_what_the_branches_give(op):
+    for a, b in (
+        (scale_by_momentum(), rms()),
+        (identity(), clip_by_global_norm(0.5)),
+        (masked(scale(2.0), by_rank(2)), scale_by_momentum()),  # not written for one array
+        (clip_by_global_norm(0.5), decoupled_weight_decay(0.1)),
+    ):
+        joined = run(op(a, b), GRADIENTS, PARAMS)
+        apart = zip(run(a, GRADIENTS, PARAMS), run(b, GRADIENTS, PARAMS), strict=True)
+        close(joined, [jax.tree.map(op, x, y) for x, y in apart])
+        same(op(a, b).init(PARAMS), (a.init(PARAMS), b.init(PARAMS)))
+
+
+def test_operators_bind_and_print_as_in_python():
+    a, b = scale_by_momentum(), rms()
+    for code in ("a / (b + 1e-08)", "a / b / a", "a / (b / a)", "a - (b - 1.0)", "(a + b) * 2.0"):
+        tx = eval(code, {"a": a, "b": b})
+        assert repr(tx) == code.replace("a", repr(a)).replace("b", "rms()").replace(
+            repr(a).replace("b", "rms()"), repr(a)
+        )
+        assert zoo.evaluate(repr(tx)) == tx
+
+
+def test_named_combinations_take_any_number_of_branches():
+    g = [np.array([1.5, -2.0], "f4")]
+    a, b, c = identity(), scale(2.0), scale(4.0)
+    close(run(fanout("add", a, b, c), g), [7 * g[0]])
+    close(run(fanout("multiply", a, b, c), g), [8 * g[0] ** 3])
+    close(run(fanout(lambda x, y, z: x + y * z, a, b, c), g), [g[0] + 8 * g[0] ** 2])
+    close(run(fanout("add", a, 1.0, fading), g), [g[0] + 1.5])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "complex64"])
+def test_zero_divided_by_zero_is_zero(dtype):
+    g = full(0, dtype, SMALL)
+    for tx in (identity() / identity(), identity() / rms(), 1.0 / identity(), identity() / 0.0):
+        same(run(tx, [g, g]), [g, g])
+
+
+def test_elementwise_links_share_one_function_for_each_shape():
+    def calls(tx, params):
+        text = jax.jit(tx.update).lower(params, tx.init(params), params).as_text()
+        return text.count("func.func private @_update_leaf")
+
+    params = {str(i): jnp.ones((3, 4)) for i in range(5)} | {"b": jnp.ones(4), "c": jnp.ones(4)}
+    long = chain(clip(1.0), adamw(0.1), scale(0.5), scale_by_momentum())
+    assert calls(long, params) == 2
+    assert calls(chain(clip_by_global_norm(1.0), long), params) == 2
+    assert calls(chain(long, clip_by_global_norm(1.0)), params) == 4
+
+
+# --- Errors ---------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_composed_is_refused_by_name():
+    with pytest.raises(TypeError, match=r"chain\(\.\.\.\).*0\.1"):
+        chain(adam(0.1), 0.1)
+    with pytest.raises(ValueError, match=r"'power'.*add.*divide"):
+        fanout("power", identity(), 2.0)
+    with pytest.raises(TypeError, match="at least one transformation"):
+        fanout("add", 1.0, 2.0)
+    with pytest.raises(TypeError):
+        identity() / "a"
+    with pytest.raises(TypeError, match=r"bias_correction.*rms"):
+        bias_correction(rms())
+    with pytest.raises(TypeError, match=r"root.*elementwise.*masked"):
+        root(masked(rms(), by_rank(2)))
+    with pytest.raises(TypeError):
+        functools.reduce(operator.lt, [identity(), scale(0.5)])

@@ -1,0 +1,237 @@
+"""One table of every transformation, composition and recipe, and trees that reach every branch.
+
+A row is the code that makes the value: it is also the test's name, and evaluating it again makes an
+equal value. A new transformation is one more row; `test_every_public_transformation_is_in_the_zoo`
+asks for it.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import gradtx
+
+
+def fading(step):
+    """A schedule in (0, 1) of any callable kind: it is not a pytree, so it is structure."""
+    return 0.5 / (1 + step)
+
+
+def longest(a, b):
+    """A combining function for `fanout`: entry by entry the one of larger absolute value."""
+    return jnp.where(jnp.abs(a) >= jnp.abs(b), a, b)
+
+
+NAMES = {name: getattr(gradtx, name) for name in dir(gradtx)} | {
+    "fading": fading,
+    "longest": longest,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """The code, and what the laws cannot know from it.
+
+    `at_zero`: the update for a zero gradient as a function of the parameter (default: zero).
+    `bounded`: whether every sequence of finite gradients gives finite updates; a plain sum does not,
+    nor squares in float16, nor the largest number divided by a gain that was rounded.
+    """
+
+    code: str
+    at_zero: Callable[[Any], Any] = np.zeros_like
+    bounded: bool = True
+    needs_params: bool = False
+
+    def make(self) -> Any:
+        return evaluate(self.code)
+
+    def __str__(self) -> str:
+        return self.code
+
+
+def evaluate(code: str) -> Any:
+    return eval(code, NAMES)
+
+
+def decay(*factors: float) -> Callable[[Any], Any]:
+    """The parameter times all factors, one after the other in its own precision."""
+
+    def at_zero(p):
+        for factor in factors:
+            p = p.dtype.type(factor) * p
+        return p
+
+    return at_zero
+
+
+def matrices(f: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda p: f(p) if p.ndim >= 2 else np.zeros_like(p)
+
+
+def full_of(value: float, p: Any) -> Any:
+    """A real array of one number, shaped like the parameter."""
+    return np.full(np.shape(p), value, p.dtype)
+
+
+ROWS = [
+    Row("identity()"),
+    Row("constant(2.0)", at_zero=lambda p: np.full_like(p, 2)),
+    Row("freeze()"),
+    Row("freeze(by_rank(2))"),
+    # Multiplications
+    Row("scale(0.5)"),
+    Row("scale(fading)"),
+    Row("scale_by_learning_rate(0.1)"),
+    Row("scale_by_learning_rate(fading)"),
+    Row("scale_by_learning_rate(0.1, flip_sign=False)"),
+    Row("scale_by_sign()"),
+    # Moments
+    Row("scale_by_momentum()"),
+    Row("scale_by_momentum(0.99, nesterov=True)"),
+    Row("scale_by_momentum(0.9, form='heavy_ball')", bounded=False),
+    Row("scale_by_momentum(0.9, form='heavy_ball', nesterov=True)", bounded=False),
+    Row("scale_by_momentum(fading)"),
+    Row("scale_by_momentum(0.9, accumulator_dtype='bfloat16')"),
+    Row("second_moment()", bounded=False),
+    Row("second_moment(fading)", bounded=False),
+    Row("second_moment(0.9, accumulator_dtype='bfloat16')", bounded=False),
+    Row("root(second_moment(0.99))"),
+    Row("rms()"),
+    Row("rms(fading)"),
+    Row("bias_correction(scale_by_momentum())", bounded=False),
+    Row("bias_correction(scale_by_momentum(0.9, nesterov=True))"),
+    Row("bias_correction(scale_by_momentum(0.9, form='heavy_ball'))", bounded=False),
+    Row("bias_correction(scale_by_momentum(fading, nesterov=True))"),
+    Row("bias_correction(second_moment())", bounded=False),
+    Row("bias_correction(second_moment(fading))", bounded=False),
+    Row("running_max(bias_correction(second_moment(0.9)))", bounded=False),
+    Row("bias_correction(running_max(second_moment(fading)))", bounded=False),
+    # Adaptive scaling
+    Row("second_moment(0.9, initial=1.0)", at_zero=lambda p: full_of(0.9**3, p), bounded=False),
+    Row("sum_of_squares(0.1)", at_zero=lambda p: full_of(0.1, p), bounded=False),
+    Row("centered_second_moment()", bounded=False),
+    Row("scale_by_rms()"),
+    Row("scale_by_rms(0.9, initial_scale=0.5, eps_in_sqrt=False)"),
+    Row("scale_by_rms(0.99, bias_correction=True)"),
+    Row("scale_by_rms(fading, eps=fading)"),
+    Row("scale_by_stddev()"),
+    Row("scale_by_stddev(fading, eps_in_sqrt=False)"),
+    Row("scale_by_adagrad()"),
+    Row("scale_by_adagrad(0.0, eps=0.0, eps_in_sqrt=False)"),
+    Row("scale_by_adadelta()"),
+    Row("scale_by_adadelta(fading, 1e-05)"),
+    # Decay and clipping
+    Row("decoupled_weight_decay(0.1)", at_zero=decay(0.1), needs_params=True),
+    Row("decoupled_weight_decay(fading)", at_zero=None, needs_params=True),
+    Row(
+        "decoupled_weight_decay(0.1, mask=by_rank(2))",
+        at_zero=matrices(decay(0.1)),
+        needs_params=True,
+    ),
+    Row("clip(0.5)"),
+    Row("clip(fading)"),
+    Row("clip_by_global_norm(0.5)"),
+    Row("clip_by_global_norm(fading)"),
+    # Compositions
+    Row("chain()"),
+    Row("chain(clip_by_global_norm(0.5), scale_by_momentum(), scale_by_learning_rate(fading))"),
+    Row("chain(scale_by_momentum(), clip_by_global_norm(0.5), scale(0.1))"),
+    Row("chain(scale(0.5), chain(rms(), chain()), clip(1.0))"),
+    Row("identity() / rms(0.9)"),
+    Row("scale_by_momentum() / (rms(fading) + 1e-08)"),
+    Row("1.0 - identity() * 0.5", at_zero=np.ones_like),
+    Row("fanout('add', identity(), scale_by_momentum(), clip_by_global_norm(0.5))", bounded=False),
+    Row("fanout(longest, scale_by_momentum(), masked(scale(0.5), by_rank(2)))"),
+    Row("masked(scale_by_momentum(), by_rank(2))"),
+    Row("masked(adamw(0.1, mask=by_rank(1)), by_rank(2))", matrices(decay(1e-4, -0.1)), True, True),
+    Row(
+        "partition({'slow': sgd(0.01), 'fast': adamw(0.1)}, by_path({'kernel': 'fast'}, 'slow'))",
+        at_zero=None,
+        needs_params=True,
+    ),
+    Row("chain(scale(0.5), partition({True: adam(0.1), False: freeze()}, by_rank(2)))"),
+    # Optimizers
+    Row("sgd(0.1)"),
+    Row("sgd(fading)"),
+    Row("sgd(0.1, momentum=0.9)", bounded=False),
+    Row("sgd(0.1, momentum=0.9, nesterov=True)", bounded=False),
+    Row("sgd(0.1, momentum=0.9, dampening=0.1)", bounded=False),
+    Row(
+        "sgd(fading, momentum=0.9, weight_decay=0.1, decoupled=True, lr_inside=True)",
+        at_zero=None,
+        bounded=False,
+        needs_params=True,
+    ),
+    Row("adagrad(0.1)"),
+    Row("adagrad(0.01, 0.0, 1e-10, eps_in_sqrt=False, lr_decay=0.1)"),
+    Row("adagrad(0.1, weight_decay=0.01)", at_zero=None, needs_params=True),
+    Row("rmsprop(0.1)"),
+    Row("rmsprop(0.1, eps=0.0)"),
+    Row("rmsprop(0.1, centered=True, momentum=0.9)"),
+    Row("rmsprop(fading, momentum=0.9, nesterov=True, lr_inside=False)"),
+    Row("adadelta()"),
+    Row("adadelta(0.5, weight_decay=0.1, mask=by_rank(2))", at_zero=None, needs_params=True),
+    Row("adam(0.1)"),
+    Row("adam(fading)"),
+    Row("adam(0.1, b1=fading, b2=0.99)"),
+    Row("adam(0.1, mu_dtype='bfloat16')"),
+    Row("adamw(0.1)", at_zero=decay(1e-4, -0.1), needs_params=True),
+    Row(
+        "adamw(0.1, weight_decay=0.01, mask=by_rank(2))",
+        at_zero=matrices(decay(0.01, -0.1)),
+        needs_params=True,
+    ),
+]
+
+SMALL = {"kernel": (2, 3), "bias": (3,)}
+# Wide and tall, a vector, a scalar, several matrices in one array, and an array of nothing.
+SHAPES = {
+    "layers": [SMALL, {"kernel": (3, 2), "bias": (3,)}],
+    "gain": (),
+    "stack": (2, 3, 2),
+    "nothing": (0, 3),
+}
+
+
+def tree(dtype: Any = "float32", seed: int = 0, shapes: Any = None, size: float = 1.0) -> Any:
+    """A tree of normal numbers, all dtypes rounded from the same ones."""
+    shapes = SHAPES if shapes is None else shapes
+    rng = np.random.default_rng(seed)
+
+    def draw(shape: tuple[int, ...]) -> jax.Array:
+        x = rng.normal(size=(2, *shape))
+        z = x[0] + 1j * x[1] if jnp.issubdtype(dtype, jnp.complexfloating) else x[0]
+        return jnp.asarray(size * z, dtype)
+
+    return jax.tree.map(draw, shapes, is_leaf=lambda x: isinstance(x, tuple))
+
+
+def full(value: float, dtype: Any = "float32", shapes: Any = None) -> Any:
+    """A tree of one number."""
+    shapes = SHAPES if shapes is None else shapes
+    fill = lambda shape: jnp.asarray(np.full(shape, value), dtype)  # noqa: E731
+    return jax.tree.map(fill, shapes, is_leaf=lambda x: isinstance(x, tuple))
+
+
+def nudged(tx: Any, factor: float) -> Any:
+    """`tx` with every number multiplied: all of them stay where they may be for a factor below 1."""
+    return jax.tree.map(lambda x: x * factor, tx)
+
+
+def train(tx: Any, params: Any, gradients: list[Any]) -> tuple[Any, Any]:
+    """Parameters and state after these gradients."""
+    state = tx.init(params)
+    for g in gradients:
+        updates, state = tx.update(g, state, params)
+        params = gradtx.apply_updates(params, updates)
+    return params, state
+
+
+def types(tree: Any) -> Any:
+    """What a `lax.scan` carry must keep: structure, shapes, dtypes, weak types."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [(x.shape, x.dtype, x.weak_type) for x in leaves]
