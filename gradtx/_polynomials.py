@@ -1,10 +1,9 @@
-"""Odd polynomials that drive singular values to one, as data.
+r"""Odd polynomials that drive singular values to one, as data.
 
-Applied to a matrix `X = U S V^T`, the odd polynomial `p(x) = a x + b x^3 + c x^5`
-acts on the singular values alone: `a X + b (X X^T) X + c (X X^T)^2 X = U p(S) V^T`.
-Coefficients are a list of such triples `(a, b, c)`, one for each step. Those of the
-Polar Express family solve one minimax problem, so they are computed; those that were
-tuned by hand are tables.
+Applied to a matrix $X = U S V^T$, the polynomial $p(x) = a x + b x^3 + c x^5$ acts on the singular
+values alone: $a X + b (X X^T) X + c (X X^T)^2 X = U p(S) V^T$. Coefficients are a list of triples
+`(a, b, c)`, one for each step. Those of the Polar Express family solve one minimax problem, so they
+are computed; those that were tuned by hand are tables.
 """
 
 import functools
@@ -58,29 +57,28 @@ def polar_express(
     cushion: float = 0.02407327424182761,
     safety: float = 0.01,
 ) -> Coefficients:
-    """Solve for the polynomials whose composition is nearest to one on `[lower, 1]`.
+    r"""Solve for the polynomials whose composition is nearest to one on `[lower, 1]`.
 
-    Each step is the minimax odd quintic on the interval that the steps before it
-    leave, `[l, u]` with `u = 2 - l`; a greedy choice, and the optimal one:
-
-        p = argmin max_{l <= x <= u} |1 - p(x)|,   l <- p(l).
+    Each step is the minimax odd quintic on the interval that the steps before it leave, $[l, u]$
+    with $u = 2 - l$: $p = \arg\min \max_{l \le x \le u} |1 - p(x)|$, then $l \leftarrow p(l)$.
+    Greedy, and yet optimal for the composition.
 
     Args:
-      steps: how many triples.
-      lower: the smallest singular value, relative to the norm, that is to reach one.
-      cushion: a step is solved on `[max(l, cushion u), u]` and scaled so that `p(l)`
-        and `p(u)` lie evenly about one; this bounds its slope at zero.
-      safety: every step but the last is that of `x / (1 + safety)`, which leaves room
-        for singular values that rounding has pushed over `u`.
+        steps: how many triples.
+        lower: the smallest singular value, relative to the norm, that is to reach one.
+        cushion: a step is solved on $[\max(l, \mathrm{cushion} \cdot u), u]$ and scaled so that
+            $p(l)$ and $p(u)$ lie evenly about one; this bounds its slope at zero.
+        safety: every step but the last is that of `x / (1 + safety)`, which leaves room for
+            singular values that rounding has pushed over $u$.
 
     Returns:
-      `steps` triples `(a, b, c)` of floats, computed in float64 and cached.
+        `steps` triples `(a, b, c)` of floats, computed in float64 and cached.
 
     Raises:
-      ValueError: if an argument is out of its range.
+        ValueError: if an argument is out of its range.
 
-    Source: Amsel, Persson, Musco, Gower, "The Polar Express", 2025, arXiv 2505.16932,
-    whose published triples are those of `safety=0` (to be divided by 1.01 later).
+    Source: Amsel et al., "The Polar Express", 2025, arXiv:2505.16932, whose published triples are
+    those of `safety=0`.
     """
     if not 1 <= operator.index(steps) <= _MOST_STEPS:
         raise ValueError(f"polar_express(steps={steps}): take 1 to {_MOST_STEPS} steps.")
@@ -117,11 +115,11 @@ _JORDAN = (3.4445, -4.7750, 2.0315)
 PRESETS = {
     preset.name: preset
     for preset in (
-        Preset("polar_express", polar_express, "Amsel et al., 2025, arXiv 2505.16932"),
+        Preset("polar_express", polar_express, "Amsel et al., 2025, arXiv:2505.16932"),
         Preset(
             "speedrun",
             functools.partial(polar_express, cushion=0.02, safety=0.02),
-            "modded-nanogpt, 2025; used by Dion, Ahn et al., 2025, arXiv 2504.05295",
+            "modded-nanogpt, 2025; used by Dion, Ahn et al., 2025, arXiv:2504.05295",
         ),
         Preset(
             "cans",
@@ -163,7 +161,7 @@ PRESETS = {
                 (2.4418906, -1.2764040, 0.0),
                 (2.2230472, -0.9630650, 0.0),
             ),
-            "2026, arXiv 2606.00371",
+            "Cubic five-step set, 2026, arXiv:2606.00371",
         ),
         Preset("deepseek", 8 * (_JORDAN,) + 2 * ((2.0, -1.5, 0.5),), "DeepSeek-V4, 2026"),
         Preset("classical", ((15 / 8, -10 / 8, 3 / 8),), "Kovarik, 1970; Bjorck and Bowie, 1971"),
@@ -177,17 +175,17 @@ def resolve_coefficients(
     """Return the triples that a `coefficients` argument and its `steps` stand for.
 
     Args:
-      coefficients: the name of a preset, one triple `(a, b, c)`, or a sequence of them
-        (an array of shape `(3,)` or `(steps, 3)` too).
-      steps: how often one triple repeats, or how many are computed; 5 if not given. A
-        table has its own number of steps, and `steps` may only repeat that.
+        coefficients: the name of a preset, one triple `(a, b, c)`, or a sequence of them (an
+            array of shape `(3,)` or `(steps, 3)` too).
+        steps: how often one triple repeats, or how many are computed; 5 if not given. A table has
+            its own number of steps, and `steps` may only repeat that.
 
     Returns:
-      A tuple of triples of Python floats: hashable, and equal when rebuilt.
+        A tuple of triples of Python floats: hashable, and equal when rebuilt.
 
     Raises:
-      ValueError: for an unknown name, another shape, numbers that are not finite, or
-        `steps` that disagrees with a table.
+        ValueError: for an unknown name, another shape, numbers that are not finite, or `steps`
+            that disagrees with a table.
     """
     if steps is not None and not 1 <= operator.index(steps) <= _MOST_STEPS:
         raise ValueError(f"steps={steps}: take 1 to {_MOST_STEPS} steps.")
