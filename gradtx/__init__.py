@@ -23,12 +23,19 @@ from gradtx._rules import by_path as by_path
 from gradtx._rules import by_rank as by_rank
 
 # Transformations
+from gradtx._adaptive import centered_second_moment as centered_second_moment
+from gradtx._adaptive import scale_by_adadelta as scale_by_adadelta
+from gradtx._adaptive import scale_by_adagrad as scale_by_adagrad
+from gradtx._adaptive import scale_by_rms as scale_by_rms
+from gradtx._adaptive import scale_by_stddev as scale_by_stddev
+from gradtx._adaptive import sum_of_squares as sum_of_squares
+from gradtx._bias_correction import bias_correction as bias_correction
 from gradtx._clip import clip as clip
 from gradtx._clip import clip_by_global_norm as clip_by_global_norm
 from gradtx._decay import decoupled_weight_decay as decoupled_weight_decay
-from gradtx._moments import bias_correction as bias_correction
 from gradtx._moments import rms as rms
 from gradtx._moments import root as root
+from gradtx._moments import running_max as running_max
 from gradtx._moments import scale_by_momentum as scale_by_momentum
 from gradtx._moments import second_moment as second_moment
 from gradtx._cautious import cautious as cautious
@@ -45,17 +52,26 @@ from gradtx._scale import scale as scale
 from gradtx._scale import scale_by_learning_rate as scale_by_learning_rate
 from gradtx._scale import scale_by_sign as scale_by_sign
 
+# Schedules that turn one convention into another
+from gradtx._convention import dampened as dampened
+from gradtx._convention import eps_hat as eps_hat
+from gradtx._convention import inverse_time as inverse_time
+
 # Optimizers
+from gradtx.optimizers._adadelta import adadelta as adadelta
+from gradtx.optimizers._adagrad import adagrad as adagrad
 from gradtx.optimizers._adam import adam as adam
 from gradtx.optimizers._adam import adamw as adamw
 from gradtx.optimizers._muon import adamuon as adamuon
 from gradtx.optimizers._muon import muon as muon
 from gradtx.optimizers._muon import normuon as normuon
 from gradtx.optimizers._muon import scion as scion
+from gradtx.optimizers._rmsprop import rmsprop as rmsprop
 from gradtx.optimizers._sgd import sgd as sgd
 
 # Use
 from gradtx._apply import apply_updates as apply_updates
+from gradtx._display import summarize as summarize
 from gradtx._edit import axes as axes
 from gradtx._edit import get as get
 from gradtx._edit import replace as replace

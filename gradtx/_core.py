@@ -40,7 +40,8 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
     elementwise: ClassVar[bool] = False
     # Whether `look` reads the whole tree, so that the updates must be there before the pass starts.
     looks: ClassVar[bool] = False
-    # Whether it squares what it gets: then finite values enter clipped to what can be squared.
+    # Whether it squares what it gets (and calls `squarable` on it first): then the branches beside it
+    # in a `fanout` get what is bounded alike.
     squares: ClassVar[bool] = False
 
     # NumPy scalars leave `2.0 * tx` to us.

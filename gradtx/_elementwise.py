@@ -92,6 +92,14 @@ def scheduled_fields(tx: Value) -> list[str]:
     return [n for n, v in values.items() if callable(v) and not isinstance(v, Transform)]
 
 
+def refuse_schedule(tx: Value, *names: str) -> None:
+    """Raise `TypeError` if one of these hyperparameters, which are needed before the first step, is
+    a schedule."""
+    for name in names:
+        if callable(getattr(tx, name)):
+            raise TypeError(f"`{type(tx).__name__}({name}=...)` cannot be a schedule.")
+
+
 def resolved(tx: Any, count: Any) -> Any:
     """`tx` with every schedule among its own fields replaced by its value at `count`."""
     return tx._with(**{name: at_step(getattr(tx, name), count) for name in scheduled_fields(tx)})

@@ -12,7 +12,7 @@ from gradtx._core import Transform
 from gradtx._elementwise import Elementwise
 from gradtx._foreign import as_transform
 from gradtx._pass import update_elementwise
-from gradtx._tree import PyTree, compute_dtype, real_dtype, tree_map
+from gradtx._tree import PyTree, bounded, compute_dtype, real_dtype, tree_map
 from gradtx._value import Hyper
 
 
@@ -99,19 +99,31 @@ class fanout(Composition):
         return (_COMBINE[self.combine] if isinstance(self.combine, str) else self.combine)(*outputs)
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        steps = [p.update_leaf(update, s, param) for p, s in zip(self.parts, state, strict=True)]
+        seen = self._seen(update)
+        steps = [
+            p.update_leaf(u, s, param) for p, u, s in zip(self.parts, seen, state, strict=True)
+        ]
         return self._combined(*(u for u, _ in steps)), tuple(s for _, s in steps)
 
     def update_tree(
         self, updates: PyTree, state: Any, params: PyTree, extra: dict[str, Any]
     ) -> tuple[PyTree, Any]:
-        work = self.working()
+        work: Any = self.working()
         if work.elementwise:
             return update_elementwise(work, updates, state, params, extra)
+        seen = work._seen(updates)
         steps = [
-            p.update_tree(updates, s, params, extra) for p, s in zip(work.parts, state, strict=True)
+            p.update_tree(u, s, params, extra)
+            for p, u, s in zip(work.parts, seen, state, strict=True)
         ]
         return tree_map(self._joined, *(u for u, _ in steps)), tuple(s for _, s in steps)
+
+    def _seen(self, updates: PyTree) -> list[PyTree]:
+        """What each branch gets: where one squares, the others get nothing that it could not."""
+        if not self.squares:
+            return [updates] * len(self.parts)
+        rest = tree_map(lambda u: bounded(u.astype(compute_dtype(u))), updates)
+        return [updates if part.squares else rest for part in self.parts]
 
     def _joined(self, *outputs: jax.Array) -> jax.Array:
         # A branch may pass a bfloat16 leaf on as it is, beside one that worked in float32.

@@ -1,15 +1,14 @@
-"""Moments: averages of the gradient and of its square, their roots, and their bias correction."""
+"""Moments: averages of the gradient and of its square, and their roots."""
 
 import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gradtx._core import Recipe, Transform
-from gradtx._elementwise import Elementwise, Wrapper, next_count, scheduled, scheduled_fields
-from gradtx._tree import abs_square, accumulator, scalar, scalar_dtype
+from gradtx._elementwise import Elementwise, Wrapper, refuse_schedule
+from gradtx._tree import abs_square, accumulator, scalar, squarable
 from gradtx._value import Hyper
 
 
@@ -80,25 +79,31 @@ class SecondMomentState(NamedTuple):
 
 
 class second_moment(Elementwise):
-    r"""The running mean of squares: $u_t = v_t = b\, v_{t-1} + (1 - b)\, |g_t|^2$, from $v_0 = 0$.
+    r"""The running mean of squares: $u_t = v_t = b\, v_{t-1} + (1 - b)\, |g_t|^2$.
 
     Args:
         decay: $b$, in [0, 1).
         accumulator_dtype: of `nu`; by default the parameter's real one, and float32 at least.
+        initial: $v_0 \ge 0$, a number or an array.
 
     Complex gradients count with their absolute value. Source: Hinton, 2012, lecture 6e.
     """
 
     decay: Hyper = 0.999
     accumulator_dtype: str | None = None
-    limits = {"decay": "[0, 1)"}
+    initial: Hyper = 0.0
+    limits = {"decay": "[0, 1)", "initial": "[0, inf)"}
     squares = True
 
+    def validate(self) -> None:
+        refuse_schedule(self, "initial")
+
     def init_leaf(self, param: Any) -> SecondMomentState:
-        return SecondMomentState(nu=accumulator(param, self.accumulator_dtype, real=True))
+        dtype, initial = self.accumulator_dtype, self.initial
+        return SecondMomentState(nu=accumulator(param, dtype, real=True, fill=initial))
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        nu = average(state.nu, abs_square(update), self.decay)
+        nu = average(state.nu, abs_square(squarable(update)), self.decay)
         return nu, SecondMomentState(nu)
 
     def gain(self, log_kept: Any, decay: Any) -> Any:
@@ -107,8 +112,14 @@ class second_moment(Elementwise):
 
 
 def average(mean: jax.Array, x: jax.Array, decay: Any) -> jax.Array:
-    """`decay * mean + (1 - decay) * x`, in the form whose fixed point is exactly `x`."""
-    return mean + (1 - decay) * (x - mean)
+    """`decay * mean + (1 - decay) * x`, in forms that do not overflow between finite numbers."""
+    # The first form keeps a slow average exactly at a constant; `x - mean` would overflow where both
+    # are huge and opposite, and for a fast average so would the product.
+    rate = 1 - decay
+    slow, fast = mean + (rate * x - rate * mean), decay * mean + rate * x
+    if isinstance(decay, float):
+        return slow if decay >= 0.5 else fast
+    return jnp.where(decay >= 0.5, slow, fast)
 
 
 def log(decay: Any) -> Any:
@@ -154,72 +165,36 @@ class rms(Recipe):
         return root(second_moment(self.decay))
 
 
-class BiasCorrectionState(NamedTuple):
-    """Steps taken; for a scheduled decay the logarithm of the start's remaining weight, as the sum and
-    what rounding took from it (shape (2,)), else empty; and the moment's state."""
+class RunningMaxState(NamedTuple):
+    """The largest value so far, `maximum`, and the state of what gives them."""
 
-    count: Any
-    log_kept: Any
+    maximum: Any
     inner: Any
 
 
-class bias_correction(Wrapper):
-    r"""A moment divided by its gain, so that a constant gradient comes out unchanged.
+class running_max(Wrapper):
+    r"""The largest that another transformation has given: $u_t = \max(u_{t-1}, f(g_t))$, $u_0 = 0$.
 
-    $$ \hat m_t = \frac{m_t}{1 - \prod_{s \le t} b_s}, \qquad 1 - b^t = -\operatorname{expm1}(t
-       \operatorname{log1p}(-(1 - b))) $$
-
-    `inner` is `scale_by_momentum` or `second_moment`; the gain of a heavy ball is $(1 - b^t)/(1 - b)$
-    and that of a Nesterov average $1 - b^{t+1}$. Within 5e-7 (relative) from the first step on, also
-    past step $2^{31}$. Raises `TypeError` for anything that has no such gain (a centred variance), and
-    for a heavy ball whose decay is scheduled. Source: Kingma & Ba, 2014, arXiv:1412.6980, section 3.
+    Around a corrected second moment it is Optax's AMSGrad; a bias correction around it, torch's.
+    Source: Reddi, Kale & Kumar, 2018, arXiv:1904.09237.
     """
 
-    def validate(self) -> None:
-        super().validate()
-        if not hasattr(self.inner, "gain"):
-            raise TypeError(
-                f"`bias_correction` divides a moment by its gain, and `{self.inner!r}` has none. Wrap "
-                "`scale_by_momentum(...)` or `second_moment(...)` before taking roots or quotients."
-            )
-        if scheduled_fields(self.inner) and getattr(self.inner, "form", "ema") != "ema":
-            raise TypeError(
-                f"`bias_correction({self.inner!r})`: only an average has a gain under a schedule."
-            )
+    def init_leaf(self, param: Any) -> RunningMaxState:
+        return RunningMaxState(accumulator(param, real=True), self.inner.init_leaf(param))
 
-    def init_shared(self) -> BiasCorrectionState:
-        log_kept = np.zeros(2, scalar_dtype()) if isinstance(self.inner, scheduled) else ()
-        return BiasCorrectionState(np.int32(0), log_kept, self.inner.init_shared())
+    def init_shared(self) -> RunningMaxState:
+        return RunningMaxState(None, self.inner.init_shared())
 
     def advance(self, shared: Any, look: Any) -> tuple[Any, Elementwise]:
         inner, acting = self.inner.advance(shared.inner, look)
-        count = next_count(shared.count)
-        moment = acting.inner if isinstance(acting, scheduled) else acting
-        if isinstance(self.inner, scheduled):
-            log_kept = _compensated_add(shared.log_kept, log(moment.decay))
-            total = log_kept[0]
-        else:
-            log_kept, total = (), scalar(count) * log(moment.decay)
-        acting = bias_corrected(acting, moment.gain(total, moment.decay))
-        return BiasCorrectionState(count, log_kept, inner), acting
-
-    def init_leaf(self, param: Any) -> BiasCorrectionState:
-        log_kept = None if isinstance(self.inner, scheduled) else ()
-        return BiasCorrectionState(None, log_kept, self.inner.init_leaf(param))
-
-
-class bias_corrected(Wrapper):
-    """`bias_correction` at one step: the moment divided by a known gain."""
-
-    gain: Hyper
+        return RunningMaxState(None, inner), self._with(inner=acting)
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         update, inner = self.inner.update_leaf(update, state.inner, param)
-        return update / self.gain, state._replace(inner=inner)
+        maximum = jnp.maximum(state.maximum, update)
+        return maximum, RunningMaxState(maximum, inner)
 
-
-def _compensated_add(total: jax.Array, x: jax.Array) -> jax.Array:
-    # Kahan, 1965: a plain float32 sum of logarithms would lose the corrections that it is there for.
-    y = x - total[1]
-    new = total[0] + y
-    return jnp.stack([new, (new - total[0]) - y])
+    @property
+    def gain(self) -> Any:
+        """The moment's own: the largest value for a constant gradient is the last one."""
+        return self.inner.gain  # pyright: ignore[reportAttributeAccessIssue]

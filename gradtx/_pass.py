@@ -20,8 +20,6 @@ from gradtx._tree import (
     flatten,
     is_none,
     like,
-    real_dtype,
-    usable,
 )
 
 
@@ -109,8 +107,6 @@ def _update_leaf(split: _Split, g: jax.Array, state: Any, p: Any) -> tuple[jax.A
     dtype = compute_dtype(g, p)
     tx = split.join(dtype)
     wide = g.astype(dtype)
-    if tx.squares:
-        wide = _squarable(wide)
     param = None if p is None else p.astype(dtype)
     # A complex leaf mixes with its real second moment on purpose; a real one has nothing to promote.
     mixed = jax.numpy_dtype_promotion("standard") if jnp.iscomplexobj(g) else nullcontext()
@@ -122,19 +118,6 @@ def _update_leaf(split: _Split, g: jax.Array, state: Any, p: Any) -> tuple[jax.A
             f"`init_leaf` made {jax.tree.structure(state)}."
         )
     return jnp.broadcast_to(update, g.shape).astype(dtype), like(new, state)
-
-
-def _squarable(g: jax.Array) -> jax.Array:
-    # Beyond the root of the largest number only the direction of a gradient can matter to what divides
-    # by its root mean square, but its square would be infinite, and the state lost for good. A
-    # gradient that is not finite is not hidden.
-    limit = 2.0 ** (jnp.finfo(real_dtype(g.dtype)).maxexp // 2 - 1)
-    if jnp.iscomplexobj(g):
-        # By the larger part, since the absolute value of a finite number may be infinite.
-        size = jnp.maximum(jnp.abs(g.real), jnp.abs(g.imag))
-        shrink = jnp.where(size > limit, limit / usable(size), jnp.ones_like(size))
-        return jax.lax.complex(g.real * shrink, g.imag * shrink)
-    return jnp.where(jnp.isfinite(g), jnp.clip(g, -limit, limit), g)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from gradtx._bias_correction import bias_correction
 from gradtx._compose import chain
 from gradtx._core import Recipe, Transform
 from gradtx._decay import decoupled_weight_decay
-from gradtx._moments import bias_correction, root, scale_by_momentum, second_moment
+from gradtx._moments import root, scale_by_momentum, second_moment
 from gradtx._scale import scale_by_learning_rate
 from gradtx._value import Hyper
 

@@ -1,0 +1,42 @@
+"""AdaDelta."""
+
+from typing import Any
+
+from gradtx._adaptive import scale_by_adadelta
+from gradtx._core import Transform
+from gradtx._scale import scale_by_learning_rate
+from gradtx._value import Hyper
+from gradtx.optimizers._convention import Conventional, with_decay
+
+
+class adadelta(Conventional):
+    r"""AdaDelta, $u = -\eta\, g\, \sqrt{X + \epsilon} / \sqrt{G + \epsilon}$.
+
+    $X$ and $G$ are averages of the squared steps (without $\eta$) and gradients. The paper has
+    no $\eta$, which is to say 1; so is a `learning_rate` of None.
+    Source: Zeiler, 2012, arXiv:1212.5701, algorithm 1.
+    """
+
+    learning_rate: Hyper | None = 1.0
+    rho: Hyper = 0.9
+    eps: Hyper = 1e-6
+    weight_decay: Hyper | None = None
+    mask: Any = None
+    decoupled: bool = False
+    conventions = {
+        "torch": {},
+        "keras": {"learning_rate": 1e-3, "rho": 0.95, "eps": 1e-7, "decoupled": True},
+        "paper": {"rho": 0.95},
+    }
+
+    def __post_init__(self, convention: str = "optax") -> None:
+        if self.learning_rate is None:  # in Optax it leaves out the sign too, and ascends
+            object.__setattr__(self, "learning_rate", 1.0)
+        super().__post_init__(convention)
+
+    def expand(self) -> Transform:
+        return with_decay(
+            self,
+            scale_by_adadelta(self.rho, self.eps),
+            scale_by_learning_rate(self.learning_rate),
+        )

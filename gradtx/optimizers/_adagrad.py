@@ -1,0 +1,46 @@
+"""AdaGrad."""
+
+from typing import Any
+
+from gradtx._adaptive import scale_by_adagrad
+from gradtx._convention import inverse_time
+from gradtx._core import Transform
+from gradtx._scale import scale, scale_by_learning_rate
+from gradtx._value import Hyper
+from gradtx.optimizers._convention import Conventional, with_decay
+
+
+class adagrad(Conventional):
+    r"""AdaGrad, $u = -\eta\, g / \sqrt{G + \epsilon}$ with the sum $G$ of all squared gradients.
+
+    The paper starts $G$ at 0 and adds epsilon to the root (`eps_in_sqrt=False`). `lr_decay` is torch's:
+    $\eta_t = \eta / (1 + d\, t)$ from $t = 0$. Source: Duchi, Hazan & Singer, 2011.
+    """
+
+    learning_rate: Hyper
+    initial_accumulator_value: Hyper = 0.1
+    eps: Hyper = 1e-7
+    eps_in_sqrt: bool = True
+    lr_decay: Hyper | None = None
+    weight_decay: Hyper | None = None
+    mask: Any = None
+    decoupled: bool = False
+    limits = {"eps": "[0, inf)"}
+    conventions = {
+        "torch": {
+            "learning_rate": 1e-2,
+            "initial_accumulator_value": 0.0,
+            "eps": 1e-10,
+            "eps_in_sqrt": False,
+        },
+        "keras": {"learning_rate": 1e-3, "decoupled": True},
+        "paper": {"initial_accumulator_value": 0.0, "eps": 0.0, "eps_in_sqrt": False},
+    }
+
+    def expand(self) -> Transform:
+        return with_decay(
+            self,
+            scale_by_adagrad(self.initial_accumulator_value, self.eps, self.eps_in_sqrt),
+            *([] if self.lr_decay is None else [scale(inverse_time(self.lr_decay))]),
+            scale_by_learning_rate(self.learning_rate),
+        )

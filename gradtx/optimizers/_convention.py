@@ -1,0 +1,86 @@
+"""Conventions: where libraries and papers agree on a name and differ in its defaults.
+
+A convention is a row of defaults, and no more: `adam(1e-3, convention="keras")` is
+`adam(1e-3, eps=1e-7, eps_hat=True, decoupled=True)`, equals it and prints as it. So nothing about a
+recipe depends on a word that is not in its fields.
+"""
+
+import functools
+import inspect
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, InitVar
+from typing import Any, ClassVar
+
+from gradtx._compose import chain
+from gradtx._core import Recipe, Transform
+from gradtx._decay import decoupled_weight_decay
+from gradtx._moments import scale_by_momentum
+from gradtx._route import freeze
+from gradtx._scale import scale_by_learning_rate
+
+
+class Conventional(Recipe):
+    """A recipe whose defaults can be those of another library or of the paper.
+
+    `convention` is "optax" (the defaults in the signature) or a key of the class's `conventions`; it
+    fills in what is not given. Raises `ValueError` for another word, or if nothing is left to fill in.
+    """
+
+    _: KW_ONLY
+    convention: InitVar[str] = "optax"
+    conventions: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        plain = cls.__init__
+        signature = inspect.signature(plain)
+
+        @functools.wraps(plain)
+        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+            given = signature.bind_partial(self, *args, **kwargs)
+            convention = given.arguments.get("convention", "optax")
+            if convention not in (known := {"optax": {}, **cls.conventions}):
+                raise ValueError(
+                    f"`{cls.__name__}(convention={convention!r})` must be one of {sorted(known)}."
+                )
+            # What `dataclasses.replace` does: there a convention would be without effect.
+            if convention != "optax" and len(given.arguments) == len(signature.parameters):
+                raise ValueError(
+                    f"`{cls.__name__}(convention={convention!r})` fills in what is not given, and "
+                    "everything is. To change the convention of an optimizer, build it anew."
+                )
+            for name, value in known[convention].items():
+                given.arguments.setdefault(name, value)
+            plain(*given.args, **given.kwargs)
+
+        cls.__init__ = __init__
+
+    def __post_init__(self, convention: str = "optax") -> None:
+        super().__post_init__()
+
+
+def with_decay(recipe: Any, *links: Transform) -> Transform:
+    """The links, and the recipe's weight decay where `decoupled` says: L2 before, or beside them.
+
+    Decoupled decay is times the learning rate and stays out of every average.
+    """
+    if recipe.weight_decay is None:
+        return chain(*links)
+    decay = decoupled_weight_decay(recipe.weight_decay, mask=recipe.mask)
+    if not recipe.decoupled:
+        return chain(decay, *links)
+    return chain(*links) + chain(freeze(), decay, scale_by_learning_rate(recipe.learning_rate))
+
+
+def rate_and_heavy_ball(recipe: Any, accumulator_dtype: Any = None) -> list[Transform]:
+    """The learning rate and the recipe's momentum, if any: outside of it, or inside."""
+    rate = scale_by_learning_rate(recipe.learning_rate)
+    if recipe.momentum is None:
+        return [rate]
+    heavy_ball = scale_by_momentum(
+        recipe.momentum,
+        form="heavy_ball",
+        nesterov=recipe.nesterov,
+        accumulator_dtype=accumulator_dtype,
+    )
+    return [rate, heavy_ball] if recipe.lr_inside else [heavy_ball, rate]

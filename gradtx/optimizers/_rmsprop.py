@@ -1,0 +1,54 @@
+"""RMSProp."""
+
+from typing import Any
+
+from gradtx._adaptive import scale_by_rms, scale_by_stddev
+from gradtx._core import Transform
+from gradtx._value import Hyper
+from gradtx.optimizers._convention import Conventional, rate_and_heavy_ball, with_decay
+
+
+class rmsprop(Conventional):
+    r"""RMSProp, $u = -\eta\, g / \sqrt{v + \epsilon}$ with the average $v$ of squared gradients.
+
+    `centered` takes the variance for $v$; `momentum` a heavy ball, of steps already times the rate
+    unless `lr_inside=False`. The lecture has no epsilon. Sources: Hinton, 2012, lecture 6e; Graves,
+    2013, arXiv:1308.0850, eq. 38-41.
+    """
+
+    learning_rate: Hyper
+    decay: Hyper = 0.9
+    eps: Hyper = 1e-8
+    initial_scale: Hyper = 0.0
+    eps_in_sqrt: bool = True
+    centered: bool = False
+    momentum: Hyper | None = None
+    nesterov: bool = False
+    bias_correction: bool = False
+    weight_decay: Hyper | None = None
+    mask: Any = None
+    decoupled: bool = False
+    lr_inside: bool = True
+    limits = {"eps": "[0, inf)"}
+    conventions = {
+        "torch": {"learning_rate": 1e-2, "decay": 0.99, "eps_in_sqrt": False, "lr_inside": False},
+        "keras": {"learning_rate": 1e-3, "eps": 1e-7, "decoupled": True},
+        "paper": {"eps": 0.0},
+    }
+
+    def validate(self) -> None:
+        if self.centered and self.bias_correction:
+            raise ValueError(
+                "`rmsprop(centered=True, bias_correction=True)`: the corrected variance of one gradient "
+                "is 0, and the first step would be the gradient over root epsilon. Give up one of them."
+            )
+        super().validate()
+
+    def expand(self) -> Transform:
+        scaling = (self.decay, self.eps, self.initial_scale, self.eps_in_sqrt)
+        by_rms = (
+            scale_by_stddev(*scaling)
+            if self.centered
+            else scale_by_rms(*scaling, bias_correction=self.bias_correction)
+        )
+        return with_decay(self, by_rms, *rate_and_heavy_ball(self))
