@@ -5,24 +5,20 @@
     python examples/race.py --optimizer "adamw(3e-4, b2=0.95)" --optimizer "sgd(0.1)"
 
 Each optimizer trains the same small network from the same start on the same batches, once for every
-learning rate of a grid. The grid is one program: `gradtx.stack` makes one optimizer value of many,
-and `jax.vmap` maps the training over it. The best rate is the one with the lowest validation loss;
-the test rows serve the reported accuracy only.
+learning rate of a grid; during a run the rate falls linearly to zero. The best rate is the one with
+the lowest validation loss; the test rows serve the reported accuracy only. How a whole grid is one
+compiled program stands in race_train.py.
 """
 
 import argparse
 import sys
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from race_data import RaceError, Task, load, read_config
+from race_data import RaceError, load, read_config
 from race_report import draw, print_table
+from race_train import learning_rate, looks, race
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -37,164 +33,17 @@ RACERS = {
     "adamw": gradtx.adamw(0.01, weight_decay=1.0),
     "muon": gradtx.muon(0.02, weight_decay=1.0),
 }
-FACTORS = 10.0 ** np.linspace(-2, 2, 13)  # three rates a decade, two decades to either side
-HIDDEN = (128, 128)
-BATCH = 128
-LOOKS = 100  # how often a run looks at the validation and test rows
-GOAL = 0.95
-
-
-class Run(NamedTuple):
-    """What one optimizer did. The histories have one row a learning rate, one column a look."""
-
-    name: str
-    rates: np.ndarray
-    steps: np.ndarray
-    loss: np.ndarray
-    accuracy: np.ndarray
-    seconds_per_step: float
-    state_bytes: int
-
-    @property
-    def diverged(self) -> np.ndarray:
-        """Which rates ended no better than they began, that is, than guessing, or not at a number."""
-        return ~(self.loss[:, -1] < self.loss[:, 0])
-
-    @property
-    def best(self) -> int:
-        """The rate with the lowest validation loss at the end."""
-        return int(np.argmin(np.where(self.diverged, np.inf, self.loss[:, -1])))
-
-    @property
-    def steps_to_goal(self) -> int | None:
-        """The first look at which the best rate had the accuracy, or None."""
-        there = self.accuracy[self.best] >= GOAL
-        return int(self.steps[np.argmax(there)]) if there.any() else None
-
-
-def network(params: Any, x: jax.Array) -> jax.Array:
-    """Logits of a multilayer perceptron."""
-    for layer in params["hidden"]:
-        x = jax.nn.relu(x @ layer["kernel"] + layer["bias"][None])
-    return x @ params["head"]["kernel"] + params["head"]["bias"][None]
-
-
-def initial(key: jax.Array, inputs: int, classes: int) -> Any:
-    """He's initialization (variance 2 / inputs) and a head of zeros: every run starts at guessing."""
-    sizes = (inputs, *HIDDEN)
-    keys = jax.random.split(key, len(HIDDEN))
-    hidden = [
-        {"kernel": float(2 / n) ** 0.5 * jax.random.normal(k, (n, m)), "bias": jnp.zeros(m)}
-        for k, n, m in zip(keys, sizes[:-1], sizes[1:], strict=True)
-    ]
-    return {
-        "hidden": hidden,
-        "head": {"kernel": jnp.zeros((HIDDEN[-1], classes)), "bias": jnp.zeros(classes)},
-    }
-
-
-def cross_entropy(params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
-    logits = jax.nn.log_softmax(network(params, x))
-    return -jnp.mean(jnp.take_along_axis(logits, y[:, None], axis=1))
-
-
-def look(params: Any, task: Task) -> tuple[jax.Array, jax.Array]:
-    """Validation loss and test accuracy."""
-    hits = jnp.argmax(network(params, task.test_x), axis=1) == task.test_y
-    return cross_entropy(params, task.valid_x, task.valid_y), jnp.mean(hits, dtype=jnp.float32)
-
-
-def segment(tx: Any, params: Any, state: Any, task: Task, plan: Any) -> Any:
-    """Some steps of one run and a look. `plan`: the rows and the part of the rate of each step."""
-
-    def step(carry: Any, plan: Any) -> Any:
-        (params, state), (rows, part) = carry, plan
-        gradients = jax.grad(cross_entropy)(params, task.train_x[rows], task.train_y[rows])
-        updates, state = at_rate(tx, part).update(gradients, state, params)
-        return (gradtx.apply_updates(params, updates), state), None
-
-    (params, state), _ = jax.lax.scan(step, (params, state), plan)
-    return params, state, look(params, task)
-
-
-def race(
-    name: str, tx: Any, task: Task, steps: int, seed: int, tick: Callable[[], None] = lambda: None
-) -> Run:
-    """Train with `tx` at every learning rate of its grid, in one compiled program."""
-    grid = gradtx.stack([at_rate(tx, factor) for factor in FACTORS])
-    mapped = gradtx.axes(grid, learning_rate=0)
-    params = initial(jax.random.key(seed), task.train_x.shape[1], task.classes)
-    every = -(-steps // LOOKS)
-    shape = -(-steps // every), every
-    draws = np.random.default_rng(seed).integers(len(task.train_x), size=(*shape, BATCH))
-    parts = np.linspace(1, 0, draws[..., 0].size, endpoint=False, dtype=np.float32).reshape(shape)
-
-    def start(tx: Any) -> Any:
-        return params, tx.init(params), look(params, task)
-
-    program = jax.jit(jax.vmap(segment, in_axes=(mapped, 0, 0, None, None)), donate_argnums=(1, 2))
-    *run, first = jax.jit(jax.vmap(start, in_axes=(mapped,)))(grid)
-    looks = [first]
-    for plan in zip(draws, parts, strict=True):
-        *run, seen = program(grid, *run, task, plan)
-        looks.append(jax.block_until_ready(seen))
-        tick()
-    loss, accuracy = (np.stack(history, axis=1) for history in zip(*looks, strict=True))
-    return Run(
-        name,
-        rates=learning_rate(tx) * FACTORS,
-        steps=every * np.arange(len(looks)),
-        loss=loss,
-        accuracy=accuracy,
-        seconds_per_step=seconds_per_step(tx, params),
-        state_bytes=sum(x.nbytes for x in jax.tree.leaves(tx.init(params))),
-    )
-
-
-def seconds_per_step(tx: Any, params: Any, steps: int = 200) -> float:
-    """Time of the optimizer alone, going down half the squared norm, whose gradient costs nothing."""
-
-    @jax.jit
-    def descend(params: Any, state: Any) -> Any:
-        def step(carry: Any, _: None) -> Any:
-            params, state = carry
-            updates, state = tx.update(params, state, params)
-            return (gradtx.apply_updates(params, updates), state), None
-
-        return jax.lax.scan(step, (params, state), length=steps)[0]
-
-    def timed() -> float:
-        start = time.perf_counter()
-        jax.block_until_ready(descend(params, tx.init(params)))
-        return time.perf_counter() - start
-
-    timed()  # compiles
-    return min(timed() for _ in range(5)) / steps
-
-
-def _is_rate(path: Any) -> bool:
-    return getattr(path[-1], "name", None) == "learning_rate"
-
-
-def at_rate(tx: Any, factor: float) -> Any:
-    """`tx` with every learning rate in it multiplied."""
-    return jax.tree_util.tree_map_with_path(lambda p, x: x * factor if _is_rate(p) else x, tx)
-
-
-def learning_rate(tx: Any) -> float:
-    """The learning rate in `tx`, the first if there are several."""
-    rates = [x for path, x in jax.tree_util.tree_leaves_with_path(tx) if path and _is_rate(path)]
-    if not rates or not isinstance(rates[0], float) or not rates[0] > 0:
-        raise RaceError(f"{tx} has no positive number as its learning rate to centre the grid on.")
-    return rates[0]
 
 
 def parsed(text: str) -> Any:
     """The optimizer that `text` names."""
     try:
-        return gradtx.parse(text)
-    except (TypeError, ValueError) as error:
+        tx = gradtx.parse(text)
+    except ValueError as error:
         raise RaceError(f"cannot read the optimizer {text!r}: {error}") from None
+    if not isinstance(tx, gradtx.Transform):
+        raise RaceError(f"{text!r} is no optimizer.")
+    return tx
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -215,8 +64,9 @@ def main(argv: list[str] | None = None) -> None:
     racers = {text: parsed(text) for text in texts} or RACERS
     for tx in racers.values():
         learning_rate(tx)  # complains before anything runs
-    if args.steps < 1:
-        raise RaceError(f"--steps must be at least 1, not {args.steps}.")
+    for name, value, least in (("--steps", args.steps, 1), ("--seed", args.seed, 0)):
+        if value < least:
+            raise RaceError(f"{name} must be at least {least}, not {value}.")
     out = Path(args.out)
     if out.suffix not in (".png", ".pdf", ".svg"):
         raise RaceError(f"--out must end in .png, .pdf or .svg, not {args.out!r}.")
@@ -228,15 +78,17 @@ def main(argv: list[str] | None = None) -> None:
     runs = []
     columns = TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn()
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
-        looks = -(-args.steps // -(-args.steps // LOOKS))
-        bar = progress.add_task("", total=looks * len(racers))
+        bar = progress.add_task("", total=looks(args.steps)[0] * len(racers))
         for name, tx in racers.items():
             progress.update(bar, description=name)
             runs.append(race(name, tx, task, args.steps, args.seed, partial(progress.advance, bar)))
-    print_table(console, runs, task, GOAL)
+    print_table(console, runs, task)
     finished = [run for run in runs if not run.diverged.all()]
     if finished:
-        draw(finished, task, out)
+        try:
+            draw(finished, task, out)
+        except OSError as error:
+            raise RaceError(f"cannot write {out}: {error.strerror}.") from None
         console.print(f"figure: {out}", soft_wrap=True, highlight=False)
     for run in runs:
         if run.diverged.all():

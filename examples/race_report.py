@@ -12,6 +12,7 @@ import numpy as np
 import rich.box
 from matplotlib.ticker import LogLocator, NullFormatter
 from race_data import Task
+from race_train import GOAL, Run
 from rich.console import Console
 from rich.table import Table
 
@@ -31,23 +32,23 @@ STYLE = {
 }
 
 
-def ranked(runs: list[Any]) -> list[Any]:
+def ranked(runs: list[Run]) -> list[Run]:
     """First at the goal, then by the loss at the end; who diverged comes last."""
 
-    def key(run: Any) -> tuple[float, float]:
+    def key(run: Run) -> tuple[float, float]:
         end = np.inf if run.diverged.all() else run.loss[run.best, -1]
         return run.steps_to_goal or np.inf, end
 
     return sorted(runs, key=key)
 
 
-def print_table(console: Console, runs: list[Any], task: Task, goal: float) -> None:
+def print_table(console: Console, runs: list[Run], task: Task) -> None:
     """One row an optimizer, at its best rate, the winner first."""
     rows, inputs = task.train_x.shape
     about = f"{rows} rows of {inputs} inputs, {task.classes} classes, {runs[0].steps[-1]} steps"
     table = Table(title=f"{task.name}: {about}", title_justify="left", box=rich.box.SIMPLE_HEAD)
     table.add_column("optimizer", style="bold", overflow="fold", min_width=9)
-    heads = "best\nrate", "diverged", "test\naccuracy", f"steps to\n{goal:.0%}"
+    heads = "best\nrate", "diverged", "test\naccuracy", f"steps to\n{GOAL:.0%}"
     for head in (*heads, "time per\nstep", "state\nbytes"):
         table.add_column(head, justify="right")
     for run in ranked(runs):
@@ -62,7 +63,7 @@ def print_table(console: Console, runs: list[Any], task: Task, goal: float) -> N
     console.print(table)
 
 
-def draw(runs: list[Any], task: Task, out: Path) -> None:
+def draw(runs: list[Run], task: Task, out: Path) -> None:
     """Loss along the way at the best rate, and loss at the end against the rate."""
     with plt.rc_context(STYLE):
         figure, (left, right) = plt.subplots(
@@ -107,7 +108,7 @@ def _line(i: int) -> dict[str, Any]:
     }
 
 
-def _sensitivity(axes: Any, run: Any, ceiling: float, line: dict[str, Any]) -> None:
+def _sensitivity(axes: Any, run: Run, ceiling: float, line: dict[str, Any]) -> None:
     """Loss at the end against the rate; a rate that diverged is a cross at the ceiling."""
     lost = run.diverged
     end = np.where(lost, ceiling, run.loss[:, -1])

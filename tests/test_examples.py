@@ -1,5 +1,6 @@
 """The race runs, small, as a user runs it; what the user can mend is said in a sentence."""
 
+import contextlib
 import importlib
 import os
 import re
@@ -20,14 +21,6 @@ def race(*args, timeout=120):
     env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1", "COLUMNS": "100"}
     command = [sys.executable, str(RACE), *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, env=env, timeout=timeout)
-
-
-def complaint(*args):
-    """The sentence with which the race refuses, having shown no traceback."""
-    done = race(*args)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert done.stderr.startswith("race: ") and "Traceback" not in done.stderr, done.stderr
-    return done.stderr
 
 
 @pytest.fixture
@@ -144,6 +137,75 @@ def test_a_bad_archive_is_named_with_what_it_holds(tmp_path, monkeypatch, arrays
     assert sentence in str(error.value) and "mine.npz" in str(error.value)
 
 
-def test_a_complaint_is_a_sentence_and_a_non_zero_exit(tmp_path):
-    assert "must be a .csv or a .npz file" in complaint("--data", tmp_path / "mine.txt")
-    assert "--out must end in .png" in complaint("--out", tmp_path / "race.doc")
+def test_optimizers_from_the_command_line_and_from_files_race_at_their_rate(
+    tmp_path, monkeypatch, capsys, blobs
+):
+    module = imported(monkeypatch, "race")
+    raced = {}
+    monkeypatch.setattr(module, "race", lambda name, tx, *_: raced.setdefault(name, tx) and None)
+    monkeypatch.setattr(module, "print_table", lambda *_: None)
+    monkeypatch.setattr(module, "draw", lambda *_: None)
+
+    def asked_for(*argv):
+        raced.clear()
+        with contextlib.suppress(AttributeError):  # there are no runs to look at
+            module.main([*map(str, argv), "--out", str(tmp_path / "race.png")])
+        return raced
+
+    momentum, adamw = "sgd(0.1, momentum=0.9)", "adamw(3e-4, b2=0.95)"
+    values = {momentum: gradtx.sgd(0.1, momentum=0.9), adamw: gradtx.adamw(3e-4, b2=0.95)}
+    toml, yaml, listed = (tmp_path / name for name in ("a.toml", "a.yaml", "b.yml"))
+    toml.write_text(f"optimizers = ['{momentum}', '{adamw}']")
+    yaml.write_text(f"optimizers:\n  - {momentum}\n  - {adamw}\n")
+    listed.write_text(f"- {momentum}\n- {adamw}\n")
+    assert asked_for("--optimizer", momentum, "--optimizer", adamw) == values
+    for path in (toml, yaml, listed):
+        assert asked_for("--config", path) == values
+    assert asked_for() == module.RACERS
+
+
+def test_a_grid_is_centred_on_the_rate_and_moves_every_rate_within(monkeypatch):
+    module = imported(monkeypatch, "race_train")
+    tx = gradtx.chain(gradtx.clip_by_global_norm(1.0), gradtx.adamw(3e-4, weight_decay=0.1))
+    assert module.learning_rate(tx) == 3e-4
+    assert module.FACTORS[len(module.FACTORS) // 2] == 1
+    assert module.at_rate(tx, 2.0) == gradtx.replace(tx, learning_rate=6e-4)
+
+
+@pytest.mark.parametrize(
+    "argv, sentence",
+    [
+        (["--data", "mine.txt"], "must be a .csv or a .npz file"),
+        (["--out", "race.doc"], "--out must end in .png"),
+        (["--steps", "0"], "--steps must be at least 1"),
+        (["--seed", "-1"], "--seed must be at least 0"),
+        (["--optimizer", "adamx(1e-3)"], "cannot read the optimizer 'adamx(1e-3)'"),
+        (["--optimizer", "sgd(-1.0)"], "cannot read the optimizer"),
+        (["--optimizer", "by_rank(2)"], "is no optimizer"),
+        (["--optimizer", "clip(1.0)"], "clip(1.0) has no positive number as its learning rate"),
+        (["--config", "missing.toml"], "cannot read missing.toml: No such file"),
+        (["--config", "bad.toml"], "is not valid TOML"),
+        (["--config", "bad.yaml"], "is not valid YAML"),
+        (["--config", "empty.yaml"], "must hold a list of texts named `optimizers`"),
+        (["--config", "a.json"], "must name a .toml or .yaml file"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_a_sentence(tmp_path, monkeypatch, argv, sentence):
+    module = imported(monkeypatch, "race")
+    monkeypatch.chdir(tmp_path)
+    for name, text in {
+        "bad.toml": "a =",
+        "bad.yaml": "a: [",
+        "empty.yaml": "",
+        "a.json": "",
+    }.items():
+        Path(name).write_text(text)
+    with pytest.raises(SystemExit) as stop:
+        module.run(argv)
+    assert stop.value.code.startswith("race: ") and sentence in stop.value.code
+
+
+def test_a_complaint_shows_no_traceback_and_exits_with_1(tmp_path):
+    done = race("--data", tmp_path / "mine.csv")
+    assert done.returncode == 1
+    assert done.stderr == f"race: cannot read {tmp_path / 'mine.csv'}: No such file or directory.\n"
