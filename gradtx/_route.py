@@ -61,7 +61,7 @@ class partition(Transform):
     def init_tree(self, params: PyTree) -> PartitionState:
         labels = self.labels(params)
         return PartitionState(
-            {k: tx.init_tree(_only(params, labels, k)) for k, tx in self.transforms.items()}
+            {k: tx.init_tree(only(params, labels, k)) for k, tx in self.transforms.items()}
         )
 
     def update_tree(
@@ -71,8 +71,8 @@ class partition(Transform):
         labels = self.labels(updates if params is None else params)
         out, states = flatten(updates)[0], {}
         for label, tx in self.transforms.items():
-            own = None if params is None else _only(params, labels, label)
-            gradients = _only(updates, labels, label)
+            own = None if params is None else only(params, labels, label)
+            gradients = only(updates, labels, label)
             mine, states[label] = tx.update_tree(gradients, state.inner_states[label], own, extra)
             out = [
                 m if at == label else u
@@ -81,7 +81,8 @@ class partition(Transform):
         return flatten(updates)[1].unflatten(out), PartitionState(states)
 
 
-def _only(tree: PyTree, labels: list[Any], label: Any) -> PyTree:
+def only(tree: PyTree, labels: list[Any], label: Any) -> PyTree:
+    """`tree` with None for every leaf that has another label."""
     leaves, structure = flatten(tree)
     return structure.unflatten(
         [x if at == label else None for x, at in zip(leaves, labels, strict=True)]
@@ -118,15 +119,15 @@ class masked(Transform):
 
     def init_tree(self, params: PyTree) -> MaskedState:
         inside = mask_leaves(self.mask, params, "masked")
-        return MaskedState(self.inner.init_tree(_only(params, inside, True)))
+        return MaskedState(self.inner.init_tree(only(params, inside, True)))
 
     def update_tree(
         self, updates: PyTree, state: Any, params: PyTree, extra: dict[str, Any]
     ) -> tuple[PyTree, Any]:
         inside = mask_leaves(self.mask, updates if params is None else params, "masked")
-        own = None if params is None else _only(params, inside, True)
+        own = None if params is None else only(params, inside, True)
         mine, inner = self.inner.update_tree(
-            _only(updates, inside, True), state.inner_state, own, extra
+            only(updates, inside, True), state.inner_state, own, extra
         )
         leaves, structure = flatten(updates)
         out = [m if at else u for u, m, at in zip(leaves, flatten(mine)[0], inside, strict=True)]

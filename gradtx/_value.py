@@ -137,7 +137,7 @@ class Value:
             value = getattr(self, field.name)
             if field.default is dataclasses.MISSING and not field.kw_only:
                 parts.append(show(value))
-            elif not _same(value, field.default):
+            elif not same(value, field.default):
                 parts.append(f"{field.name}={show(value)}")
         return f"{type(self).__name__}({', '.join(parts)})"
 
@@ -146,7 +146,8 @@ def _rebuild(cls: type[Value], fields: dict[str, Any]) -> Value:
     return cls._unflatten([fields[n] for n in cls._static], [fields[n] for n in cls._data])
 
 
-def _same(value: Any, default: Any) -> bool:
+def same(value: Any, default: Any) -> bool:
+    """Whether a field has its default."""
     if isinstance(default, int | float) and not isinstance(default, bool):
         default = float(default) if isinstance(value, float) else default
     return type(value) is type(default) and not hasattr(value, "shape") and bool(value == default)
