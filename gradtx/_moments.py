@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from gradtx._core import Recipe, Transform
 from gradtx._elementwise import Elementwise, Wrapper, refuse_schedule
-from gradtx._tree import abs_square, accumulator, scalar, squarable
+from gradtx._tree import abs_square, accumulator, scalar, sqrt, squarable
 from gradtx._value import Hyper
 
 
@@ -132,28 +132,12 @@ def log(decay: Any) -> Any:
     return jnp.log1p(-(1 - scalar(decay)))
 
 
-@jax.custom_jvp
-def _sqrt(x: jax.Array) -> jax.Array:
-    return jnp.sqrt(x)
-
-
-@_sqrt.defjvp
-def _sqrt_jvp(primals: Any, tangents: Any) -> Any:
-    # The slope of the root at 0 is infinite; in a quotient with epsilon the true derivative there is
-    # that of the numerator alone, so the root contributes 0.
-    (x,), (dx,) = primals, tangents
-    y = jnp.sqrt(x)
-    return y, jnp.where(
-        y == 0, jnp.zeros_like(dx), dx / (2 * jnp.where(y == 0, jnp.ones_like(y), y))
-    )
-
-
 class root(Wrapper):
     r"""The square root of what another transformation gives: $u = \sqrt{f(g)}$, with slope 0 at 0."""
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         update, state = self.inner.update_leaf(update, state, param)
-        return _sqrt(update), state
+        return sqrt(update), state
 
 
 class rms(Recipe):

@@ -148,6 +148,22 @@ def like(new: PyTree, old: PyTree) -> PyTree:
     return jax.tree.map(lambda n, o: jax.lax.convert_element_type(n, jnp.dtype(o.dtype)), new, old)
 
 
+@jax.custom_jvp
+def sqrt(x: jax.Array) -> jax.Array:
+    """The square root, with slope 0 at 0."""
+    return jnp.sqrt(x)
+
+
+@sqrt.defjvp
+def _sqrt_jvp(primals: Any, tangents: Any) -> Any:
+    # The slope at 0 is infinite; in a quotient with epsilon the true derivative there is that of the
+    # numerator alone, so the root contributes 0.
+    (x,), (dx,) = primals, tangents
+    y = jnp.sqrt(x)
+    zero = y == 0
+    return y, jnp.where(zero, jnp.zeros_like(dx), dx / (2 * jnp.where(zero, jnp.ones_like(y), y)))
+
+
 def global_norm(tree: PyTree) -> jax.Array:
     r"""The Euclidean norm of all arrays of `tree` together, $\sqrt{\sum |x|^2}$, without overflow.
 
@@ -169,14 +185,14 @@ def norm_parts(tree: PyTree) -> tuple[jax.Array, jax.Array]:
     plain = sum(jnp.sum(jnp.square(x)) for x in parts)
     limits = jnp.finfo(dtype)
     safe = (plain > limits.tiny / limits.eps) & (plain < limits.max)
-    return jax.lax.cond(safe, lambda _: (jnp.ones((), dtype), jnp.sqrt(plain)), _scaled, parts)
+    return jax.lax.cond(safe, lambda _: (jnp.ones((), dtype), sqrt(plain)), _scaled, parts)
 
 
 def _scaled(parts: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
     largest = jnp.max(jnp.stack([jnp.max(jnp.abs(x)) for x in parts]))
     # Not beyond what has a reciprocal: XLA may multiply by that instead of dividing.
     unit = usable(jnp.minimum(largest, jnp.finfo(largest.dtype).max * 2.0**-16))
-    return unit, jnp.sqrt(sum(jnp.sum(jnp.square(x / unit)) for x in parts))
+    return unit, sqrt(sum(jnp.sum(jnp.square(x / unit)) for x in parts))
 
 
 def real_parts(x: jax.Array) -> tuple[jax.Array, ...]:
