@@ -16,8 +16,11 @@ from race_train import GOAL, Run
 from rich.console import Console
 from rich.table import Table
 
-# Okabe and Ito, 2008: distinct to colour-blind eyes as well, strongest first.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#888888")
+# Colours that colour-blind eyes tell apart: of Okabe and Ito, 2008, and (olive, wine) of Paul Tol.
+COLOURS = (
+    *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#999933"),
+    *("#56B4E9", "#882255", "#D55E00", "#000000", "#888888"),
+)
 STYLE = {
     "axes.edgecolor": "#666666",
     "axes.spines.right": False,

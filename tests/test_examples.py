@@ -44,13 +44,13 @@ def rows(x, y):
     )
 
 
-def test_the_race_ends_with_a_table_and_a_figure_that_it_names(tmp_path):
+def test_the_race_ends_with_a_table_and_a_figure_that_it_names(tmp_path, monkeypatch):
     figure = tmp_path / "new" / "race.svg"
     done = race("--steps", 8, "--out", figure)
     assert done.returncode == 0, done.stderr
     assert f"figure: {figure}" in done.stdout
     drawn = figure.read_text()
-    for name in ("sgd", "momentum", "nesterov", "adam", "adamw"):
+    for name in imported(monkeypatch, "race").RACERS:
         assert f"  {name} " in done.stdout
         assert f">{name}<" in drawn, "the legend names every racer"
 
