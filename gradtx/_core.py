@@ -97,6 +97,12 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
         """The transformation that does the work: a recipe's definition, a schedule's wrapper."""
         return self
 
+    def _repr_latex_(self) -> str | None:
+        """The update as an equation, with the letters explained below it: what a notebook shows."""
+        from gradtx._latex import equations  # written in terms of every transformation
+
+        return equations(self)
+
     # The operators, and their reflections: a tuple would concatenate and repeat.
 
     def __truediv__(self, other: "Transform | Hyper") -> "fanout":
