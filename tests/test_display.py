@@ -252,6 +252,11 @@ def test_adamw_reads_as_in_its_paper():
     }
 
 
+def test_a_power_is_put_in_brackets_before_it_is_raised():
+    text = lines(gradtx.bias_correction(gradtx.second_moment(1e-5)))
+    assert text[r"\hat{v}_t"] == r"\frac{v_t}{1 - \left(10^{-5}\right)^{t}}"
+
+
 def test_each_group_has_its_row_and_its_letters():
     text = lines(muon(0.02))
     assert text["u_t"].startswith(
