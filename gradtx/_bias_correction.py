@@ -90,4 +90,5 @@ def compensated_add(total: jax.Array, x: jax.Array) -> jax.Array:
     # Kahan, 1965: a plain float32 sum of logarithms would lose the corrections that it is there for.
     y = x - total[1]
     new = total[0] + y
-    return jnp.stack([new, (new - total[0]) - y])
+    lost = jnp.where(jnp.isfinite(new), (new - total[0]) - y, jnp.zeros_like(new))
+    return jnp.stack([new, lost])

@@ -1,17 +1,18 @@
-"""Clipping: bounds on single entries and on norms."""
+"""Clipping: bounds on single entries and on norms, of the tree, of a leaf, of a unit."""
 
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from gradtx._elementwise import Elementwise
-from gradtx._tree import PyTree, norm_parts, usable
+from gradtx._tree import PyTree, norm_parts, real_parts, sqrt, usable
 from gradtx._value import Hyper
 
 
 class clip(Elementwise):
-    r"""Every entry limited: $u = \min(\max(g, -\delta), \delta)$; a complex one by its absolute value."""
+    r"""Every entry limited: $u = \min(\max(g, -\delta), \delta)$, a complex one by absolute value."""
 
     max_delta: Hyper
     limits = {"max_delta": "[0, inf)"}
@@ -43,7 +44,9 @@ class clip_by_global_norm(Elementwise):
         return norm_parts(updates)
 
     def advance(self, shared: Any, look: Any) -> tuple[Any, Elementwise]:
-        return shared, shrunk(*_shrink(*look, self.max_norm))
+        unit, ratio = look
+        factor, unit = _shrink(unit, ratio, self.max_norm)
+        return shared, shrunk(factor, unit)
 
 
 class shrunk(Elementwise):
@@ -54,6 +57,71 @@ class shrunk(Elementwise):
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         return update / self.unit * self.factor, state
+
+
+class clip_by_block_rms(Elementwise):
+    r"""Every leaf shrunk to a root mean square: $u = g / \max(1, \operatorname{rms}(g) / c)$.
+
+    Args:
+        threshold: $c \ge 0$, a number, an array or a schedule.
+
+    A leaf whose gradient is not finite becomes NaN. Source: Shazeer & Stern, 2018, arXiv:1804.04235,
+    section 6.
+    """
+
+    threshold: Hyper
+    limits = {"threshold": "[0, inf)"}
+
+    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
+        unit, ratio = norm_parts(update)
+        factor, unit = _shrink(unit, ratio, self.threshold * math.sqrt(update.size))
+        return update / unit * factor, state
+
+
+class adaptive_grad_clip(Elementwise):
+    r"""Every unit shrunk to a share of its parameters' norm.
+
+    $$ u = g\, \min(1, c\, \max(\|\theta\|, \epsilon) / \|g\|) $$
+
+    Args:
+        clipping: $c \ge 0$, a number, an array or a schedule.
+        eps: the least norm of parameters that counts.
+        axis: over which axes a unit extends. By default, as in Optax, a vector is one unit, and so are
+            the entries along the first axis of a matrix or of three axes (heads), along all but the
+            last of four and more (convolutions).
+
+    A unit whose gradient is not finite becomes NaN. Raises `ValueError` without parameters. Source:
+    Brock et al., 2021, arXiv:2102.06171.
+    """
+
+    clipping: Hyper
+    eps: Hyper = 1e-3
+    axis: int | tuple[int, ...] | None = None
+    limits = {"clipping": "[0, inf)", "eps": "[0, inf)"}
+    needs_params = True
+
+    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
+        axes = _unit_axes(update.shape) if self.axis is None else self.axis
+        unit, ratio = _unit_norm(param, axes)
+        limit = self.clipping * jnp.maximum(unit * ratio, self.eps)
+        unit, ratio = _unit_norm(update, axes)
+        factor, unit = _shrink(unit, ratio, limit)
+        return update / unit * factor, state
+
+
+def _unit_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if sum(size != 1 for size in shape) <= 1:
+        return tuple(range(len(shape)))
+    return (0,) if len(shape) <= 3 else tuple(range(len(shape) - 1))
+
+
+def _unit_norm(x: jax.Array, axes: Any) -> tuple[jax.Array, jax.Array]:
+    """`norm_parts` along some axes, which stay as axes of length 1."""
+    parts = real_parts(x)
+    tops = [jnp.max(jnp.abs(part), axes, keepdims=True, initial=0) for part in parts]
+    largest = tops[0] if len(tops) == 1 else jnp.maximum(*tops)
+    unit = usable(jnp.minimum(largest, jnp.finfo(largest.dtype).max * 2.0**-16))
+    return unit, sqrt(sum(jnp.sum(jnp.square(part / unit), axes, keepdims=True) for part in parts))
 
 
 def _shrink(unit: jax.Array, ratio: jax.Array, limit: Any) -> tuple[jax.Array, jax.Array]:

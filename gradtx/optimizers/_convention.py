@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, InitVar
 from typing import Any, ClassVar
 
-from gradtx._compose import chain
+from gradtx._compose import chain, identity
 from gradtx._core import Recipe, Transform
 from gradtx._decay import decoupled_weight_decay
 from gradtx._moments import scale_by_momentum
 from gradtx._route import freeze
-from gradtx._scale import scale_by_learning_rate
+from gradtx._scale import scale, scale_by_learning_rate
 
 
 class Conventional(Recipe):
@@ -70,6 +70,23 @@ def with_decay(recipe: Any, *links: Transform) -> Transform:
     if not recipe.decoupled:
         return chain(decay, *links)
     return chain(*links) + chain(freeze(), decay, scale_by_learning_rate(recipe.learning_rate))
+
+
+def with_decay_between(recipe: Any, step: Transform) -> Transform:
+    """`step`, the learning rate and the schedule, with the decay at the place that `decay_mode` says.
+
+    What stands after the decay multiplies it.
+    """
+    decay = decoupled_weight_decay(recipe.weight_decay, mask=recipe.mask)
+    modes = ("lr", "schedule", "absolute")
+    if recipe.decay_mode not in modes:
+        raise ValueError(f"`decay_mode={recipe.decay_mode!r}` must be one of {modes}.")
+    if recipe.decay_mode == "lr" and recipe.schedule is None:
+        return chain(step, decay, scale_by_learning_rate(recipe.learning_rate))
+    schedule = identity() if recipe.schedule is None else scale(recipe.schedule)
+    links = [scale_by_learning_rate(recipe.learning_rate, flip_sign=False), schedule]
+    links.insert(modes.index(recipe.decay_mode), decay)
+    return chain(step, *links, scale(-1.0))
 
 
 def rate_and_heavy_ball(recipe: Any, accumulator_dtype: Any = None) -> list[Transform]:

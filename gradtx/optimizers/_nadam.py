@@ -1,0 +1,70 @@
+"""NAdam and NAdamW: Adam with Nesterov's momentum."""
+
+from typing import Any
+
+from gradtx._adam import adam_momentum, adam_quotient, corrected_square
+from gradtx._core import Transform
+from gradtx._scale import scale_by_learning_rate
+from gradtx._value import Hyper
+from gradtx.optimizers._convention import Conventional, with_decay, with_decay_between
+
+
+class nadam(Conventional):
+    r"""NAdam: Adam whose momentum looks one step ahead, see `scale_by_nadam_momentum`.
+
+    `momentum_decay` warms the momentum, as torch (0.004) and Keras (1) do. Source: Dozat, 2016.
+    """
+
+    learning_rate: Hyper
+    b1: Hyper = 0.9
+    b2: Hyper = 0.999
+    eps: Hyper = 1e-8
+    eps_root: Hyper | None = None
+    mu_dtype: str | None = None
+    momentum_decay: Hyper | None = None
+    nu_dtype: str | None = None
+    weight_decay: Hyper | None = None
+    mask: Any = None
+    decoupled: bool = False
+    eps_hat: bool = False
+    limits = {"eps": "[0, inf)"}
+    conventions = {
+        "torch": {"learning_rate": 2e-3, "momentum_decay": 4e-3},
+        "keras": {"learning_rate": 1e-3, "eps": 1e-7, "momentum_decay": 1.0, "decoupled": True},
+    }
+
+    def expand(self) -> Transform:
+        m, v = adam_momentum(self, True, self.momentum_decay), corrected_square(self)
+        return with_decay(
+            self, adam_quotient(self, m, v), scale_by_learning_rate(self.learning_rate)
+        )
+
+
+class nadamw(Conventional):
+    r"""NAdamW: NAdam with AdamW's decay.
+
+    Sources: Dozat, 2016; Loshchilov & Hutter, 2017, arXiv:1711.05101.
+    """
+
+    learning_rate: Hyper
+    b1: Hyper = 0.9
+    b2: Hyper = 0.999
+    eps: Hyper = 1e-8
+    eps_root: Hyper | None = None
+    mu_dtype: str | None = None
+    weight_decay: Hyper = 1e-4
+    mask: Any = None
+    momentum_decay: Hyper | None = None
+    nu_dtype: str | None = None
+    eps_hat: bool = False
+    schedule: Hyper | None = None
+    decay_mode: str = "lr"
+    limits = {"eps": "[0, inf)"}
+    conventions = {
+        "torch": {"learning_rate": 2e-3, "momentum_decay": 4e-3},
+        "keras": {"learning_rate": 1e-3, "eps": 1e-7, "momentum_decay": 1.0},
+    }
+
+    def expand(self) -> Transform:
+        m, v = adam_momentum(self, True, self.momentum_decay), corrected_square(self)
+        return with_decay_between(self, adam_quotient(self, m, v))
