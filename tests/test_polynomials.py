@@ -97,12 +97,26 @@ def test_a_preset_is_hashable_odd_positive_and_bounded(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "slope"),
-    [("jordan", 485), ("dion", 493), ("modula", 1137), ("cubic", 119), ("deepseek", 79263),
-     ("classical", 23), ("cans", 1049)],
-)  # fmt: skip
-def test_a_preset_lifts_the_smallest_singular_values_by_the_published_slope(name, slope):
-    assert np.prod([a for a, _, _ in resolve_coefficients(name)]) == pytest.approx(slope, abs=0.6)
+    ("name", "slope", "least", "largest"),
+    [
+        ("jordan", 485, 0.683, 1.134),
+        ("dion", 493, 0.978, 1.032),
+        ("modula", 1137, 0.9956, 0.9993),
+        ("cubic", 119, 0.774, 1.300),
+        ("deepseek", 79263, 1.000, 1.0005),
+        ("classical", 23, 0.661, 0.993),
+        ("cans", 1049, 0.887, 1.113),
+        ("speedrun", 989, 0.859, 1.141),
+    ],
+)
+def test_a_preset_has_its_slope_at_zero_and_its_range_on_gaussian_spectra(
+    name, slope, least, largest
+):
+    coefficients = resolve_coefficients(name)
+    assert np.prod([a for a, _, _ in coefficients]) == pytest.approx(slope, abs=0.6)
+    # Where the singular values of a 256 x 1024 Gaussian matrix of unit norm lie.
+    values = compose(coefficients, np.linspace(0.033, 0.093, 5001))
+    assert (values.min(), values.max()) == pytest.approx((least, largest), abs=1e-3)
 
 
 def test_one_triple_repeats_and_a_generator_takes_any_number_of_steps():
