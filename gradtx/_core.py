@@ -74,13 +74,13 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
         for i, (g, p) in enumerate(zip(gradients, owners, strict=True)):
             if problem := _mismatch(g, p):
                 raise ValueError(f"The gradient at `{paths(updates)[i] or '.'}` {problem}.")
-        todo = [_as_param(g) for g in gradients]
+        todo, owned = [_as_param(g) for g in gradients], owners
         if params is not None:
             owned = [_as_param(p) for p in owners]
             todo = [None if p is None else g for g, p in zip(todo, owned, strict=True)]
             params = structure.unflatten(owned)
         out, state = self.update_tree(structure.unflatten(todo), state, params, extra)
-        rounded = map(_leave, structure.flatten_up_to(out), gradients, owners)
+        rounded = map(_leave, structure.flatten_up_to(out), todo, owned, owners)
         return structure.unflatten(list(rounded)), state
 
     def init_tree(self, params: PyTree) -> Any:
@@ -222,10 +222,10 @@ def _matching(params: PyTree, updates: PyTree, structure: Structure) -> list[Any
 def _mismatch(g: Any, p: Any) -> str:
     """What is wrong with gradient `g` for parameter `p`, or an empty string."""
     dtype = getattr(g, "dtype", None)
+    if dtype is not None and g.shape == getattr(p, "shape", None) and dtype == p.dtype:
+        return ""  # the common case, before the slower questions
     if p is None or g is None or not is_inexact(p) or dtype == jax.dtypes.float0:
         return ""
-    if dtype == getattr(p, "dtype", None) and np.shape(g) == np.shape(p):
-        return ""  # the common case, before the slower questions
     if np.shape(g) != np.shape(p):
         return f"has shape {np.shape(g)}, its parameter {np.shape(p)}"
     if not is_inexact(g):
@@ -235,10 +235,10 @@ def _mismatch(g: Any, p: Any) -> str:
     return ""
 
 
-def _leave(u: Any, g: Any, p: Any) -> Any:
-    """Update `u` as it leaves for gradient `g` and parameter `p`."""
+def _leave(u: Any, gradient: Any, param: Any, p: Any) -> Any:
+    """Update `u` as it leaves for a gradient and a parameter, which was `p` as it came in."""
     if u is not None:
-        dtype = result_dtype(_as_param(g), _as_param(p))
+        dtype = result_dtype(gradient, param)
         return u if u.dtype == dtype else jax.lax.convert_element_type(u, dtype)
     dtype = getattr(p, "dtype", None)
     if dtype is None or not (jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_)):

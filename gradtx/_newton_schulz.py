@@ -21,8 +21,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from gradtx._group import in_turn
 from gradtx._polynomials import Coefficients, resolve_coefficients
-from gradtx._tree import promote
+from gradtx._tree import abs_square, promote, sqrt
 
 Segments = tuple[Coefficients, ...]
 
@@ -117,7 +118,7 @@ def newton_schulz(
     if x.size == m * n:
         result = orthogonalize(lying.reshape(m, n))
     elif batching == "map" or (batching == "auto" and on_cpu and m >= 64):
-        result = jax.lax.map(orthogonalize, lying.reshape(-1, m, n))
+        result = in_turn(orthogonalize, lying.reshape(-1, m, n))
     else:
         result = orthogonalize(lying.reshape(-1, m, n))
     return result.reshape(lying.shape).mT if tall else result.reshape(lying.shape)
@@ -195,7 +196,7 @@ def _product_eps(dtype: jnp.dtype, precision: Any) -> float:
 
 
 def _frobenius(x: jax.Array) -> jax.Array:
-    return jnp.linalg.norm(x, axis=(-2, -1), keepdims=True)
+    return sqrt(jnp.sum(abs_square(x), axis=(-2, -1), keepdims=True))
 
 
 def _divide(x: jax.Array, size: jax.Array) -> jax.Array:
@@ -225,7 +226,7 @@ def _run(
         r, q = hermitian(x, x.mT.conj()), None
         if number == 0 and norm == "schatten":
             size = _frobenius(r)
-            r, x = _divide(r, size), store(_divide(x.astype(wide), jnp.sqrt(size)))
+            r, x = _divide(r, size), store(_divide(x.astype(wide), sqrt(size)))
         r = store(r)
         for step, (a, b, c) in enumerate(segment):
             z = plus(c * hermitian(r, r), b, r) if c else store(b * r.astype(wide))
