@@ -108,7 +108,8 @@ class scale_by_adam(Recipe):
     limits = {"eps": "[0, inf)"}
 
     def expand(self) -> Transform:
-        return adam_quotient(self, adam_momentum(self, self.nesterov), corrected_square(self))
+        m, v = adam_momentum(self, self.nesterov), corrected_square(self)
+        return m / (root(with_eps_root(self, v)) + epsilon(self))
 
 
 def adam_momentum(recipe: Any, nesterov: bool = False, momentum_decay: Any = None) -> Transform:
@@ -123,7 +124,11 @@ def corrected_square(recipe: Any) -> Transform:
     return bias_correction(second_moment(recipe.b2, accumulator_dtype=recipe.nu_dtype))
 
 
-def adam_quotient(recipe: Any, m: Transform, v: Transform) -> Transform:
-    """$m / (\\sqrt v + \\epsilon)$ with the recipe's epsilons."""
-    v = v if recipe.eps_root is None else v + recipe.eps_root
-    return m / (root(v) + (eps_hat(recipe.eps, recipe.b2) if recipe.eps_hat else recipe.eps))
+def with_eps_root(recipe: Any, v: Transform) -> Transform:
+    """$v + \\bar\\epsilon$, what stands under the root: `v` itself without `eps_root`."""
+    return v if recipe.eps_root is None else v + recipe.eps_root
+
+
+def epsilon(recipe: Any) -> Any:
+    """The epsilon beside the root: a number, or with `eps_hat` what it comes to at each step."""
+    return eps_hat(recipe.eps, recipe.b2) if recipe.eps_hat else recipe.eps

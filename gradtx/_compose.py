@@ -22,6 +22,7 @@ from gradtx._elementwise import Elementwise
 from gradtx._foreign import as_transform
 from gradtx._pass import init_elementwise, update_elementwise
 from gradtx._tree import PyTree
+from gradtx._value import Part
 
 
 class identity(Elementwise):
@@ -51,7 +52,7 @@ class Composition(Elementwise):
     def needs_params(self) -> bool:  # pyright: ignore
         return any(part.needs_params for part in self.parts)
 
-    def working(self) -> Transform:
+    def working(self) -> Any:
         return self._of([part.working() for part in self.parts])
 
     def init_shared(self) -> Any:
@@ -98,7 +99,7 @@ class chain(Composition):
     is no transformation.
     """
 
-    links: tuple[Transform, ...]
+    links: tuple[Part, ...]
 
     def __init__(self, *args: Any, links: Any = None) -> None:
         links = args if links is None else links
@@ -146,9 +147,9 @@ class chain(Composition):
             states.extend(inner)
         return updates, tuple(states)
 
-    def _runs(self) -> list[list[Transform]]:
+    def _runs(self) -> list[list[Any]]:
         """The links in runs that can share one pass; one that looks at the whole tree starts a run."""
-        runs: list[list[Transform]] = []
+        runs: list[list[Any]] = []
         for link in self.links:
             if runs and link.elementwise and not link.looks and runs[-1][-1].elementwise:
                 runs[-1].append(link)

@@ -32,7 +32,7 @@ def _divide(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.where(zero, jnp.zeros((), a.dtype), a / jnp.where(zero, jnp.ones((), b.dtype), b))
 
 
-_COMBINE: dict[str, Callable[..., jax.Array]] = {
+_COMBINE: dict[str, Callable[..., Any]] = {
     "add": lambda *xs: sum(xs[1:], xs[0]),
     "subtract": lambda a, b: a - b,
     "multiply": lambda *xs: jax.tree.reduce(jnp.multiply, xs),

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from gradtx._adam import adam_momentum, adam_quotient, corrected_square
+from gradtx._adam import epsilon, scale_by_nadam_momentum, with_eps_root
 from gradtx._bias_correction import bias_correction
 from gradtx._core import Transform
-from gradtx._moments import running_max, scale_by_momentum, second_moment
+from gradtx._moments import root, running_max, scale_by_momentum, second_moment
 from gradtx._scale import scale_by_learning_rate
 from gradtx._value import Hyper
 from gradtx.optimizers._convention import Conventional, with_decay, with_decay_between
@@ -39,10 +39,11 @@ class adam(Conventional):
     }
 
     def expand(self) -> Transform:
-        m, v = adam_momentum(self, self.nesterov), corrected_square(self)
-        return with_decay(
-            self, adam_quotient(self, m, v), scale_by_learning_rate(self.learning_rate)
-        )
+        m = bias_correction(scale_by_momentum(self.b1, accumulator_dtype=self.mu_dtype))
+        v = bias_correction(second_moment(self.b2, accumulator_dtype=self.nu_dtype))
+        m = scale_by_nadam_momentum(self.b1, None, self.mu_dtype) if self.nesterov else m
+        step = m / (root(with_eps_root(self, v)) + epsilon(self))
+        return with_decay(self, step, scale_by_learning_rate(self.learning_rate))
 
 
 class adamw(Conventional):
@@ -74,8 +75,11 @@ class adamw(Conventional):
     }
 
     def expand(self) -> Transform:
-        m, v = adam_momentum(self, self.nesterov), corrected_square(self)
-        return with_decay_between(self, adam_quotient(self, m, v))
+        m = bias_correction(scale_by_momentum(self.b1, accumulator_dtype=self.mu_dtype))
+        v = bias_correction(second_moment(self.b2, accumulator_dtype=self.nu_dtype))
+        m = scale_by_nadam_momentum(self.b1, None, self.mu_dtype) if self.nesterov else m
+        step = m / (root(with_eps_root(self, v)) + epsilon(self))
+        return with_decay_between(self, step)
 
 
 class amsgrad(Conventional):
@@ -120,6 +124,5 @@ class amsgrad(Conventional):
             v = running_max(v)
         v = bias_correction(v) if self.bias_correction_nu else v
         v = v if self.max_of_raw else running_max(v)
-        return with_decay(
-            self, adam_quotient(self, m, v), scale_by_learning_rate(self.learning_rate)
-        )
+        step = m / (root(with_eps_root(self, v)) + epsilon(self))
+        return with_decay(self, step, scale_by_learning_rate(self.learning_rate))

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from gradtx._adam import adam_momentum, adam_quotient, corrected_square
+from gradtx._adam import adam_momentum, corrected_square, epsilon, with_eps_root
 from gradtx._core import Transform
+from gradtx._moments import root
 from gradtx._scale import scale_by_learning_rate
 from gradtx._value import Hyper
 from gradtx.optimizers._convention import Conventional, with_decay, with_decay_between
@@ -35,9 +36,8 @@ class nadam(Conventional):
 
     def expand(self) -> Transform:
         m, v = adam_momentum(self, True, self.momentum_decay), corrected_square(self)
-        return with_decay(
-            self, adam_quotient(self, m, v), scale_by_learning_rate(self.learning_rate)
-        )
+        step = m / (root(with_eps_root(self, v)) + epsilon(self))
+        return with_decay(self, step, scale_by_learning_rate(self.learning_rate))
 
 
 class nadamw(Conventional):
@@ -67,4 +67,4 @@ class nadamw(Conventional):
 
     def expand(self) -> Transform:
         m, v = adam_momentum(self, True, self.momentum_decay), corrected_square(self)
-        return with_decay_between(self, adam_quotient(self, m, v))
+        return with_decay_between(self, m / (root(with_eps_root(self, v)) + epsilon(self)))
