@@ -20,7 +20,7 @@ from gradtx._group import replicated
 from gradtx._matrix import MatrixAxes, hidden_matrices
 from gradtx._moments import average
 from gradtx._orthogonal import matrix_axes
-from gradtx._tree import PyTree, compute_dtype, flatten, like
+from gradtx._tree import PyTree, compute_dtype, flatten, like, sqrt
 from gradtx._value import Hyper
 
 
@@ -28,14 +28,14 @@ def _rescaled(x: jax.Array, target: Any, axis: tuple[int, ...] = (-2, -1)) -> ja
     """`x` with this norm over `axis`; zeros stay. By the largest entry first: nothing overflows."""
     largest = jnp.max(jnp.abs(x), axis=axis, keepdims=True, initial=0)
     unit = x / jnp.where(largest == 0, 1, largest).astype(x.dtype)
-    size = jnp.sqrt(jnp.sum(jnp.square(jnp.abs(unit)), axis=axis, keepdims=True))
+    size = sqrt(jnp.sum(jnp.square(jnp.abs(unit)), axis=axis, keepdims=True))
     return unit * (target / jnp.where(size == 0, 1, size)).astype(x.dtype)
 
 
 def _norm(x: jax.Array) -> jax.Array:
     largest = jnp.max(jnp.abs(x), axis=(-2, -1), keepdims=True, initial=0)
     unit = jnp.abs(x) / jnp.where(largest == 0, 1, largest)
-    return largest * jnp.sqrt(jnp.sum(jnp.square(unit), axis=(-2, -1), keepdims=True))
+    return largest * sqrt(jnp.sum(jnp.square(unit), axis=(-2, -1), keepdims=True))
 
 
 def map_matrices(f: Callable[..., Any], rule: Any, tree: PyTree, *rest: PyTree) -> PyTree:
@@ -49,8 +49,10 @@ def map_matrices(f: Callable[..., Any], rule: Any, tree: PyTree, *rest: PyTree) 
 
 
 def _mapped(f: Callable[..., Any], axes: MatrixAxes, x: jax.Array, *rest: jax.Array) -> jax.Array:
-    x, back = replicated(x.astype(compute_dtype(x)))
-    return back(axes.join(f(axes.split(x), *(axes.split(replicated(r)[0]) for r in rest)), x.shape))
+    dtype = compute_dtype(x, *rest)
+    x, back = replicated(x.astype(dtype))
+    others = (axes.split(replicated(r.astype(dtype))[0]) for r in rest)
+    return back(axes.join(f(axes.split(x), *others), x.shape))
 
 
 class equilibrate_rows(Transform):
@@ -156,7 +158,7 @@ class scale_by_neuron_rms(Transform):
         decay, eps = (jnp.asarray(h, real) for h in (self.decay, self.eps))
         square = jnp.sum(jnp.square(jnp.abs(x)), -2, keepdims=True) / max(x.shape[-2], 1)
         new = average(nu.astype(real), square, decay)
-        root = jnp.sqrt(new) + eps
+        root = sqrt(new) + eps
         return x / jnp.where(root == 0, 1, root).astype(x.dtype), like(new, nu)
 
 
