@@ -17,7 +17,6 @@ from typing import Any
 
 import jax
 
-from gradtx._core import Transform
 from gradtx._elementwise import Elementwise
 from gradtx._foreign import as_transform
 from gradtx._pass import init_elementwise, update_elementwise

@@ -82,7 +82,10 @@ CASES = [
     ),
     (sgd(falling, momentum=0.9, convention="paper"), given(ref.heavy_ball_inside, lr=falling)),
     # The note's momentum is an average.
-    (chain(scale_by_momentum(0.9), scale_by_learning_rate(falling)), given(ref.ema_momentum, lr=falling)),
+    (
+        chain(scale_by_momentum(0.9), scale_by_learning_rate(falling)),
+        given(ref.ema_momentum, lr=falling),
+    ),
     (adagrad(convention="torch"), ref.adagrad_torch),
     (
         adagrad(0.3, lr_decay=0.1, weight_decay=0.2, convention="torch"),
@@ -108,30 +111,50 @@ CASES = [
     (adadelta(convention="keras"), ref.adadelta_keras),
     (adadelta(convention="paper"), ref.adadelta),
     (adam(convention="torch"), ref.adam_torch),
-    (adam(falling, weight_decay=0.2, convention="torch"), given(ref.adam_torch, lr=falling, weight_decay=0.2)),
+    (
+        adam(falling, weight_decay=0.2, convention="torch"),
+        given(ref.adam_torch, lr=falling, weight_decay=0.2),
+    ),
     (adam(convention="keras"), ref.adam_keras),
     (adam(falling, eps=0.01, convention="keras"), given(ref.adam_keras, lr=falling, eps=0.01)),
-    (adam(0.01, weight_decay=0.2, convention="keras"), given(ref.adam_keras, lr=0.01, weight_decay=0.2)),
+    (
+        adam(0.01, weight_decay=0.2, convention="keras"),
+        given(ref.adam_keras, lr=0.01, weight_decay=0.2),
+    ),
     (adam(convention="paper"), ref.adam),
     (adamw(convention="torch"), ref.adamw_torch),
     (adamw(convention="keras"), ref.adamw_keras),
-    (adamw(0.01, schedule=half, convention="paper"),
-     given(ref.adamw, lr=0.01, schedule=half, decay="schedule", weight_decay=1e-4)),
+    (
+        adamw(0.01, schedule=half, convention="paper"),
+        given(ref.adamw, lr=0.01, schedule=half, decay="schedule", weight_decay=1e-4),
+    ),
     (adamw(0.01, schedule=half, weight_decay=0.01), given(ref.adamw, lr=0.01, schedule=half)),
-    (adamw(0.01, schedule=half, weight_decay=0.01, decay_mode="absolute"),
-     given(ref.adamw, lr=0.01, schedule=half, decay="absolute")),
+    (
+        adamw(0.01, schedule=half, weight_decay=0.01, decay_mode="absolute"),
+        given(ref.adamw, lr=0.01, schedule=half, decay="absolute"),
+    ),
     (amsgrad(convention="torch"), ref.amsgrad_torch),
-    (amsgrad(0.01, weight_decay=0.2, convention="torch"), given(ref.amsgrad_torch, lr=0.01, weight_decay=0.2)),
+    (
+        amsgrad(0.01, weight_decay=0.2, convention="torch"),
+        given(ref.amsgrad_torch, lr=0.01, weight_decay=0.2),
+    ),
     (amsgrad(convention="keras"), given(ref.adam_keras, amsgrad=True)),
     (amsgrad(1e-3, convention="paper"), ref.amsgrad_paper),
     (nadam(convention="torch"), ref.nadam_torch),
-    (nadam(0.01, weight_decay=0.2, convention="torch"), given(ref.nadam_torch, lr=0.01, weight_decay=0.2)),
-    (nadam(0.01, weight_decay=0.2, decoupled=True, convention="torch"),
-     given(ref.nadam_torch, lr=0.01, weight_decay=0.2, decoupled=True)),
-    (nadamw(0.01, weight_decay=0.2, convention="torch"),
-     given(ref.nadam_torch, lr=0.01, weight_decay=0.2, decoupled=True)),
+    (
+        nadam(0.01, weight_decay=0.2, convention="torch"),
+        given(ref.nadam_torch, lr=0.01, weight_decay=0.2),
+    ),
+    (
+        nadam(0.01, weight_decay=0.2, decoupled=True, convention="torch"),
+        given(ref.nadam_torch, lr=0.01, weight_decay=0.2, decoupled=True),
+    ),
+    (
+        nadamw(0.01, weight_decay=0.2, convention="torch"),
+        given(ref.nadam_torch, lr=0.01, weight_decay=0.2, decoupled=True),
+    ),
     (nadam(convention="keras"), ref.nadam_keras),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(
