@@ -190,8 +190,9 @@ def norm_parts(tree: PyTree) -> tuple[jax.Array, jax.Array]:
 
 def _scaled(parts: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
     largest = jnp.max(jnp.stack([jnp.max(jnp.abs(x)) for x in parts]))
-    # Not beyond what has a reciprocal: XLA may multiply by that instead of dividing.
-    unit = usable(jnp.minimum(largest, jnp.finfo(largest.dtype).max * 2.0**-16))
+    # Within what has a reciprocal: who divides by the unit may multiply by that instead.
+    limits = jnp.finfo(largest.dtype)
+    unit = usable(jnp.clip(largest, limits.tiny, limits.max * 2.0**-16))
     return unit, sqrt(sum(jnp.sum(jnp.square(x / unit)) for x in parts))
 
 
