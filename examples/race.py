@@ -20,6 +20,7 @@ from race_data import RaceError, load, read_config
 from race_report import draw, print_table
 from race_train import learning_rate, looks, race
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import gradtx
@@ -83,7 +84,7 @@ def main(argv: list[str] | None = None) -> None:
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
         bar = progress.add_task("", total=looks(args.steps)[0] * len(racers))
         for name, tx in racers.items():
-            progress.update(bar, description=name)
+            progress.update(bar, description=escape(name))
             runs.append(race(name, tx, task, args.steps, args.seed, partial(progress.advance, bar)))
     print_table(console, runs, task)
     finished = [run for run in runs if not run.diverged.all()]
@@ -92,7 +93,7 @@ def main(argv: list[str] | None = None) -> None:
             draw(finished, task, out)
         except OSError as error:
             raise RaceError(f"cannot write {out}: {error.strerror}.") from None
-        console.print(f"figure: {out}", soft_wrap=True, highlight=False)
+        console.print(f"figure: {out}", soft_wrap=True, highlight=False, markup=False)
     for run in runs:
         if run.diverged.all():
             raise RaceError(

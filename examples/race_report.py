@@ -14,6 +14,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from race_data import Task
 from race_train import GOAL, Run
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 # Colours that colour-blind eyes tell apart: of Okabe and Ito, 2008, and (olive, wine) of Paul Tol.
@@ -49,7 +50,9 @@ def print_table(console: Console, runs: list[Run], task: Task) -> None:
     """One row an optimizer, at its best rate, the winner first."""
     rows, inputs = task.train_x.shape
     about = f"{rows} rows of {inputs} inputs, {task.classes} classes, {runs[0].steps[-1]} steps"
-    table = Table(title=f"{task.name}: {about}", title_justify="left", box=rich.box.SIMPLE_HEAD)
+    table = Table(
+        title=escape(f"{task.name}: {about}"), title_justify="left", box=rich.box.SIMPLE_HEAD
+    )
     table.add_column("optimizer", style="bold", overflow="fold", min_width=9)
     heads = "best\nrate", "diverged", "test\naccuracy", f"steps to\n{GOAL:.0%}"
     for head in (*heads, "time per\nstep", "state\nbytes"):
@@ -58,11 +61,11 @@ def print_table(console: Console, runs: list[Run], task: Task) -> None:
         lost = f"{run.diverged.sum()} of {len(run.rates)}"
         cost = f"{run.seconds_per_step * 1e6:,.0f} µs", f"{run.state_bytes:,}"
         if run.diverged.all():
-            table.add_row(run.name, "none", lost, "", "", *cost, style="red")
+            table.add_row(escape(run.name), "none", lost, "", "", *cost, style="red")
         else:
             rate, accuracy = run.rates[run.best], run.accuracy[run.best, -1]
             there = "not yet" if run.steps_to_goal is None else str(run.steps_to_goal)
-            table.add_row(run.name, f"{rate:.2g}", lost, f"{accuracy:.1%}", there, *cost)
+            table.add_row(escape(run.name), f"{rate:.2g}", lost, f"{accuracy:.1%}", there, *cost)
     console.print(table)
 
 

@@ -57,7 +57,7 @@ def test_the_race_ends_with_a_table_and_a_figure_that_it_names(tmp_path, monkeyp
 
 def test_a_users_rows_are_raced_on_whether_csv_or_npz(tmp_path, monkeypatch, capsys, blobs):
     module = imported(monkeypatch, "race")
-    monkeypatch.setattr(module, "RACERS", {"sgd": gradtx.sgd(0.1)})
+    monkeypatch.setattr(module, "RACERS", {"sgd [red]": gradtx.sgd(0.1)})
     x, y = blobs
     (tmp_path / "mine.csv").write_text("a,b,c,label\n" + rows(x, y))
     np.savez(tmp_path / "mine.npz", x=x, y=y.astype(str))
@@ -69,7 +69,7 @@ def test_a_users_rows_are_raced_on_whether_csv_or_npz(tmp_path, monkeypatch, cap
         assert f"{name}: 48 rows of 3 inputs, 2 classes, 40 steps" in shown[-1]
         assert "100.0%" in shown[-1], "two blobs far apart are told apart"
         assert out.stat().st_size > 10_000
-    accuracies = [text.split("sgd")[1].split()[:4] for text in shown]
+    accuracies = [text.split("sgd [red]")[1].split()[:4] for text in shown]
     assert accuracies[0] == accuracies[1], "the same rows give the same race"
 
 
