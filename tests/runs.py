@@ -1,10 +1,24 @@
 """Running an optimizer on one array, in one compiled loop, and reading off what it did."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import gradtx
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _loop(tx, gradients, length, params, rows):
+    def body(carry, g):
+        params, state = carry
+        g = gradients(params) if rows is None else g
+        updates, state = tx.update(g, state, params)
+        params = gradtx.apply_updates(params, updates)
+        return (params, state), (updates, params)
+
+    return jax.lax.scan(body, (params, tx.init(params)), rows, length)[1]
 
 
 def run(tx, gradients, params0=None, steps=None, dtype="float64"):
@@ -15,18 +29,8 @@ def run(tx, gradients, params0=None, steps=None, dtype="float64"):
     with jax.enable_x64(dtype in ("float64", "complex128")):
         rows = None if callable(gradients) else jnp.asarray(gradients, dtype)
         params0 = np.zeros(rows.shape[1:]) if params0 is None else params0
-
-        def body(carry, g):
-            params, state = carry
-            g = gradients(params) if rows is None else g
-            updates, state = tx.update(g, state, params)
-            params = gradtx.apply_updates(params, updates)
-            return (params, state), (updates, params)
-
-        def loop(params, rows):
-            return jax.lax.scan(body, (params, tx.init(params)), rows, length=steps)[1]
-
-        updates, points = jax.jit(loop)(jnp.asarray(params0, dtype), rows)
+        function = gradients if rows is None else None
+        updates, points = _loop(tx, function, steps, jnp.asarray(params0, dtype), rows)
         return np.asarray(updates), np.asarray(points)
 
 
