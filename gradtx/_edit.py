@@ -139,6 +139,8 @@ def _matches(state: Any, name: str) -> list[tuple[tuple[str, ...], Any]]:
         return path[-1] == last and all(any(step == want for step in steps) for want in narrow)
 
     found = [(path, value) for path, value in _named(state) if fits(path)]
+    if narrow and (exact := [x for x in found if x[0] == (*narrow, last)]):
+        return exact
     if not found:
         names = sorted({path[-1] for path, _ in _named(state)})
         raise KeyError(f"The state has nothing named `{name}`; there are {', '.join(names)}.")
@@ -148,10 +150,12 @@ def _matches(state: Any, name: str) -> list[tuple[tuple[str, ...], Any]]:
 def get(state: PyTree, name: str) -> Any:
     """The entry of an optimizer's state by its name: `get(state, "mu")`.
 
-    A dotted path narrows (`get(state, "muon.mu")`, `get(state, "0.count")`). Raises `KeyError` where
-    nothing or more than one thing matches; the message lists the paths.
+    A dotted path narrows (`get(state, "muon.mu")`, `get(state, "0.count")`), a whole path is exact.
+    Raises `KeyError` where nothing or more than one thing matches; the message lists the paths.
     """
     found = _matches(state, name)
+    if len(found) > 1 and (exact := [x for x in found if ".".join(x[0]) == name]):
+        return exact[0][1]
     if len(found) > 1:
         listed = ", ".join(".".join(path) for path, _ in found)
         raise KeyError(

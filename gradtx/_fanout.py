@@ -63,13 +63,8 @@ class fanout(Composition):
             raise TypeError(
                 f"`fanout({combine!r}, ...)` needs at least one transformation among {branches!r}."
             )
-        is_tx = [isinstance(b, optax.GradientTransformation) for b in branches]
         object.__setattr__(self, "combine", combine)
-        settled = (
-            as_transform(b, "fanout(...)") if tx else b
-            for b, tx in zip(branches, is_tx, strict=True)
-        )
-        object.__setattr__(self, "branches", tuple(settled))
+        object.__setattr__(self, "branches", tuple(map(_branch, branches)))
         self.__post_init__()
 
     def __repr__(self) -> str:
@@ -129,6 +124,14 @@ class fanout(Composition):
         # A branch may pass a bfloat16 leaf on as it is, beside one that worked in float32.
         dtype = compute_dtype(*outputs)
         return self._combined(*(u.astype(dtype) for u in outputs))
+
+
+def _branch(x: Any) -> Any:
+    if isinstance(x, optax.GradientTransformation):
+        return as_transform(x, "fanout(...)")
+    if isinstance(x, tuple | list | dict):  # a field may hold these, a branch may not
+        raise TypeError(f"A branch must be a transformation, a number or a schedule, not {x!r}.")
+    return x
 
 
 def _operand(x: Any, rank: int) -> str:

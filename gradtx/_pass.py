@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gradtx._tree import (
     PyTree,
@@ -121,7 +122,14 @@ def _update_leaf(
             f"`update_leaf` of `{tx}` returned a state of structure {jax.tree.structure(new)}; "
             f"`init_leaf` made {layout}."
         )
-    return jnp.broadcast_to(update, g.shape).astype(dtype), like(tuple(jax.tree.leaves(new)), state)
+    results = tuple(jax.tree.leaves(new))
+    fits = np.broadcast_shapes(jnp.shape(update), g.shape) == g.shape
+    if not fits or any(n.shape != s.shape for n, s in zip(results, state, strict=True)):
+        raise ValueError(
+            f"A gradient of shape {g.shape} does not fit the state that `{tx}` made for its leaf, of "
+            f"shape {', '.join(str(s.shape) for s in state)}."
+        )
+    return jnp.broadcast_to(update, g.shape).astype(dtype), like(results, state)
 
 
 @functools.lru_cache(maxsize=4096)
