@@ -1,7 +1,7 @@
 r"""The API pages, read off `gradtx/__init__.py` and the values themselves.
 
 - `.. concept:: Composition` documents every name under that comment of `gradtx/__init__.py`;
-  `.. overview::` lists all names with their first lines.
+  `.. overview::` lists all names with their first lines, `.. conventions::` what each convention sets.
 - A constructor's signature is its fields and their defaults; what `limits` says is added to the text,
   and so is the definition of a recipe.
 - Docstrings are written in Markdown: `$...$`, `$$...$$` and single backticks become what Sphinx reads.
@@ -68,6 +68,20 @@ class Overview(SphinxDirective):
             for name in names:
                 text += [f"   * - {_link(name)}", f"     - {_first_line(name)}"]
             text.append("")
+        return self.parse_text_to_nodes("\n".join(text))
+
+
+class Conventions(SphinxDirective):
+    """`.. conventions::`: a table of what each recipe fills in under each convention."""
+
+    def run(self) -> list[nodes.Node]:
+        text = [".. list-table::", "   :header-rows: 1", "   :widths: 16 14 70", ""]
+        text += ["   * - recipe", "     - convention", "     - fills in"]
+        for name in concepts()["Optimizers"]:
+            for convention, fields in getattr(getattr(gradtx, name), "conventions", {}).items():
+                given = ", ".join(f"{field}={value!r}" for field, value in fields.items())
+                text += [f"   * - {_link(name)}", f'     - ``"{convention}"``']
+                text += [f"     - ``{given}``" if given else "     - nothing: it is the same"]
         return self.parse_text_to_nodes("\n".join(text))
 
 
@@ -222,6 +236,7 @@ def every_concept_has_a_page(app: Sphinx) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("concept", Concept)
+    app.add_directive("conventions", Conventions)
     app.add_directive("overview", Overview)
     app.connect("builder-inited", every_concept_has_a_page)
     # Before napoleon, which reads what this leaves.
