@@ -46,9 +46,8 @@ docs: $(VENV)/.has-docs $(VENV)/.has-notebooks  ## build the documentation into 
 	@$(PY) -m sphinx --fail-on-warning --keep-going -q docs docs/_build/html
 	@echo "documentation: docs/_build/html/index.html"
 
-bench: $(VENV)/.has-tests $(VENV)/.has-examples  ## run the benchmarks
-	@set -e; for file in $(or $(wildcard benchmarks/*.py),$(error there is no benchmarks/*.py)); do \
-		echo "$$file"; $(PY) "$$file" $(ARGS); done
+bench: $(VENV)/.has-examples  ## measure gradtx beside its peers (ARGS=--quick for a minute)
+	@$(PY) -m benchmarks $(ARGS)
 
 clean:  ## remove the environments, the caches and whatever was written
 	rm -rf .venv .venv-* build dist out docs/_build .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""gradtx beside its peers: `python -m benchmarks`, see README.md."""

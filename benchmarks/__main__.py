@@ -1,0 +1,41 @@
+"""`python -m benchmarks`: every number that is to be reached, measured and printed as one table."""
+
+import argparse
+import os
+
+import jax
+
+from benchmarks import elementwise, muon
+from benchmarks.harness import console, markdown, progress, show
+
+# How often each part says what it does now, for the bar.
+STEPS = {"elementwise": 8, "muon": 10}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: about a minute")
+    parser.add_argument("--only", choices=tuple(STEPS), help="one part of the table")
+    parser.add_argument("--torch", metavar="PYTHON", help="an interpreter with torch, to compare")
+    parser.add_argument("--markdown", action="store_true", help="print the table for README.md")
+    options = parser.parse_args()
+    parts = [name for name in STEPS if options.only in (None, name)]
+    rows = []
+    with progress(sum(STEPS[name] for name in parts)) as say:
+        if "elementwise" in parts:
+            rows += elementwise.rows(options.quick, say)
+        if "muon" in parts:
+            rows += muon.rows(options.quick, say, options.torch)
+    device, cores, load = jax.devices()[0].device_kind, os.cpu_count(), os.getloadavg()[1]
+    console.print(f"JAX {jax.__version__}, {device}, {cores} cores; medians (least to most)")
+    if load > 2 * (cores or 1):
+        console.print(f"The machine was busy with other work (load {load:.0f}): times mean little.")
+    console.print()
+    if options.markdown:
+        print(markdown(rows))
+    else:
+        show(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Seconds of one update of torch.optim.Muon: `python torch_muon.py float32|bfloat16`.
+
+Run by `benchmarks/muon.py` with an interpreter that has torch; nothing else here needs it.
+"""
+
+import inspect
+import statistics
+import sys
+import time
+
+import torch
+from torch.optim import _muon
+
+
+def main(dtype: str) -> float:
+    torch.manual_seed(0)
+    torch.set_num_threads(torch.get_num_threads())
+    if dtype == "float32":
+        # Its iteration casts to bfloat16 whatever it gets; here the cast is taken out.
+        source = inspect.getsource(_muon._zeropower_via_newtonschulz)
+        if "bfloat16()" not in source:
+            raise SystemExit("torch's Muon has changed; its cast was not found.")
+        exec(source.replace("bfloat16()", "float()"), vars(_muon))
+    width, params = 512, []
+    for _ in range(3):
+        shapes = [(width, width)] * 4 + [(width, 4 * width), (4 * width, width)]
+        params += [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
+    for p in params:
+        p.grad = torch.randn_like(p)
+    optimizer = torch.optim.Muon(params, lr=1e-3, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    times = []
+    for _ in range(10):
+        start = time.perf_counter()
+        optimizer.step()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])
+
+
+if __name__ == "__main__":
+    print(main(sys.argv[1]))
