@@ -102,11 +102,11 @@ def polar_express(
 class Preset(NamedTuple):
     """Named coefficients: a table, or what computes one for a number of steps.
 
-    A table of one triple repeats for as many steps as are asked for.
+    A bare triple repeats for as many steps as are asked for; a table is as long as it is.
     """
 
     name: str
-    table: Coefficients | Callable[[int], Coefficients]
+    table: Triple | Coefficients | Callable[[int], Coefficients]
     source: str
 
 
@@ -126,8 +126,8 @@ PRESETS = {
             functools.partial(polar_express, cushion=0.0, safety=0.0),
             "Grishina et al., 2025, in NVIDIA's Emerging-Optimizers, to four decimals there",
         ),
-        Preset("jordan", (_JORDAN,), "Jordan et al., Muon, 2024; Optax's 'standard'"),
-        Preset("standard", (_JORDAN,), "Optax's name for 'jordan'"),
+        Preset("jordan", _JORDAN, "Jordan et al., Muon, 2024; Optax's 'standard'"),
+        Preset("standard", _JORDAN, "Optax's name for 'jordan'"),
         Preset(
             "dion",
             (
@@ -164,7 +164,7 @@ PRESETS = {
             "Cubic five-step set, 2026, arXiv:2606.00371",
         ),
         Preset("deepseek", 8 * (_JORDAN,) + 2 * ((2.0, -1.5, 0.5),), "DeepSeek-V4, 2026"),
-        Preset("classical", ((15 / 8, -10 / 8, 3 / 8),), "Kovarik, 1970; Bjorck and Bowie, 1971"),
+        Preset("classical", (15 / 8, -10 / 8, 3 / 8), "Kovarik, 1970; Bjorck and Bowie, 1971"),
     )
 }
 
@@ -200,14 +200,13 @@ def resolve_coefficients(
     if callable(table):
         return table(5 if steps is None else operator.index(steps))
     rows = np.asarray(table, np.float64)
-    rows = rows[None] if rows.ndim == 1 else rows
+    if rows.ndim == 1:
+        rows = np.tile(rows, (5 if steps is None else operator.index(steps), 1))
     if rows.ndim != 2 or rows.shape[1] != 3 or not len(rows) or not np.isfinite(rows).all():
         raise ValueError(
             f"coefficients={coefficients!r}: pass a triple (a, b, c) of finite numbers, a "
             f"sequence of triples, or one of the presets {', '.join(PRESETS)}."
         )
-    if len(rows) == 1:
-        rows = np.repeat(rows, 5 if steps is None else steps, axis=0)
     if steps not in (None, len(rows)):
         raise ValueError(
             f"steps={steps}, but {name} are a table of {len(rows)} steps: leave steps out, "

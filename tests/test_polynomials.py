@@ -122,7 +122,7 @@ def test_a_preset_has_its_slope_at_zero_and_its_range_on_gaussian_spectra(
 def test_one_triple_repeats_and_a_generator_takes_any_number_of_steps():
     assert resolve_coefficients("jordan", 3) == ((3.4445, -4.775, 2.0315),) * 3
     assert resolve_coefficients((2, -1.5, 0.5)) == ((2.0, -1.5, 0.5),) * 5
-    assert resolve_coefficients(np.array([[2, -1.5, 0.5]]), 2) == ((2.0, -1.5, 0.5),) * 2
+    assert resolve_coefficients(np.array([2, -1.5, 0.5]), 2) == ((2.0, -1.5, 0.5),) * 2
     assert resolve_coefficients("polar_express", 7) == polar_express(7)
     assert resolve_coefficients("dion", 5) == resolve_coefficients("dion")
 
@@ -151,3 +151,10 @@ def test_wrong_coefficients_are_an_error_that_names_the_argument(coefficients, s
 def test_polar_express_names_an_argument_out_of_range(wrong):
     with pytest.raises(ValueError, match=f"polar_express\\({next(iter(wrong))}="):
         polar_express(**wrong)
+
+
+def test_a_table_of_one_row_is_one_step():
+    first = polar_express(5)[:1]
+    assert resolve_coefficients(first) == first == resolve_coefficients(np.array(first), steps=1)
+    with pytest.raises(ValueError, match="a table of 1 steps"):
+        resolve_coefficients(first, steps=5)
