@@ -105,7 +105,7 @@ class scale_by_adam(Recipe):
     nesterov: bool = False
     nu_dtype: str | None = None
     eps_hat: bool = False
-    limits = {"eps": "[0, inf)"}
+    limits = {"eps": "[0, inf)", "eps_root": "[0, inf)"}
 
     def expand(self) -> Transform:
         m, v = adam_momentum(self, self.nesterov), corrected_square(self)

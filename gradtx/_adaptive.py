@@ -115,6 +115,7 @@ class scale_by_rms(Recipe):
     initial_scale: Hyper = 0.0
     eps_in_sqrt: bool = True
     bias_correction: bool = False
+    limits = {"eps": "[0, inf)"}
 
     def expand(self) -> Transform:
         v = second_moment(self.decay, initial=self.initial_scale)
@@ -134,6 +135,7 @@ class scale_by_stddev(Recipe):
     eps: Hyper = 1e-8
     initial_scale: Hyper = 0.0
     eps_in_sqrt: bool = True
+    limits = {"eps": "[0, inf)"}
 
     def expand(self) -> Transform:
         s = centered_second_moment(self.decay, initial=self.initial_scale)
@@ -149,6 +151,7 @@ class scale_by_adagrad(Recipe):
     initial_accumulator_value: Hyper = 0.1
     eps: Hyper = 1e-7
     eps_in_sqrt: bool = True
+    limits = {"eps": "[0, inf)"}
 
     def expand(self) -> Transform:
         return _over_root(

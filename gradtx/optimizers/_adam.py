@@ -31,7 +31,7 @@ class adam(Conventional):
     mask: Any = None
     decoupled: bool = False
     eps_hat: bool = False
-    limits = {"eps": "[0, inf)"}
+    limits = {"eps": "[0, inf)", "eps_root": "[0, inf)"}
     conventions = {
         "torch": {"learning_rate": 1e-3},
         "keras": {"learning_rate": 1e-3, "eps": 1e-7, "eps_hat": True, "decoupled": True},
@@ -67,7 +67,7 @@ class adamw(Conventional):
     eps_hat: bool = False
     schedule: Hyper | None = None
     decay_mode: str = "lr"
-    limits = {"eps": "[0, inf)"}
+    limits = {"eps": "[0, inf)", "eps_root": "[0, inf)"}
     conventions = {
         "torch": {"learning_rate": 1e-3, "weight_decay": 1e-2},
         "keras": {"learning_rate": 1e-3, "eps": 1e-7, "weight_decay": 4e-3, "eps_hat": True},
@@ -103,7 +103,7 @@ class amsgrad(Conventional):
     decoupled: bool = False
     eps_hat: bool = False
     max_of_raw: bool = False
-    limits = {"eps": "[0, inf)"}
+    limits = {"eps": "[0, inf)", "eps_root": "[0, inf)"}
     conventions = {
         "torch": {"learning_rate": 1e-3, "max_of_raw": True},
         "keras": {

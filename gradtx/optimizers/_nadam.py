@@ -28,7 +28,7 @@ class nadam(Conventional):
     mask: Any = None
     decoupled: bool = False
     eps_hat: bool = False
-    limits = {"eps": "[0, inf)"}
+    limits = {"eps": "[0, inf)", "eps_root": "[0, inf)"}
     conventions = {
         "torch": {"learning_rate": 2e-3, "momentum_decay": 4e-3},
         "keras": {"learning_rate": 1e-3, "eps": 1e-7, "momentum_decay": 1.0, "decoupled": True},
@@ -59,7 +59,7 @@ class nadamw(Conventional):
     eps_hat: bool = False
     schedule: Hyper | None = None
     decay_mode: str = "lr"
-    limits = {"eps": "[0, inf)"}
+    limits = {"eps": "[0, inf)", "eps_root": "[0, inf)"}
     conventions = {
         "torch": {"learning_rate": 2e-3, "momentum_decay": 4e-3},
         "keras": {"learning_rate": 1e-3, "eps": 1e-7, "momentum_decay": 1.0},

@@ -1,0 +1,145 @@
+"""`eval_params` and `lookahead_params`: the momentum is found where it lies, or refused.
+
+That the two ways are one method is oracle 08.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gradtx
+from gradtx import (
+    adam,
+    by_path,
+    by_rank,
+    chain,
+    clip,
+    decoupled_weight_decay,
+    eval_params,
+    freeze,
+    identity,
+    lookahead_params,
+    masked,
+    muon,
+    partition,
+    scale,
+    scale_by_learning_rate,
+    scale_by_momentum,
+    sgd,
+)  # fmt: skip
+
+PARAMS = {"w": np.arange(6.0).reshape(2, 3), "b": np.ones(3), "steps": np.arange(3)}
+GRADIENTS = {"w": np.full((2, 3), 2.0), "b": -np.ones(3), "steps": None}
+
+
+def trained(tx, n=3):
+    params = jax.tree.map(jnp.asarray, PARAMS)
+    state = tx.init(params)
+    for _ in range(n):
+        updates, state = tx.update(GRADIENTS, state, params)
+        params = gradtx.apply_updates(params, updates)
+    return params, state
+
+
+def gap(tx, function):
+    """Where `function` goes from the trained parameters."""
+    params, state = trained(tx)
+    moved = function(tx, params, state)
+    assert jax.tree.map(jnp.shape, moved) == jax.tree.map(jnp.shape, params)
+    assert jax.tree.map(lambda x: x.dtype, moved) == jax.tree.map(lambda x: x.dtype, params)
+    assert moved["steps"].tolist() == [0, 1, 2]
+    return {k: np.asarray(moved[k] - params[k]) for k in ("w", "b")}
+
+
+# After three constant gradients: 1 + .5 + .25, times the decay and the rate, by the gradient.
+BALL, AVERAGE = 0.5 * 1.75 * 0.1, 0.5 * 0.875 * 0.1
+BALL_LINK = scale_by_momentum(0.5, form="heavy_ball", nesterov=True)
+OWN = {
+    "recipe": (sgd(0.1, 0.5, nesterov=True), BALL),
+    "chain": (
+        chain(clip(9.0), scale_by_momentum(0.5, nesterov=True), scale_by_learning_rate(0.1)),
+        AVERAGE,
+    ),
+    "chains_in_chains": (
+        chain(chain(identity(), chain(BALL_LINK)), scale(-0.05), scale(2.0)),
+        BALL,
+    ),
+    "upwards": (
+        chain(sgd(0.1, 0.5, nesterov=True), scale(-1.0), scale_by_learning_rate(1.0, flip_sign=True)),
+        BALL,
+    ),
+    "inside": (sgd(0.1, 0.5, nesterov=True, lr_inside=True), BALL),
+    "decayed": (
+        chain(sgd(0.1, 0.5, nesterov=True), decoupled_weight_decay(0.0)),
+        BALL,
+    ),
+    "sum": (sgd(0.1, 0.5, nesterov=True, weight_decay=0.0, convention="keras"), BALL),
+    "difference": (chain(identity() - sgd(0.1, 0.5, nesterov=True), scale(-1.0)), BALL),
+    "all_masked": (masked(sgd(0.1, 0.5, nesterov=True), by_rank(0)), BALL),
+    "scheduled": (
+        chain(gradtx.replace(BALL_LINK, decay=lambda t: 0.5 + 0.0 * t), scale(-0.1)),
+        BALL,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_finds_the_momentum_wherever_it_lies(name):
+    tx, size = OWN[name]
+    for k, moved in gap(tx, eval_params).items():
+        np.testing.assert_allclose(moved, size * GRADIENTS[k], rtol=1e-5)
+
+
+def test_looks_ahead_by_the_rate_of_the_coming_step():
+    rate = lambda t: 0.1 * (1.0 + t)  # noqa: E731
+    for k, moved in gap(sgd(rate, 0.5), lookahead_params).items():
+        np.testing.assert_allclose(moved, -0.5 * 1.75 * 0.4 * GRADIENTS[k], rtol=1e-5)
+
+
+def test_leaves_without_a_momentum_stay():
+    groups = {"fast": sgd(0.1, 0.5, nesterov=True), "slow": sgd(0.1), "still": freeze()}
+    for rest in ("slow", "still"):
+        moved = gap(partition(groups, by_path({"w": "fast"}, rest)), eval_params)
+        np.testing.assert_allclose(moved["w"], BALL * 2.0, rtol=1e-5)
+        assert not moved["b"].any()
+    both = partition(
+        {True: sgd(0.1, 0.5, nesterov=True), False: sgd(0.2, 0.5, nesterov=True)}, by_rank(2)
+    )
+    np.testing.assert_allclose(gap(both, eval_params)["b"], -2 * BALL, rtol=1e-5)
+    outside = gap(masked(sgd(0.1, 0.5, nesterov=True), by_rank(2)), eval_params)
+    assert not outside["b"].any() and outside["w"].all()
+
+
+def test_before_the_first_step_both_points_are_one():
+    tx = sgd(0.1, 0.5, nesterov=True)
+    state = tx.init(PARAMS)
+    assert eval_params(tx, PARAMS, state)["w"].tolist() == PARAMS["w"].tolist()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "complex64"])
+def test_keeps_the_dtype(dtype):
+    tx, params = sgd(jnp.float32(0.1), 0.5, nesterov=True), jnp.ones(3, dtype)
+    updates, state = tx.update(params, tx.init(params), params)
+    moved = eval_params(tx, updates, state)
+    assert moved.dtype == dtype
+    np.testing.assert_allclose(np.asarray(moved, "complex64"), -0.1, rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("tx", "function", "says"),
+    [
+        (sgd(0.1), eval_params, "needs an optimizer that has a momentum with `nesterov=True`"),
+        (sgd(0.1, 0.9), eval_params, "nesterov=True"),
+        (sgd(0.1, 0.9, nesterov=True), lookahead_params, "nesterov=False"),
+        (adam(0.1), lookahead_params, "linearly, and not through"),
+        (chain(sgd(0.1, 0.9), clip(1.0)), lookahead_params, r"not through `clip\(1.0\)`"),
+        (chain(sgd(0.1, 0.9), sgd(0.1, 0.9)), lookahead_params, "two momenta"),
+        (chain(sgd(0.1, 0.9), masked(scale(2.0), by_rank(2))), lookahead_params, "not through"),
+        (masked(muon(0.1), by_rank(2)), eval_params, "not through"),
+    ],
+    ids=lambda x: getattr(x, "__name__", str(x)),
+)
+def test_refuses_what_has_no_look_ahead_point(tx, function, says):
+    with pytest.raises(TypeError, match=says):
+        function(tx, PARAMS, tx.init(PARAMS))
