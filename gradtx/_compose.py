@@ -139,7 +139,7 @@ class chain(Composition):
         states = []
         for run in work._runs():
             inner = state[len(states) : len(states) + len(run)]
-            if run[0].elementwise:
+            if len(run) > 1:
                 updates, inner = self._of(run).update_tree(updates, inner, params, extra)
             else:
                 updates, *inner = run[0].update_tree(updates, inner[0], params, extra)

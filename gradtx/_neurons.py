@@ -20,7 +20,7 @@ from gradtx._group import replicated
 from gradtx._matrix import MatrixAxes, hidden_matrices
 from gradtx._moments import average
 from gradtx._orthogonal import matrix_axes
-from gradtx._tree import PyTree, compute_dtype, flatten, like, sqrt
+from gradtx._tree import PyTree, abs_square, bounded, compute_dtype, flatten, like, sqrt
 from gradtx._value import Hyper
 
 
@@ -156,7 +156,8 @@ class scale_by_neuron_rms(Transform):
     def _divided(self, x: jax.Array, nu: jax.Array) -> tuple[jax.Array, jax.Array]:
         real = jnp.finfo(x.dtype).dtype
         decay, eps = (jnp.asarray(h, real) for h in (self.decay, self.eps))
-        square = jnp.sum(jnp.square(jnp.abs(x)), -2, keepdims=True) / max(x.shape[-2], 1)
+        x = bounded(x)
+        square = jnp.sum(abs_square(x) / max(x.shape[-2], 1), -2, keepdims=True)
         new = average(nu.astype(real), square, decay)
         root = sqrt(new) + eps
         return x / jnp.where(root == 0, 1, root).astype(x.dtype), like(new, nu)

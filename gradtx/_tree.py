@@ -190,9 +190,11 @@ def norm_parts(tree: PyTree) -> tuple[jax.Array, jax.Array]:
 
 def _scaled(parts: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
     largest = jnp.max(jnp.stack([jnp.max(jnp.abs(x)) for x in parts]))
-    # Within what has a reciprocal: who divides by the unit may multiply by that instead.
+    # Within what has a reciprocal: who divides by the unit may multiply by that instead. The norm does
+    # not depend on it, so nor does the derivative.
     limits = jnp.finfo(largest.dtype)
-    unit = usable(jnp.clip(largest, limits.tiny, limits.max * 2.0**-16))
+    unit = jnp.clip(usable(largest), limits.tiny, limits.max * 2.0**-16)
+    unit = jax.lax.stop_gradient(unit)
     return unit, sqrt(sum(jnp.sum(jnp.square(x / unit)) for x in parts))
 
 

@@ -128,7 +128,7 @@ def test_equal_rebuilt_value_never_retraces(row):
     for f in (static, data):
         traces.clear()
         for tx in (row.make(), row.make(), copy.deepcopy(row.make())):
-            f(tx, params, g)
+            f.trace(tx, params, g)  # not called: what is looked at is there before it compiles
         assert len(traces) == 1
 
 
@@ -137,7 +137,7 @@ def test_sweeps_by_vmap_as_by_a_loop_and_compiles_once_for_all_numbers(row):
 
     def final(tx):
         traces.append(tx)
-        return train(tx, tree(shapes=SMALL), [tree(seed=i, shapes=SMALL) for i in (1, 2, 3)])
+        return train(tx, tree(shapes=SMALL), [tree(seed=i, shapes=SMALL) for i in (1, 2)])
 
     txs = [nudged(row.make(), factor) for factor in (1.0, 0.75, 0.5)]
     jitted = jax.jit(final)
@@ -154,7 +154,7 @@ def test_is_differentiated_and_agrees_with_a_finite_difference(row):
     @jax.jit
     @jax.value_and_grad
     def loss(tx, size):
-        params, target = tree("float64", shapes=SMALL), tree("float64", seed=1, shapes=SMALL)
+        params, target = (tree("float64", seed, {"kernel": SMALL["kernel"]}) for seed in (0, 1))
         state = tx.init(params)
         for _ in range(2):
             g = jax.tree.map(lambda p, t: size * (p - t), params, target)
@@ -300,23 +300,19 @@ def test_jitted_equals_eager(row, dtype):
 
 
 def test_missing_gradient_leaves_its_state_and_moves_nothing(row):
-    tx, params = row.make(), tree()
-    _, before = train(tx, params, [tree(seed=1)])
-    g = tree(seed=2)
-    g["stack"] = g["gain"] = None
+    tx, shapes = row.make(), {"going": SMALL, "still": SMALL}
+    params = tree(shapes=shapes)
+    _, before = train(tx, params, [tree(seed=1, shapes=shapes)])
+    g = tree(seed=2, shapes=shapes) | {"still": dict.fromkeys(SMALL)}
     updates, after = tx.update(g, before, params)
-
-    def resting(path):
-        return any(getattr(key, "key", None) in ("stack", "gain") for key in path)
-
     pairs = zip(*map(jax.tree_util.tree_leaves_with_path, (before, after)), strict=True)
     for (path, old), (_, new) in pairs:
-        if resting(path):
+        if any(getattr(key, "key", None) == "still" for key in path):
             assert old.tobytes() == new.tobytes()
-    for name in ("stack", "gain"):
-        still = np.asarray(updates[name])
-        assert still.shape == params[name].shape and np.all((still == 0) & np.signbit(still))
-    exactly(gradtx.apply_updates(params, updates)["stack"], params["stack"])
+    for name, update in updates["still"].items():
+        got = np.asarray(update)
+        assert got.shape == params["still"][name].shape and np.all((got == 0) & np.signbit(got))
+    exactly(gradtx.apply_updates(params, updates)["still"], params["still"])
 
 
 def test_passes_over_what_is_not_optimized(row):
