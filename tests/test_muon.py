@@ -9,7 +9,7 @@ import references
 
 import gradtx
 
-KELLER = dict(coefficients="jordan", steps=5)
+KELLER = {"coefficients": "jordan", "steps": 5}
 STEPS = 4
 
 
