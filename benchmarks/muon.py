@@ -3,6 +3,7 @@
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import optax
 
 import gradtx
+from benchmarks import harness
 from benchmarks.elementwise import step_of
 from benchmarks.harness import Program, Row, Run, build, interleaved, quotient, ratio, stepping
 from gradtx._group import GROUP_BYTES
@@ -263,10 +265,11 @@ def _memory(say: Callable[[str], None]) -> Iterator[Row]:
 def _torch(python: str, rounds: int, say: Callable[[str], None]) -> Iterator[Row]:
     """Processes of both libraries in turn, the same shapes, steps and threads."""
     script = str(Path(__file__).with_name("torch_muon.py"))
+    clock = harness.clock.__name__
     sides = {
-        "ours": [sys.executable, "-m", "benchmarks.muon"],
-        "float32": [python, script, "float32"],
-        "bfloat16": [python, script, "bfloat16"],
+        "ours": [sys.executable, "-m", "benchmarks.muon", clock],
+        "float32": [python, script, "float32", clock],
+        "bfloat16": [python, script, "bfloat16", clock],
     }
     times: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(rounds):
@@ -301,4 +304,5 @@ def _alone() -> float:
 
 
 if __name__ == "__main__":
+    harness.clock = getattr(time, sys.argv[1])
     print(_alone())

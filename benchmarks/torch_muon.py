@@ -1,4 +1,4 @@
-"""Seconds of one update of torch.optim.Muon: `python torch_muon.py float32|bfloat16`.
+"""Seconds of one update of torch.optim.Muon: `python torch_muon.py float32|bfloat16 CLOCK`.
 
 Run by `benchmarks/muon.py` with an interpreter that has torch; nothing else here needs it.
 """
@@ -7,14 +7,14 @@ import inspect
 import statistics
 import sys
 import time
+from collections.abc import Callable
 
 import torch
 from torch.optim import _muon
 
 
-def main(dtype: str) -> float:
+def main(dtype: str, clock: Callable[[], float]) -> float:
     torch.manual_seed(0)
-    torch.set_num_threads(torch.get_num_threads())
     if dtype == "float32":
         # Its iteration casts to bfloat16 whatever it gets; here the cast is taken out.
         source = inspect.getsource(_muon._zeropower_via_newtonschulz)
@@ -30,11 +30,11 @@ def main(dtype: str) -> float:
     optimizer = torch.optim.Muon(params, lr=1e-3, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
     times = []
     for _ in range(10):
-        start = time.perf_counter()
+        start = clock()
         optimizer.step()
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return statistics.median(times[1:])
 
 
 if __name__ == "__main__":
-    print(main(sys.argv[1]))
+    print(main(sys.argv[1], getattr(time, sys.argv[2])))
