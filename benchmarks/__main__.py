@@ -3,14 +3,22 @@
 import argparse
 import os
 import time
+from collections.abc import Iterator
 
 import jax
 
 from benchmarks import elementwise, harness, muon
-from benchmarks.harness import console, markdown, progress, show
+from benchmarks.harness import Row, console, markdown, progress, show
 
 # How often each part says what it does now, for the bar.
 STEPS = {"elementwise": 8, "muon": 10}
+
+
+def announced(rows: Iterator[Row]) -> Iterator[Row]:
+    """The rows as they come, each printed above the bar."""
+    for row in rows:
+        console.print(f"{row.what}: {row.measured}", style="dim")
+        yield row
 
 
 def main() -> None:
@@ -27,9 +35,9 @@ def main() -> None:
     rows = []
     with progress(sum(STEPS[name] for name in parts)) as say:
         if "elementwise" in parts:
-            rows += elementwise.rows(options.quick, say)
+            rows += announced(elementwise.rows(options.quick, say))
         if "muon" in parts:
-            rows += muon.rows(options.quick, say, options.torch)
+            rows += announced(muon.rows(options.quick, say, options.torch))
     device, cores, load = jax.devices()[0].device_kind, os.cpu_count(), os.getloadavg()[1]
     console.print(f"JAX {jax.__version__}, {device}, {cores} cores; medians (least to most)")
     if options.busy:
