@@ -267,7 +267,8 @@ def _torch(python: str, rounds: int, say: Callable[[str], None]) -> Iterator[Row
     script = str(Path(__file__).with_name("torch_muon.py"))
     clock = harness.clock.__name__
     sides = {
-        "ours": [sys.executable, "-m", "benchmarks.muon", clock],
+        "ours": [sys.executable, "-m", "benchmarks.muon", "float32", clock],
+        "ours, bfloat16": [sys.executable, "-m", "benchmarks.muon", "bfloat16", clock],
         "float32": [python, script, "float32", clock],
         "bfloat16": [python, script, "bfloat16", clock],
     }
@@ -287,22 +288,22 @@ def _torch(python: str, rounds: int, say: Callable[[str], None]) -> Iterator[Row
         str(same),
         same.median <= 0.75,
     )
-    default = quotient(times["ours"], times["bfloat16"])
-    yield Row(
-        "the same",
-        f"its bfloat16 default, {statistics.median(times['bfloat16']) * 1e3:.0f} ms",
-        "stated",
-        str(default),
-    )
+    for name, what in (("ours", "the same"), ("ours, bfloat16", "in bfloat16")):
+        yield Row(
+            f"{what}: update",
+            f"its bfloat16 default, {statistics.median(times['bfloat16']) * 1e3:.0f} ms",
+            "stated",
+            str(quotient(times[name], times["bfloat16"])),
+        )
 
 
-def _alone() -> float:
+def _alone(dtype: str) -> float:
     """Seconds of one update, for a process of its own."""
-    shapes = gpt(512, 3)
-    run = running(ours(shapes, **SAME), gradtx.muon(1e-3, **SAME), shapes)
+    shapes, options = gpt(512, 3), {**SAME, "ns_dtype": dtype}
+    run = running(ours(shapes, **options), gradtx.muon(1e-3, **options), shapes)
     return statistics.median(interleaved(9, run)[0])
 
 
 if __name__ == "__main__":
-    harness.clock = getattr(time, sys.argv[1])
-    print(_alone())
+    harness.clock = getattr(time, sys.argv[2])
+    print(_alone(sys.argv[1]))

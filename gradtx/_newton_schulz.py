@@ -7,14 +7,11 @@ $Z = b R + c R^2$ and $R = X X^H$. There are two forms of running several of the
 - Gram: only $m \times m$ matrices move, $Q \leftarrow Q (Z + a I)$ from $Q = I$ and
   $R \leftarrow (Z + a I) R (Z + a I)$; at the end $X \leftarrow Q X$.
 
-In exact arithmetic they agree. Rounded, $R$ drifts from $X X^H$ until it has negative eigenvalues,
-which grow; a restart ends that with $X \leftarrow Q X$ and a fresh $R$. So a run is a list of
-segments between restarts, and the standard form is the run of segments of one step.
+In exact arithmetic they agree. Rounded, the Gram form needs restarts, $X \leftarrow Q X$ and a fresh
+$R$; `_segments.py` decides where. The standard form is the run of segments of one step.
 """
 
 import functools
-import itertools
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -22,10 +19,9 @@ import jax
 import jax.numpy as jnp
 
 from gradtx._group import in_turn
-from gradtx._polynomials import Coefficients, resolve_coefficients
+from gradtx._polynomials import resolve_coefficients
+from gradtx._segments import Segments, plan
 from gradtx._tree import abs_square, promote, sqrt
-
-Segments = tuple[Coefficients, ...]
 
 _CHOICES = {
     "form": ("auto", "standard", "gram"),
@@ -54,7 +50,8 @@ def newton_schulz(
         coefficients: a preset's name, a triple `(a, b, c)` or several, with `steps` as in
             `resolve_coefficients`. By default five steps, which lift singular values half as
             large as five steps of the tuned quintics do.
-        form: `"standard"`, `"gram"`, or whichever of the two needs fewer `flops`.
+        form: `"standard"`, `"gram"`, or whichever of the two needs fewer `flops` (below 64 rows the
+            first, which rounds less).
         norm: `"frobenius"`, or `"schatten"`: the tighter $\|X X^H\|_F^{1/2}$, from the first
             step's own product. It lifts small singular values further; untested in training.
         dtype: of the matrices between products; by default that of `x`, and float32 at least. The
@@ -64,7 +61,8 @@ def newton_schulz(
         precision: as in `jax.numpy.matmul`. By default accelerators round the operands of float32
             products to TF32 or bfloat16; `"highest"` keeps them.
         restart: after how many steps the Gram form restarts. By default as rarely as rounding
-            permits: `(3,)` of five in float32, `(1, 3)` where operands round to bfloat16.
+            permits: `(3,)` of five in float32, `(2, 4)` below 192 rows, `(1, 3)` where operands
+            round to bfloat16.
         symmetric: mirror the lower left block of products that are symmetric; by default on a CPU
             from 768 rows on, where that saves 4 to 9% of the time.
         batching: `"map"` takes one matrix after another, `"batched"` all in one product. By
@@ -124,66 +122,6 @@ def newton_schulz(
     return result.reshape(lying.shape).mT if tall else result.reshape(lying.shape)
 
 
-def plan(
-    m: int,
-    n: int,
-    coefficients: Coefficients,
-    form: str = "auto",
-    restart: Sequence[int] | None = None,
-    *,
-    eps: float = 2.0**-23,
-    symmetric: bool = False,
-) -> Segments:
-    r"""Cut the steps into segments: those of the form asked for, or of the one with fewer `flops`.
-
-    Within a segment, a rounding error of $R$ where $X$ is null grows by $\prod a^2$. Over spectra
-    from flat to lognormal, singular values kept to 1.1 times their bound while that was below
-    `2.4 / eps`, and left it by a factor of 2, or of $10^4$ and more, beyond. Three steps are the
-    most that err like the standard form in float32: 1.2 times as much at 256 x 1024 (small
-    ill-conditioned matrices: 2 to 5 times), where four err 10 times as much.
-    """
-    limit = 2.4 / eps
-    if restart is None:
-        cuts, start, growth = [], 0, 1.0
-        for step, (a, _, _) in enumerate(coefficients):
-            growth *= a**2
-            if step - start == 3 or (step > start and growth > limit):
-                cuts.append(step)
-                start, growth = step, a**2
-    else:
-        cuts = list(restart)
-        if cuts != sorted(set(cuts) & set(range(1, len(coefficients)))):
-            within = f"increasing numbers from 1 to {len(coefficients) - 1}"
-            raise ValueError(f"newton_schulz(restart={restart}): pass {within}.")
-    gram = tuple(coefficients[i:j] for i, j in itertools.pairwise((0, *cuts, len(coefficients))))
-    growth = max((math.prod(a**2 for a, _, _ in part) for part in gram if len(part) > 1), default=0)
-    if growth > limit and form != "standard":
-        raise ValueError(
-            f"newton_schulz(restart={restart}): rounding errors grow by {growth:.0f} before a "
-            f"restart, and with eps={eps:.1g} only {limit:.0f} is stable; leave restart out."
-        )
-    standard = tuple((triple,) for triple in coefficients)
-    choices = {"standard": (standard,), "gram": (gram,), "auto": (standard, gram)}[form]
-    return min(choices, key=lambda segments: flops(m, n, segments, symmetric))
-
-
-def flops(m: int, n: int, segments: Segments, symmetric: bool = False) -> int:
-    r"""Operations in the products of a run on an m x n matrix, $m \le n$, two to a multiply-add.
-
-    With dense products a segment of k quintic steps takes $4 m^2 n + 2 m^3$ for k = 1 and
-    $4 m^2 n + (8k - 6) m^3$ beyond.
-    """
-    # Of a symmetric product, the upper rows and the lower right block are computed.
-    half = m // 2 if symmetric else m
-    cells = half * m + (m - half) ** 2
-    squares = 0
-    for segment in segments:
-        last = len(segment) - 1
-        for step, (_, _, c) in enumerate(segment):
-            squares += (c != 0) + (step > 0) + 2 * (step < last)  # R R; Q Z; Z R, (Z R) Z
-    return 2 * len(segments) * (cells * n + m * m * n) + 2 * squares * cells * m
-
-
 def _product_eps(dtype: jnp.dtype, precision: Any) -> float:
     """Return the spacing of numbers near one among the operands of a product."""
     if precision is None:
@@ -210,7 +148,20 @@ def _run(
     """Apply the segments to `[..., m, n]` of unit norm: sums in its dtype, factors in `dtype`."""
     wide = x.dtype
     dot = functools.partial(jnp.matmul, precision=precision, preferred_element_type=wide)
-    hermitian = functools.partial(_hermitian_product, dot) if symmetric else dot
+    # Not `dot(x, x.mT)`: XLA:CPU takes that for a transposition, and bfloat16 then at half the speed.
+    inner = functools.partial(
+        jnp.einsum, "...ik,...jk->...ij", precision=precision, preferred_element_type=wide
+    )
+
+    half = x.shape[-2] // 2
+
+    def hermitian(p: jax.Array, q: jax.Array) -> jax.Array:
+        return _mirrored(dot, p, q, q[..., half:]) if symmetric else dot(p, q)
+
+    def gram(x: jax.Array) -> jax.Array:
+        y = x.conj()
+        return _mirrored(inner, x, y, y[..., half:, :]) if symmetric else inner(x, y)
+
     eye = jnp.eye(x.shape[-2], dtype=wide).reshape(*(1,) * (x.ndim - 2), *2 * x.shape[-2:-1])
 
     # Q and R must advance by the same Z. Where one kept digits that the other had lost, the Gram
@@ -223,7 +174,7 @@ def _run(
 
     x = store(x)
     for number, segment in enumerate(segments):
-        r, q = hermitian(x, x.mT.conj()), None
+        r, q = gram(x), None
         if number == 0 and norm == "schatten":
             size = _frobenius(r)
             r, x = _divide(r, size), store(_divide(x.astype(wide), sqrt(size)))
@@ -241,10 +192,12 @@ def _run(
     return x
 
 
-def _hermitian_product(dot: Any, p: jax.Array, q: jax.Array) -> jax.Array:
-    """Return `p @ q` where that is known to be Hermitian: the lower left block is mirrored."""
+def _mirrored(product: Any, p: jax.Array, q: jax.Array, right: jax.Array) -> jax.Array:
+    """`product(p, q)`, which is Hermitian: its lower left block is mirrored, not computed.
+
+    `right` is the part of q that makes the right half of the columns.
+    """
     half = p.shape[-2] // 2
-    upper = dot(p[..., :half, :], q)
-    right = dot(p[..., half:, :], q[..., :, half:])
-    lower = jnp.concatenate([upper[..., :, half:].mT.conj(), right], axis=-1)
-    return jnp.concatenate([upper, lower], axis=-2)
+    upper = product(p[..., :half, :], q)
+    lower = [upper[..., :, half:].mT.conj(), product(p[..., half:, :], right)]
+    return jnp.concatenate([upper, jnp.concatenate(lower, axis=-1)], axis=-2)
