@@ -395,11 +395,11 @@ checks["every step moves the spectrum by its polynomial"] = all(
 #
 # With $T$ quintic steps on an $m \times n$ matrix, products cost $T (4 m^2 n + 2 m^3)$ in the
 # standard form. The Gram form with one restart (see below) takes $8 m^2 n + (8 T - 12) m^3$, which
-# is less from an aspect of 1.5 on. By default each shape gets the cheaper one. The dots are counted
-# by the compiler, the lines are these formulas.
+# is less from an aspect of 1.5 on. By default each shape from 64 rows on gets the cheaper one. The
+# dots are counted by the compiler, the lines are these formulas.
 
 # %%
-m, aspects = (32 if SMALL else 128), np.array([1, 2, 3, 4, 6, 8])
+m, aspects = 192, np.array([1, 2, 3, 4, 6, 8])
 
 
 def counted(form, n):
@@ -426,7 +426,7 @@ for form, color in [("standard", ORANGE), ("gram", BLUE)]:
 ax.set(xlabel="aspect $n / m$", ylabel="operations, in units of $m^3$", ylim=(0, None))
 ax.set_title("Long matrices are cheaper in the Gram form")
 checks["the compiler counts the products that the formulas do"] = all(
-    np.allclose(flops[form], formulas[form], rtol=0.15 if SMALL else 0.05) for form in flops
+    np.allclose(flops[form], formulas[form], rtol=0.05) for form in flops
 )
 
 # %% [markdown]
