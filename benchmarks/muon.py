@@ -273,13 +273,16 @@ def _torch(python: str, rounds: int, say: Callable[[str], None]) -> Iterator[Row
         "bfloat16": [python, script, "bfloat16", clock],
     }
     times: dict[str, list[float]] = {name: [] for name in sides}
+    products: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(rounds):
         say(f"torch, processes in turn, {turn + 1} of {rounds}")
         for name, command in sides.items():
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-            times[name].append(float(done.stdout.split()[-1]))
+            update, product = done.stdout.split()[-2:]
+            times[name].append(float(update))
+            products[name].append(float(product))
     same = quotient(times["ours"], times["float32"])
     yield Row(
         "muon, GPT set (d=512, 3 layers): update",
@@ -287,6 +290,13 @@ def _torch(python: str, rounds: int, say: Callable[[str], None]) -> Iterator[Row
         "<= 0.75",
         str(same),
         same.median <= 0.75,
+    )
+    # Which of the two has the faster matmul differs from processor to processor.
+    yield Row(
+        "the 2048 x 2048 float32 product beside it",
+        f"torch, {2 * 2048**3 / statistics.median(products['float32']) / 1e9:.0f} GFLOP/s",
+        "stated",
+        str(quotient(products["ours"], products["float32"])),
     )
     for name, what in (("ours", "the same"), ("ours, bfloat16", "in bfloat16")):
         yield Row(
@@ -297,13 +307,16 @@ def _torch(python: str, rounds: int, say: Callable[[str], None]) -> Iterator[Row
         )
 
 
-def _alone(dtype: str) -> float:
-    """Seconds of one update, for a process of its own."""
+def _alone(dtype: str) -> tuple[float, float]:
+    """Seconds of one update and of one float32 product, for a process of its own."""
     shapes, options = gpt(512, 3), {**SAME, "ns_dtype": dtype}
-    run = running(ours(shapes, **options), gradtx.muon(1e-3, **options), shapes)
-    return statistics.median(interleaved(9, run)[0])
+    update = running(ours(shapes, **options), gradtx.muon(1e-3, **options), shapes)
+    square = jax.random.normal(jax.random.key(0), (2048, 2048))
+    matmul = jax.jit(jnp.matmul)
+    times = interleaved(9, update, lambda: matmul(square, square))
+    return statistics.median(times[0]), statistics.median(times[1])
 
 
 if __name__ == "__main__":
     harness.clock = getattr(time, sys.argv[2])
-    print(_alone(sys.argv[1]))
+    print(*_alone(sys.argv[1]))
