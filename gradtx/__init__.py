@@ -1,8 +1,8 @@
 """gradtx: composable gradient transformations for JAX, each of them a value."""
 
 # What everything is
-from gradtx._core import Recipe as Recipe
 from gradtx._core import Transform as Transform
+from gradtx._recipe import Recipe as Recipe
 from gradtx._elementwise import Elementwise as Elementwise
 from gradtx._static import static as static
 from gradtx._tree import accumulator as accumulator

@@ -8,9 +8,10 @@ import numpy as np
 
 from gradtx._bias_correction import bias_correction, compensated_add
 from gradtx._convention import eps_hat
-from gradtx._core import Recipe, Transform
+from gradtx._core import Transform
 from gradtx._elementwise import Elementwise, at_step, next_count
 from gradtx._moments import average, log, root, scale_by_momentum, second_moment
+from gradtx._recipe import Recipe
 from gradtx._tree import accumulator, bounded, scalar, scalar_dtype, squarable
 from gradtx._value import Hyper
 
@@ -38,7 +39,7 @@ class scale_by_nadam_momentum(Elementwise):
         accumulator_dtype: of `mu`; by default the parameter's, and float32 at least.
 
     It is no Nesterov average divided by its gain, since both of its parts are corrected by themselves.
-    Source: Dozat, 2016.
+    Raises `ValueError` for a number outside its interval. Source: Dozat, 2016.
     """
 
     decay: Hyper = 0.9
@@ -93,8 +94,15 @@ class _nadam_step(Elementwise):
 class scale_by_adam(Recipe):
     r"""The gradient as Adam scales it: $u = \hat m / (\sqrt{\hat v + \bar\epsilon} + \epsilon)$.
 
-    `eps_root` is $\bar\epsilon$; `nesterov` makes it NAdam. Source: Kingma & Ba, 2014,
-    arXiv:1412.6980, algorithm 1.
+    Args:
+        b1, b2: decays of the averages $m$ of $g$ and $v$ of $|g|^2$, in [0, 1).
+        eps, eps_root: $\epsilon \ge 0$ and $\bar\epsilon \ge 0$, if any.
+        mu_dtype, nu_dtype: of $m$ and $v$; by default the parameter's, and float32 at least.
+        nesterov: NAdam's momentum, `scale_by_nadam_momentum`, in place of $\hat m$.
+        eps_hat: epsilon stands beside the uncorrected $\sqrt v$, as in Keras.
+
+    Raises `ValueError` for a number outside its interval. Source: Kingma & Ba, 2014, arXiv:1412.6980,
+    algorithm 1.
     """
 
     b1: Hyper = 0.9

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 
 from gradtx._bias_correction import bias_correction
 from gradtx._compose import identity
-from gradtx._core import Recipe, Transform
+from gradtx._core import Transform
 from gradtx._elementwise import Elementwise, refuse_schedule
 from gradtx._moments import average, root, second_moment
+from gradtx._recipe import Recipe
 from gradtx._tree import abs_square, accumulator, bounded, squarable
 from gradtx._value import Hyper
 
@@ -31,7 +32,8 @@ class sum_of_squares(Elementwise):
         initial: $G_0 \ge 0$, a number or an array.
         accumulator_dtype: of the sum; by default the parameter's real one, and float32 at least.
 
-    Source: Duchi, Hazan & Singer, 2011.
+    Complex gradients count with their absolute value; the sum stays finite. Raises `ValueError` for a
+    negative start. Source: Duchi, Hazan & Singer, 2011.
     """
 
     initial: Hyper = 0.0
@@ -74,8 +76,13 @@ class centered_second_moment(Elementwise):
         decay: $b$, in [0, 1).
         initial: $s_0 \ge 0$, a number or an array; $m_0 = 0$.
 
-    Sources: Graves, 2013, arXiv:1308.0850, eq. 38-40; the recursion is Welford's (1962), for averages
-    that forget Finch's (2009).
+    Raises `ValueError` for a number outside its interval. Sources: Graves, 2013, arXiv:1308.0850,
+    eq. 38-40; the recursion is Welford's (1962), for averages that forget Finch's (2009).
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.centered_second_moment(0.5)
+    >>> float(tx.update(jnp.full((), 4.0), tx.init(jnp.zeros(())))[0])  # of 0 and 4, half each
+    4.0
     """
 
     decay: Hyper = 0.9
@@ -105,9 +112,14 @@ class centered_second_moment(Elementwise):
 class scale_by_rms(Recipe):
     r"""The gradient over its root mean square: $u = g / \sqrt{v + \epsilon}$.
 
-    With `eps_in_sqrt=False`, $u = g / (\sqrt v + \epsilon)$. `bias_correction` says whether $v$ is
-    corrected, `initial_scale` is $v_0$.
-    Source: Hinton, 2012, lecture 6e.
+    Args:
+        decay: of the average $v$ of $|g|^2$, in [0, 1).
+        eps: $\epsilon \ge 0$.
+        initial_scale: $v_0 \ge 0$.
+        eps_in_sqrt: with False, $u = g / (\sqrt v + \epsilon)$.
+        bias_correction: whether $v$ is corrected for its start.
+
+    Raises `ValueError` for a number outside its interval. Source: Hinton, 2012, lecture 6e.
     """
 
     decay: Hyper = 0.9
@@ -126,9 +138,15 @@ class scale_by_rms(Recipe):
 class scale_by_stddev(Recipe):
     r"""The gradient over its standard deviation: $u = g / \sqrt{s + \epsilon}$.
 
-    With `eps_in_sqrt=False`, $u = g / (\sqrt s + \epsilon)$. There is no bias correction: of one
-    gradient the deviation is 0, and the first step would be $g / \sqrt\epsilon$.
-    Source: Graves, 2013, arXiv:1308.0850, eq. 38-40.
+    Args:
+        decay: of the variance $s$, in [0, 1); see `centered_second_moment`.
+        eps: $\epsilon \ge 0$.
+        initial_scale: $s_0 \ge 0$.
+        eps_in_sqrt: with False, $u = g / (\sqrt s + \epsilon)$.
+
+    There is no bias correction: of one gradient the deviation is 0, and the first step would be
+    $g / \sqrt\epsilon$. Raises `ValueError` for a number outside its interval. Source: Graves, 2013,
+    arXiv:1308.0850, eq. 38-40.
     """
 
     decay: Hyper = 0.9
@@ -145,7 +163,12 @@ class scale_by_stddev(Recipe):
 class scale_by_adagrad(Recipe):
     r"""The gradient over the root of all squares so far: $u = g / \sqrt{G + \epsilon}$.
 
-    With `eps_in_sqrt=False`, $u = g / (\sqrt G + \epsilon)$. Source: Duchi, Hazan & Singer, 2011.
+    Args:
+        initial_accumulator_value: $G_0 \ge 0$, in the paper 0.
+        eps: $\epsilon \ge 0$.
+        eps_in_sqrt: with False, as in the paper, $u = g / (\sqrt G + \epsilon)$.
+
+    Raises `ValueError` for a number outside its interval. Source: Duchi, Hazan & Singer, 2011.
     """
 
     initial_accumulator_value: Hyper = 0.1
@@ -176,8 +199,13 @@ class scale_by_adadelta(Elementwise):
     $$ u_t = \frac{\sqrt{X_{t-1} + \epsilon}}{\sqrt{G_t + \epsilon}}\, g_t, \qquad
        G_t = \rho\, G_{t-1} + (1 - \rho)\, |g_t|^2, \qquad X_t = \rho\, X_{t-1} + (1 - \rho)\, |u_t|^2 $$
 
-    The first step has length $\sqrt{\epsilon / (1 - \rho)}$: epsilon is the learning rate, and may not
-    be 0. Source: Zeiler, 2012, arXiv:1212.5701, algorithm 1.
+    Args:
+        rho: decay of both averages, in [0, 1).
+        eps: $\epsilon > 0$. The first step has length $\sqrt{\epsilon / (1 - \rho)}$: it is the learning
+            rate.
+
+    Raises `ValueError` for a number outside its interval. Source: Zeiler, 2012, arXiv:1212.5701,
+    algorithm 1.
     """
 
     rho: Hyper = 0.9

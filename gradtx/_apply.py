@@ -12,6 +12,16 @@ def apply_updates(params: PyTree, updates: PyTree) -> PyTree:
     The sum is taken in the promotion of both dtypes and rounded once. Leaves whose update is None
     (non-array leaves, parameters that are not trained) stay as they are. Raises `ValueError` for a
     structure or shape that differs.
+
+    Args:
+        params: a pytree of parameters.
+        updates: what an optimizer returned for them.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> gradtx.apply_updates(
+    ...     {"w": jnp.ones(2), "step": None}, {"w": jnp.full(2, -0.5), "step": None}
+    ... )
+    {'step': None, 'w': Array([0.5, 0.5], dtype=float32)}
     """
     leaves, structure = flatten(params)
     try:

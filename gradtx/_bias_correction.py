@@ -32,6 +32,12 @@ class bias_correction(Wrapper):
     the first step on, also past step $2^{31}$; for a start at zero. Raises `TypeError` for anything
     that has no such gain (a centred variance) and for a heavy ball whose decay is scheduled. Source:
     Kingma & Ba, 2014, arXiv:1412.6980, section 3.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.bias_correction(gradtx.scale_by_momentum(0.9))
+    >>> u, state = tx.update(jnp.full((), 2.0), tx.init(jnp.zeros(())))
+    >>> float(u), float(gradtx.get(state, "mu"))
+    (2.0, 0.2)
     """
 
     def validate(self) -> None:

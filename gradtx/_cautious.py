@@ -18,7 +18,14 @@ class cautious(Transform):
 
     with the mean over a leaf. `inner` has to point the way the gradient does: put the learning rate
     outside, `chain(cautious(m), scale_by_learning_rate(lr))`. Complex entries agree where the real
-    part of $\bar f g$ is positive. Source: Liang et al., 2024, arXiv:2411.16085.
+    part of $\bar f g$ is positive. Raises `TypeError` if `inner` is no transformation. Source: Liang et
+    al., 2024, arXiv:2411.16085.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.cautious(gradtx.scale_by_momentum(0.5, form="heavy_ball"))
+    >>> _, state = tx.update(jnp.array([4.0, 4.0]), tx.init(jnp.zeros(2)))
+    >>> tx.update(jnp.array([1.0, -1.0]), state)[0]  # the momentum is 3 and 1; the second turned
+    Array([6., 0.], dtype=float32)
     """
 
     inner: Transform

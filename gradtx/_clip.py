@@ -12,7 +12,17 @@ from gradtx._value import Hyper
 
 
 class clip(Elementwise):
-    r"""Every entry limited: $u = \min(\max(g, -\delta), \delta)$, a complex one by absolute value."""
+    r"""Every entry limited: $u = \min(\max(g, -\delta), \delta)$, a complex one by absolute value.
+
+    Args:
+        max_delta: $\delta \ge 0$, a number, an array or a schedule.
+
+    A NaN stays. Raises `ValueError` for a negative limit.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> gradtx.clip(1.0).update(jnp.array([0.5, -3.0]), ())[0]
+    Array([ 0.5, -1. ], dtype=float32)
+    """
 
     max_delta: Hyper
     limits = {"max_delta": "[0, inf)"}
@@ -33,7 +43,13 @@ class clip_by_global_norm(Elementwise):
         max_norm: $c \ge 0$, a number, an array or a schedule.
 
     The norm is reduced in float32 at least and does not overflow. A gradient that is not finite makes
-    all updates NaN, so that it shows. Source: Pascanu et al., 2012, arXiv:1211.5063.
+    all updates NaN, so that it shows. Raises `ValueError` for a negative norm. Source: Pascanu et al.,
+    2012, arXiv:1211.5063.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.clip_by_global_norm(1.0)
+    >>> tx.update({"a": jnp.array([30.0]), "b": jnp.array([40.0])}, ())[0]
+    {'a': Array([0.6], dtype=float32), 'b': Array([0.8], dtype=float32)}
     """
 
     max_norm: Hyper
@@ -66,8 +82,8 @@ class clip_by_block_rms(Elementwise):
     Args:
         threshold: $c \ge 0$, a number, an array or a schedule.
 
-    A leaf whose gradient is not finite becomes NaN. Source: Shazeer & Stern, 2018, arXiv:1804.04235,
-    section 6.
+    A leaf whose gradient is not finite becomes NaN. Raises `ValueError` for a negative threshold.
+    Source: Shazeer & Stern, 2018, arXiv:1804.04235, section 6.
     """
 
     threshold: Hyper
@@ -91,8 +107,13 @@ class adaptive_grad_clip(Elementwise):
             the entries along the first axis of a matrix or of three axes (heads), along all but the
             last of four and more (convolutions).
 
-    A unit whose gradient is not finite becomes NaN. Raises `ValueError` without parameters. Source:
-    Brock et al., 2021, arXiv:2102.06171.
+    A unit whose gradient is not finite becomes NaN. Raises `ValueError` without parameters or for a
+    negative number. Source: Brock et al., 2021, arXiv:2102.06171.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx, w = gradtx.adaptive_grad_clip(0.01), jnp.array([3.0, 4.0])
+    >>> tx.update(jnp.array([6.0, 8.0]), tx.init(w), w)[0]  # of norm 0.01 * 5
+    Array([0.03, 0.04], dtype=float32)
     """
 
     clipping: Hyper

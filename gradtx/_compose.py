@@ -25,7 +25,7 @@ from gradtx._value import Part
 
 
 class identity(Elementwise):
-    """Updates pass as they are: $u = g$, the unit of `chain`."""
+    """Updates pass as they are: $u = g$, the unit of `chain`. It has no state and raises nothing."""
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         return update, state
@@ -93,9 +93,14 @@ class Composition(Elementwise):
 class chain(Composition):
     """Serial composition: each link's output is the next one's input, $u = f_n(\\dots f_1(g))$.
 
-    `chain(a, b, c)`; links may be Optax transformations. The state is the tuple of the links' states.
+    `chain(a, b, c)`; `links` may be Optax transformations. The state is the tuple of the links' states.
     Neighbouring elementwise links share one pass over the leaves. Raises `TypeError` for a link that
     is no transformation.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.chain(gradtx.clip(1.0), gradtx.scale(-0.1))
+    >>> tx.update(jnp.array([0.5, 3.0]), tx.init(jnp.zeros(2)))[0]
+    Array([-0.05, -0.1 ], dtype=float32)
     """
 
     links: tuple[Part, ...]

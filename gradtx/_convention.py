@@ -31,7 +31,18 @@ class eps_hat(_Constants):
 
     $\hat m / (\sqrt{\hat v} + \epsilon_t)$ with this epsilon is
     $\alpha_t\, m / (\sqrt v + \hat\epsilon)$, $\alpha_t = \sqrt{1 - b_2^t} / (1 - b_1^t)$, which is what
-    Keras computes. Source: Kingma & Ba, 2014, arXiv:1412.6980, end of section 2.
+    Keras computes.
+
+    Args:
+        eps: $\hat\epsilon \ge 0$.
+        decay: $b$ of the second moment, in [0, 1).
+
+    Raises `ValueError` for a number outside its interval, `TypeError` for a schedule. Source: Kingma &
+    Ba, 2014, arXiv:1412.6980, end of section 2.
+
+    >>> import gradtx
+    >>> float(gradtx.eps_hat(1e-8, 0.75)(0))
+    2e-08
     """
 
     eps: Hyper
@@ -47,6 +58,11 @@ class dampened(_Constants):
     r"""What torch multiplies gradients by under `dampening`: 1 for the first, then $1 - d$.
 
     Its momentum buffer starts as the first gradient, which is not dampened.
+
+    Args:
+        dampening: $d$, in [0, 1].
+
+    Raises `ValueError` for another number, `TypeError` for a schedule.
     """
 
     dampening: Hyper
@@ -57,7 +73,13 @@ class dampened(_Constants):
 
 
 class inverse_time(_Constants):
-    r"""$1 / (1 + d\, t)$ after $t$ steps: torch's `lr_decay` in AdaGrad."""
+    r"""$1 / (1 + d\, t)$ after $t$ steps: torch's `lr_decay` in AdaGrad.
+
+    Args:
+        decay_rate: $d \ge 0$.
+
+    Raises `ValueError` for a negative one, `TypeError` for a schedule.
+    """
 
     decay_rate: Hyper
     limits = {"decay_rate": "[0, inf)"}

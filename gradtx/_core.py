@@ -32,6 +32,14 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
 
     It is an `optax.GradientTransformationExtraArgs`, and `init, update = tx` unpacks it. `a / b`,
     `a * b`, `a + b`, `a - b` compose in parallel, see `fanout`.
+
+    >>> import gradtx, jax, jax.numpy as jnp
+    >>> class normalize(gradtx.Transform):
+    ...     def update_tree(self, updates, state, params, extra):
+    ...         norm = gradtx.global_norm(updates)
+    ...         return jax.tree.map(lambda u: u / norm, updates), state
+    >>> normalize().update(jnp.array([3.0, 4.0]), ())[0]
+    Array([0.6, 0.8], dtype=float32)
     """
 
     # Whether the parameters must be passed to `update`.
@@ -147,43 +155,6 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
         return NotImplemented
 
     __lt__ = __le__ = __gt__ = __ge__ = _unordered  # pyright: ignore
-
-
-class Recipe(Transform):
-    """An optimizer with a definition: fields, and an `expand()` that returns what they stand for."""
-
-    def expand(self) -> Transform:
-        """The composition that this recipe names."""
-        raise TypeError(f"`{type(self).__name__}` defines no `expand`.")
-
-    def validate(self) -> None:
-        # Its parts know which values are legal; the message says whose they were.
-        try:
-            self._expanded  # noqa: B018
-        except (ValueError, TypeError) as error:
-            raise type(error)(f"In `{self!r}`: {error}") from None
-
-    @property
-    def _expanded(self) -> Transform:
-        # Kept beside the fields, not among them: neither compared, nor copied, nor pickled.
-        if "_definition" not in self.__dict__:
-            object.__setattr__(self, "_definition", self.expand())
-        return self.__dict__["_definition"]
-
-    @property
-    def needs_params(self) -> bool:  # pyright: ignore
-        return self._expanded.needs_params
-
-    def working(self) -> Any:
-        return self._expanded.working()
-
-    def init_tree(self, params: PyTree) -> Any:
-        return self.working().init_tree(params)
-
-    def update_tree(
-        self, updates: PyTree, state: Any, params: PyTree, extra: dict[str, Any]
-    ) -> tuple[PyTree, Any]:
-        return self.working().update_tree(updates, state, params, extra)
 
 
 def _fan(combine: str, *branches: Any) -> "fanout":

@@ -24,7 +24,14 @@ class decoupled_weight_decay(Elementwise):
         cautious: decay only entries that the update shrinks anyway, where $g\, \theta \ge 0$ (Chen et
             al., 2025, arXiv:2510.12402).
 
-    Raises `ValueError` without parameters. Source: Loshchilov & Hutter, 2017, arXiv:1711.05101.
+    Raises `ValueError` without parameters or for a negative rate. Source: Loshchilov & Hutter, 2017,
+    arXiv:1711.05101.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.decoupled_weight_decay(0.1, mask=gradtx.by_rank(2))
+    >>> params = {"kernel": jnp.ones((1, 1)), "bias": jnp.ones(1)}
+    >>> tx.update({"kernel": jnp.zeros((1, 1)), "bias": jnp.zeros(1)}, tx.init(params), params)[0]
+    {'bias': Array([0.], dtype=float32), 'kernel': Array([[0.1]], dtype=float32)}
     """
 
     weight_decay: Hyper

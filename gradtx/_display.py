@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from gradtx._core import Recipe, Transform
+from gradtx._core import Transform
 from gradtx._foreign import foreign
+from gradtx._recipe import Recipe
 from gradtx._route import masked, only, partition
 from gradtx._rules import mask_leaves
 from gradtx._static import show

@@ -73,7 +73,7 @@ def _replaced(node: Any, path: list[str], value: Any) -> tuple[Any, int]:
 
 
 def stack(txs: list[T]) -> T:
-    """Equal transformations but for their numbers, as one whose differing numbers are arrays.
+    """The transformations `txs`, equal but for their numbers, as one: numbers that differ as arrays.
 
     For `jax.vmap` over optimizers: `jax.vmap(train, in_axes=(axes(batch),))(batch)`. Raises
     `ValueError` for an empty list or transformations of different structure.
@@ -97,6 +97,13 @@ def axes(tx: T, **names: int | None) -> T:
 
     Without names, every array with an axis is mapped over its first; `axes(tx, learning_rate=0)` says
     which fields are mapped, and along which axis. Raises `ValueError` for an unknown field.
+
+    >>> import gradtx, jax, jax.numpy as jnp
+    >>> sweep = gradtx.sgd(jnp.array([0.1, 0.2]))
+    >>> def step(tx):
+    ...     return tx.update(jnp.ones(()), tx.init(jnp.zeros(())))[0]
+    >>> jax.vmap(step, in_axes=(gradtx.axes(sweep, learning_rate=0),))(sweep)
+    Array([-0.1, -0.2], dtype=float32)
     """
     if not names:
         return jax.tree.map(lambda x: 0 if np.ndim(x) else None, tx)
@@ -152,6 +159,10 @@ def get(state: PyTree, name: str) -> Any:
 
     A dotted path narrows (`get(state, "muon.mu")`, `get(state, "0.count")`), a whole path is exact.
     Raises `KeyError` where nothing or more than one thing matches; the message lists the paths.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> gradtx.get(gradtx.adam(1e-3).init({"w": jnp.ones(2)}), "nu")
+    {'w': Array([0., 0.], dtype=float32)}
     """
     found = _matches(state, name)
     if len(found) > 1 and (exact := [x for x in found if ".".join(x[0]) == name]):
@@ -165,9 +176,14 @@ def get(state: PyTree, name: str) -> Any:
 
 
 def set(state: PyTree, **values: Any) -> PyTree:
-    """A copy of a state in which every entry of these names has the new value, in its old dtype.
+    """A copy of `state` in which every entry of these names has the one of `values`, in its old dtype.
 
     `set(state, **{"0.count": 0})` narrows by a dotted path. Raises `KeyError` where nothing matches.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> state = gradtx.set(gradtx.adam(1e-3).init(jnp.ones(2)), mu=jnp.ones(2))
+    >>> gradtx.get(state, "mu")
+    Array([1., 1.], dtype=float32)
     """
     for name, value in values.items():
         targets = {path for path, _ in _matches(state, name)}

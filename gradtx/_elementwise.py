@@ -30,6 +30,15 @@ class Elementwise(Transform):
     Write the class with its fields, `init_leaf` (the state of one array) and `update_leaf` (what
     happens to one gradient array); everything is at least float32 there, hyperparameters are numbers
     or scalars of the right dtype, schedules are resolved.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> class power(gradtx.Elementwise):
+    ...     exponent: gradtx.Hyper = 0.5
+    ...
+    ...     def update_leaf(self, update, state, param):
+    ...         return jnp.sign(update) * jnp.abs(update) ** self.exponent, state
+    >>> power().update(jnp.array([4.0, -9.0]), ())[0]
+    Array([ 2., -3.], dtype=float32)
     """
 
     elementwise: ClassVar[bool] = True

@@ -17,7 +17,13 @@ from gradtx._value import Hyper
 
 
 class constant(Elementwise):
-    """The same number for every update: $u = c$. What a number is as a branch of `fanout`."""
+    """The same number for every update: $u = c$. What a number is as a branch of `fanout`.
+
+    Args:
+        value: $c$, a number, an array or a schedule.
+
+    Raises `TypeError` for anything else.
+    """
 
     value: Hyper
 
@@ -42,12 +48,24 @@ _SIGN = {"add": ("+", 1), "subtract": ("-", 1), "multiply": ("*", 2), "divide": 
 
 
 class fanout(Composition):
-    """Parallel composition: all branches see the same updates, $u = c(f_1(g), \\dots, f_n(g))$.
+    r"""Parallel composition: all branches see the same updates, $u = c(f_1(g), \dots, f_n(g))$.
 
-    `fanout("divide", a, b)` is what `a / b` makes; `combine` is "add", "subtract", "multiply",
-    "divide", or a function of as many arrays as there are branches. A number, array or schedule is a
-    constant branch. In a quotient, 0 in the denominator gives 0. The state is the tuple of the
-    branches' states. Raises `ValueError` for an unknown name, `TypeError` without any transformation.
+    `fanout("divide", a, b)` is what `a / b` makes.
+
+    Args:
+        combine: $c$: "add", "subtract", "multiply", "divide", or a function of as many arrays as there
+            are branches. In a quotient, 0 in the denominator gives 0.
+        branches: transformations; a number, array or schedule is a `constant`.
+
+    The state is the tuple of the branches' states. Raises `ValueError` for an unknown name, `TypeError`
+    without any transformation.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> gradtx.fanout("divide", gradtx.identity(), gradtx.rms() + 1e-8)
+    identity() / (rms() + 1e-08)
+    >>> tx = gradtx.fanout(jnp.maximum, gradtx.identity(), 1.0)
+    >>> tx.update(jnp.array([0.5, 3.0]), tx.init(jnp.zeros(2)))[0]
+    Array([1., 3.], dtype=float32)
     """
 
     combine: Any

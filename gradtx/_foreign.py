@@ -10,7 +10,12 @@ from gradtx._tree import PyTree, like
 
 
 class foreign(Transform):
-    """Any Optax transformation, as a link or branch of ours."""
+    """Any Optax transformation, as a link or branch of ours, which makes it by itself.
+
+    Args:
+        tx: an `optax.GradientTransformation`. It runs under standard dtype promotion, and its state
+            keeps the dtypes that it starts with.
+    """
 
     tx: Any
 

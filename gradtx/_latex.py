@@ -12,12 +12,13 @@ from gradtx._adaptive import centered_second_moment, scale_by_adadelta, sum_of_s
 from gradtx._bias_correction import bias_correction
 from gradtx._clip import clip, clip_by_global_norm
 from gradtx._compose import chain, identity
-from gradtx._core import Recipe, Transform
+from gradtx._core import Transform
 from gradtx._decay import decoupled_weight_decay
 from gradtx._elementwise import Wrapper
 from gradtx._fanout import constant, fanout
 from gradtx._moments import root, running_max, scale_by_momentum, second_moment
 from gradtx._orthogonal import orthogonalize_newton_schulz, scale_by_shape
+from gradtx._recipe import Recipe
 from gradtx._route import freeze, masked, partition
 from gradtx._scale import scale, scale_by_learning_rate, scale_by_sign
 from gradtx._static import show

@@ -48,9 +48,9 @@ def eval_params(tx: Transform, params: PyTree, state: Any) -> PyTree:
 def lookahead_params(tx: Transform, params: PyTree, state: Any) -> PyTree:
     r"""Where to take the gradient for the explicit look-ahead: $\varphi = \theta + L(b\, m)$.
 
-    For a momentum without `nesterov`, whose parameters stay $\theta$. Raises `TypeError` if there is
-    none, or if it reaches the updates otherwise than linearly. Source: Nesterov, 1983; Sutskever et
-    al., 2013, eq. 3-4.
+    `tx` is an optimizer with a momentum without `nesterov`, whose `params` stay $\theta$, and `state`
+    its state. Raises `TypeError` if there is none, or if it reaches the updates otherwise than linearly.
+    Source: Nesterov, 1983; Sutskever et al., 2013, eq. 3-4.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.sgd(0.1, momentum=0.5)

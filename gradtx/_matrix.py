@@ -20,6 +20,11 @@ class MatrixAxes(NamedTuple):
     """The axes that make up the input and the output side; the others are a batch.
 
     `blocks` is the number of equal parts along the outputs that are matrices of their own.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> axes = gradtx.MatrixAxes(inputs=(1,), outputs=(2,), blocks=3)  # stacked layers of fused QKV
+    >>> axes.split(jnp.ones((12, 64, 192))).shape
+    (36, 64, 64)
     """
 
     inputs: tuple[int, ...]
@@ -76,6 +81,11 @@ class hidden_matrices(Value):
             projections to heads, `(d, heads, size)`; the projection back, `(heads, size, d)`.
         outputs_first: pattern of the last name where outputs come before inputs.
         blocks: pattern -> number of parts of a fused projection, `{"qkv": 3, "gate_up": 2}`.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> rule = gradtx.hidden_matrices()
+    >>> rule.why("layers/0/kernel", jnp.ones((4, 8))), rule.why("lm_head/kernel", jnp.ones((4, 8)))
+    ((False, 'matrix 4 -> 8'), (True, 'head, by its name'))
     """
 
     embedding: str = (

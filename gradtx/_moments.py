@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gradtx._core import Recipe, Transform
+from gradtx._core import Transform
 from gradtx._elementwise import Elementwise, Wrapper, refuse_schedule
+from gradtx._recipe import Recipe
 from gradtx._tree import abs_square, accumulator, scalar, sqrt, squarable
 from gradtx._value import Hyper
 
@@ -36,6 +37,12 @@ class scale_by_momentum(Elementwise):
 
     Raises `ValueError` for a decay outside its interval or an unknown form. Sources: Polyak, 1964;
     Nesterov, 1983; Sutskever et al., 2013.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.scale_by_momentum(0.5, form="heavy_ball")
+    >>> u, state = tx.update(jnp.ones(()), tx.init(jnp.zeros(())))
+    >>> float(u), float(tx.update(jnp.ones(()), state)[0])
+    (1.0, 1.5)
     """
 
     decay: Hyper = 0.9
@@ -86,7 +93,14 @@ class second_moment(Elementwise):
         accumulator_dtype: of `nu`; by default the parameter's real one, and float32 at least.
         initial: $v_0 \ge 0$, a number or an array.
 
-    Complex gradients count with their absolute value. Source: Hinton, 2012, lecture 6e.
+    Complex gradients count with their absolute value, and a finite one whose square would overflow
+    as the largest whose square does not. Raises `ValueError` for a number outside its interval. Source:
+    Hinton, 2012, lecture 6e.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.second_moment(0.75)
+    >>> float(tx.update(jnp.full((), 4.0), tx.init(jnp.zeros(())))[0])
+    4.0
     """
 
     decay: Hyper = 0.999
@@ -133,7 +147,10 @@ def log(decay: Any) -> Any:
 
 
 class root(Wrapper):
-    r"""The square root of what another transformation gives: $u = \sqrt{f(g)}$, with slope 0 at 0."""
+    r"""The square root of what another transformation gives: $u = \sqrt{f(g)}$, with slope 0 at 0.
+
+    Raises `TypeError` if `inner` does not work on one array at a time.
+    """
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         update, state = self.inner.update_leaf(update, state, param)
@@ -141,7 +158,17 @@ class root(Wrapper):
 
 
 class rms(Recipe):
-    r"""The running root mean square, $u_t = \sqrt{v_t}$ with $v_t = b\, v_{t-1} + (1 - b)\, |g_t|^2$."""
+    r"""The running root mean square, $u_t = \sqrt{v_t}$ with $v_t = b\, v_{t-1} + (1 - b)\, |g_t|^2$.
+
+    Args:
+        decay: $b$, in [0, 1).
+
+    Raises `ValueError` for another decay. Source: Hinton, 2012, lecture 6e.
+
+    >>> import gradtx
+    >>> gradtx.identity() / (gradtx.rms(0.9) + 1e-8)  # RMSProp, but for the rate
+    identity() / (rms() + 1e-08)
+    """
 
     decay: Hyper = 0.9
 
@@ -160,7 +187,8 @@ class running_max(Wrapper):
     r"""The largest that another transformation has given: $u_t = \max(u_{t-1}, f(g_t))$, $u_0 = 0$.
 
     Around a corrected second moment it is Optax's AMSGrad; a bias correction around it, torch's.
-    Source: Reddi, Kale & Kumar, 2018, arXiv:1904.09237.
+    Raises `TypeError` if `inner` does not work on one array at a time. Source: Reddi, Kale & Kumar,
+    2018, arXiv:1904.09237.
     """
 
     def init_leaf(self, param: Any) -> RunningMaxState:

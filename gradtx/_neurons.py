@@ -58,8 +58,17 @@ def _mapped(f: Callable[..., Any], axes: MatrixAxes, x: jax.Array, *rest: jax.Ar
 class equilibrate_rows(Transform):
     r"""Every row brought to norm one: $u_i = g_i / \|g_i\|$, zero rows stay zero.
 
-    What follows does not see a common scale, so this is the row equilibration of MuonEq: Chang et
-    al., 2026, arXiv:2603.28254.
+    Args:
+        axes: the rule that says which axes are the matrix; by default `hidden_matrices()`.
+
+    What follows does not see a common scale, so this is the row equilibration of MuonEq. Raises
+    `ValueError` for a leaf with fewer than two axes. Source: Chang et al., 2026, arXiv:2603.28254.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.equilibrate_rows()  # a row is what goes into one output: here a column
+    >>> tx.update(jnp.array([[3.0, 0.0], [4.0, 0.5]]), ())[0]
+    Array([[0.6, 0. ],
+           [0.8, 1. ]], dtype=float32)
     """
 
     axes: Any = hidden_matrices()
@@ -73,7 +82,12 @@ class equilibrate_rows(Transform):
 class scale_to_rms(Transform):
     r"""Every matrix brought to one root mean square: $u = r \sqrt{mn}\, g / \|g\|_F$, zeros stay zero.
 
-    Source: Si, Zhang & Shen, 2025, arXiv:2507.11005.
+    Args:
+        rms: $r \ge 0$.
+        axes: the rule that says which axes are the matrix; by default `hidden_matrices()`.
+
+    Raises `ValueError` for a negative `rms`, or a leaf with fewer than two axes. Source: Si, Zhang &
+    Shen, 2025, arXiv:2507.11005.
     """
 
     rms: Hyper = 0.2
@@ -91,7 +105,17 @@ class scale_to_rms(Transform):
 
 
 class keep_norm(Transform):
-    """Another transformation, with every matrix of its output brought back to the norm it came with."""
+    r"""Another transformation, with every matrix brought back to the norm that it came with.
+
+    $$ u = f(g)\, \|g\|_F / \|f(g)\|_F $$
+
+    Args:
+        inner: $f$.
+        axes: the rule that says which axes are the matrix; by default `hidden_matrices()`.
+
+    Zeros stay zero. Raises `TypeError` if `inner` is no transformation. Source: Li et al., 2025,
+    arXiv:2510.05491 (NorMuon).
+    """
 
     inner: Transform
     axes: Any = hidden_matrices()
@@ -126,7 +150,13 @@ class scale_by_neuron_rms(Transform):
     $$ v_t = b\, v_{t-1} + (1 - b) \operatorname{mean}_j g_{ij}^2, \qquad
        u_{ij} = g_{ij} / (\sqrt{v_{t,i}} + \epsilon) $$
 
-    Source: Li et al., 2025, arXiv:2510.05491 (NorMuon), with one number of state a neuron.
+    Args:
+        decay: $b$, in [0, 1).
+        eps: $\epsilon \ge 0$.
+        axes: the rule that says which axes are the matrix; by default `hidden_matrices()`.
+
+    One number of state a neuron. Raises `ValueError` for a number outside its interval, or a leaf with
+    fewer than two axes. Source: Li et al., 2025, arXiv:2510.05491 (NorMuon).
     """
 
     decay: Hyper = 0.95

@@ -78,6 +78,12 @@ def newton_schulz(
 
     Source: Jordan et al., "Muon", 2024; for the Gram form Amsel et al., 2025, arXiv:2505.16932,
     and Dao-AILab, "Gram Newton-Schulz", 2025.
+
+    >>> import gradtx, jax, jax.numpy as jnp
+    >>> x = jax.random.normal(jax.random.key(0), (64, 256))
+    >>> values = jnp.linalg.svd(gradtx.newton_schulz(x), compute_uv=False)
+    >>> bool((values > 0.85).all() and (values < 1.15).all())
+    True
     """
     x = jnp.asarray(x)
     if x.ndim < 2:

@@ -20,13 +20,23 @@ class orthogonalize_newton_schulz(Transform):
     r"""Every matrix is replaced by (nearly) its orthogonal factor, $G = U S V^T \mapsto U V^T$.
 
     That is the steepest descent direction under the spectral norm. Singular values are moved by odd
-    polynomials, see `newton_schulz`, whose arguments the fields are. Which axes of a leaf are the
-    matrix is decided by `axes`, a rule with a method `axes(path, leaf)`; stacked layers, experts and
-    blocks are orthogonalized one by one. Matrices of one shape are worked on together.
+    polynomials. Matrices of one shape are worked on together.
+
+    Args:
+        coefficients, steps: the polynomials: a preset's name, or triples.
+        form, norm, dtype, precision, restart, symmetric: as in `newton_schulz`.
+        axes: which axes of a leaf are the matrix, a rule with a method `axes(path, leaf)`; stacked
+            layers, experts and blocks are orthogonalized one by one.
 
     Zeros give zeros; a matrix that holds an infinity or a NaN gives NaN. Raises `ValueError` for a
     leaf with fewer than two axes. Source: Jordan et al., "Muon", 2024; Bernstein & Newhouse, 2024,
     arXiv:2409.20325.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.orthogonalize_newton_schulz()
+    >>> jnp.round(tx.update(jnp.array([[0.0, 5.0], [-7.0, 0.0]]), ())[0])
+    Array([[ 0.,  1.],
+           [-1.,  0.]], dtype=float32)
     """
 
     coefficients: Any = "polar_express"
@@ -95,6 +105,10 @@ _SCALES = {
 
 class scale_by_shape(Elementwise):
     r"""Orthogonal updates brought to a size: $u = s\, g$ with $s$ from the matrix' own shape.
+
+    Args:
+        mode: which $s$.
+        axes: the rule that says which axes are inputs and outputs; by default `hidden_matrices()`.
 
     - "match_rms": $0.2 \sqrt{\max(in, out)}$, entries of root mean square 0.2 as AdamW's, so that its
       learning rate and decay carry over (Liu et al., 2025, arXiv:2502.16982, eq. 4). The default,

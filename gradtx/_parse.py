@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradtx._core import Recipe, Transform
+from gradtx._core import Transform
 from gradtx._elementwise import Elementwise
 from gradtx._foreign import foreign
 from gradtx._grammar import Called, Parser
 from gradtx._polynomials import polar_express
+from gradtx._recipe import Recipe
 from gradtx._value import Value
 
 _MAX_LENGTH = 100_000

@@ -79,6 +79,10 @@ def polar_express(
 
     Source: Amsel et al., "The Polar Express", 2025, arXiv:2505.16932, whose published triples are
     those of `safety=0`.
+
+    >>> import gradtx
+    >>> [round(x, 6) for x in gradtx.polar_express(safety=0.0)[0]]  # the paper's first triple
+    [8.287212, -23.595887, 17.300387]
     """
     if not 1 <= operator.index(steps) <= _MOST_STEPS:
         raise ValueError(f"polar_express(steps={steps}): take 1 to {_MOST_STEPS} steps.")

@@ -27,9 +27,17 @@ class qk_clip(Transform):
     Args:
         threshold: $\tau > 0$.
         names: pattern of the last module name of the weights to shrink.
+        axes: the rule that says which axes are outputs; by default `hidden_matrices()`.
 
     Raises `ValueError` without parameters, without `max_logits`, or where the heads do not divide the
     outputs. Source: Kimi Team, 2025, arXiv:2507.20534, algorithm 1.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx, w = gradtx.qk_clip(100.0), {"attention": {"query": {"kernel": jnp.ones((1, 2))}}}
+    >>> still = {"attention": {"query": {"kernel": jnp.zeros((1, 2))}}}
+    >>> logits = {"attention": jnp.array([50.0, 400.0])}  # two heads of one output each
+    >>> tx.update(still, tx.init(w), w, max_logits=logits)[0]["attention"]["query"]["kernel"]
+    Array([[ 0. , -0.5]], dtype=float32)
     """
 
     threshold: Hyper = 100.0

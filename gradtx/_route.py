@@ -32,6 +32,13 @@ class partition(Transform):
 
     A leaf whose label names no transformation is a `ValueError` with its path; a label without leaves
     is not. Leaves that a group does not own cost it no state.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> rule = gradtx.by_path({"bias": "slow"}, otherwise="fast")
+    >>> tx = gradtx.partition({"fast": gradtx.sgd(1.0), "slow": gradtx.sgd(0.1)}, rule)
+    >>> params = {"bias": jnp.ones(1), "kernel": jnp.ones(1)}
+    >>> tx.update(params, tx.init(params))[0]
+    {'bias': Array([-0.1], dtype=float32), 'kernel': Array([-1.], dtype=float32)}
     """
 
     transforms: Mapping[str, Transform]
@@ -103,6 +110,14 @@ class masked(Transform):
     Args:
         inner: the transformation.
         mask: a rule `(path, leaf) -> bool`, a tree of bools, or a function from the tree to one.
+
+    Raises `TypeError` if `inner` is no transformation, `ValueError` for a mask that does not fit.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.masked(gradtx.scale(2.0), gradtx.by_path({"kernel": True}, otherwise=False))
+    >>> params = {"bias": jnp.ones(1), "kernel": jnp.ones(1)}
+    >>> tx.update(params, tx.init(params))[0]
+    {'bias': Array([1.], dtype=float32), 'kernel': Array([2.], dtype=float32)}
     """
 
     inner: Transform
@@ -139,6 +154,12 @@ class freeze(Elementwise):
 
     Args:
         mask: which leaves to freeze, as in `masked`; the others pass through. By default all.
+
+    Raises `ValueError` for a mask that does not fit.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> gradtx.freeze().update(jnp.ones(2), ())[0]
+    Array([-0., -0.], dtype=float32)
     """
 
     mask: Any = None

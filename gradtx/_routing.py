@@ -2,7 +2,8 @@
 
 from typing import Any, NamedTuple
 
-from gradtx._core import Recipe, Transform
+from gradtx._core import Transform
+from gradtx._recipe import Recipe
 from gradtx._route import partition
 from gradtx._tree import PyTree, flatten, is_inexact, paths
 from gradtx._value import Value

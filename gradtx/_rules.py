@@ -18,8 +18,15 @@ from gradtx._value import Value
 class by_path(Value):
     """A rule: the label of the first pattern that is found in the path, else `otherwise`.
 
-    `by_path({"embed|head": "adamw", r"bias$": "adamw"}, otherwise="muon")`; patterns are regular
-    expressions, searched in paths like `layers/0/attention/kernel`.
+    Args:
+        patterns: label by regular expression, which is searched in paths like
+            `layers/0/attention/kernel`.
+        otherwise: the label of all else.
+
+    >>> import gradtx
+    >>> rule = gradtx.by_path({"embed|head": "adamw", r"bias$": "adamw"}, otherwise="muon")
+    >>> rule("layers/0/kernel", None), rule("layers/0/bias", None)
+    ('muon', 'adamw')
     """
 
     patterns: Any
@@ -31,7 +38,12 @@ class by_path(Value):
 
 
 class by_rank(Value):
-    """A rule: whether a leaf has at least `rank` axes. `by_rank(2)` leaves out biases and gains."""
+    """A rule: whether a leaf has at least `rank` axes. `by_rank(2)` leaves out biases and gains.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> gradtx.by_rank(2)("kernel", jnp.ones((4, 8))), gradtx.by_rank(2)("bias", jnp.ones(8))
+    (True, False)
+    """
 
     rank: int
 

@@ -13,7 +13,19 @@ from gradtx._value import Hyper
 
 
 class scale(Elementwise):
-    """Updates times a number, an array or a schedule: $u = c\\, g$."""
+    r"""Updates times a number: $u = c\, g$.
+
+    Args:
+        step_size: $c$, a number, an array or a schedule, which sees 0 at the first step.
+
+    Raises `TypeError` for anything else.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.scale(lambda step: 1 / (1 + step))
+    >>> u, state = tx.update(jnp.ones(()), tx.init(jnp.zeros(())))
+    >>> float(u), float(tx.update(jnp.ones(()), state)[0])
+    (1.0, 0.5)
+    """
 
     step_size: Hyper
 
@@ -36,7 +48,14 @@ class scale_by_learning_rate(Elementwise):
         flip_sign: whether the minus is there; without it updates ascend.
 
     The state records the rate that was applied, so that `gradtx.get(state, "last_learning_rate")`
-    reads it. Raises `ValueError` for a negative rate.
+    reads it. Raises `ValueError` for a negative rate. Source: Robbins & Monro, 1951.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.scale_by_learning_rate(lambda step: 0.1 * 0.5**step)
+    >>> u, state = tx.update(jnp.ones(()), tx.init(jnp.zeros(())))
+    >>> u, state = tx.update(jnp.ones(()), state)
+    >>> float(u), float(gradtx.get(state, "last_learning_rate"))
+    (-0.05, 0.05)
     """
 
     learning_rate: Hyper
@@ -61,7 +80,10 @@ class scale_by_learning_rate(Elementwise):
 
 
 class scale_by_sign(Elementwise):
-    """The sign of every entry, $u = g / |g|$, and 0 for 0."""
+    """The sign of every entry, $u = g / |g|$, of a complex one its direction; 0 for 0.
+
+    Source: Bernstein et al., 2018, arXiv:1802.04434 (signSGD).
+    """
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         return jnp.sign(update), state

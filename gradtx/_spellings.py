@@ -2,9 +2,10 @@
 
 from gradtx._adaptive import scale_by_adagrad
 from gradtx._bias_correction import bias_correction
-from gradtx._core import Recipe, Transform
+from gradtx._core import Transform
 from gradtx._decay import decoupled_weight_decay
 from gradtx._moments import scale_by_momentum
+from gradtx._recipe import Recipe
 from gradtx._route import freeze
 from gradtx._scale import scale
 from gradtx._value import Hyper
@@ -15,7 +16,14 @@ set_to_zero = freeze
 
 
 class trace(Recipe):
-    r"""The heavy ball, $u_t = m_t = b\, m_{t-1} + g_t$; with `nesterov`, $u_t = g_t + b\, m_t$."""
+    r"""The heavy ball, $u_t = m_t = b\, m_{t-1} + g_t$; with `nesterov`, $u_t = g_t + b\, m_t$.
+
+    Args:
+        decay: $b$, in [0, 1].
+        nesterov, accumulator_dtype: as in `scale_by_momentum`.
+
+    Raises `ValueError` for another decay. Source: Polyak, 1964.
+    """
 
     decay: Hyper
     nesterov: bool = False
@@ -26,7 +34,15 @@ class trace(Recipe):
 
 
 class ema(Recipe):
-    r"""The moving average of the gradients, corrected unless `debias=False`."""
+    r"""The average of the gradients, $u_t = m_t / (1 - b^t)$ with $m_t = b\, m_{t-1} + (1 - b)\, g_t$.
+
+    Args:
+        decay: $b$, in [0, 1).
+        debias: with False, $u_t = m_t$.
+        accumulator_dtype: of $m$; by default the parameter's, and float32 at least.
+
+    Raises `ValueError` for another decay. Source: Kingma & Ba, 2014, arXiv:1412.6980, section 3.
+    """
 
     decay: Hyper
     debias: bool = True
@@ -38,7 +54,13 @@ class ema(Recipe):
 
 
 class scale_by_schedule(Recipe):
-    r"""Updates times a function of the step: $u_t = c(t)\, g_t$ from $t = 0$."""
+    r"""Updates times a function of the step: $u_t = c(t)\, g_t$ from $t = 0$.
+
+    Args:
+        step_size_fn: $c$, as in `scale`.
+
+    Raises `TypeError` for what is no number, array or schedule.
+    """
 
     step_size_fn: Hyper
 

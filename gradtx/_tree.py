@@ -93,7 +93,12 @@ def accumulator(
     """An array like `param` to accumulate in.
 
     Its dtype is `dtype` (default: the parameter's, and float32 at least), made real for `real`
-    (second moments) and kept complex for a complex parameter otherwise. Sharded like `param`.
+    (second moments) and kept complex for a complex parameter otherwise. It has the shape and the
+    sharding of `param`, and holds `fill`.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> gradtx.accumulator(jnp.ones(2, jnp.bfloat16))
+    Array([0., 0.], dtype=float32)
     """
     wide = jnp.dtype(dtype or promote(param.dtype, jnp.float32))
     if real:
@@ -169,6 +174,10 @@ def global_norm(tree: PyTree) -> jax.Array:
 
     Reduced in float32 at least. Squares of numbers above 1e19 overflow and below 1e-19 vanish, so when
     the plain sum leaves the safe range, and only then, it is taken again on the scaled arrays.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> f"{gradtx.global_norm({'a': jnp.array([3e30]), 'b': jnp.array([4e30])}):.4g}"
+    '5e+30'
     """
     unit, ratio = norm_parts(tree)
     return unit * ratio

@@ -12,9 +12,25 @@ from gradtx.optimizers._convention import Conventional, with_decay
 class adadelta(Conventional):
     r"""AdaDelta, $u = -\eta\, g\, \sqrt{X + \epsilon} / \sqrt{G + \epsilon}$.
 
-    $X$ and $G$ are averages of the squared steps (without $\eta$) and gradients. The paper has
-    no $\eta$, which is to say 1; so is a `learning_rate` of None.
-    Source: Zeiler, 2012, arXiv:1212.5701, algorithm 1.
+    $X$ and $G$ are averages of the squared steps (without $\eta$) and gradients, see
+    `scale_by_adadelta`.
+
+    Args:
+        learning_rate: $\eta \ge 0$; 1 in the paper, which has none, and for None.
+        rho: decay of both averages, in [0, 1).
+        eps: $\epsilon > 0$, which sets the size of the first steps.
+        weight_decay, mask: an L2 penalty, and the leaves that it is for (`decoupled_weight_decay`).
+        decoupled: the penalty stays out of the averages, times the learning rate.
+
+    Raises `ValueError` for a number outside its interval. Source: Zeiler, 2012, arXiv:1212.5701,
+    algorithm 1.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.adadelta(rho=0.75, eps=1e-4)
+    >>> round(
+    ...     float(tx.update(jnp.ones(()), tx.init(jnp.zeros(())))[0]), 4
+    ... )  # -root(eps / (1 - rho))
+    -0.02
     """
 
     learning_rate: Hyper | None = 1.0

@@ -13,8 +13,22 @@ from gradtx.optimizers._convention import Conventional, with_decay
 class adagrad(Conventional):
     r"""AdaGrad, $u = -\eta\, g / \sqrt{G + \epsilon}$ with the sum $G$ of all squared gradients.
 
-    The paper starts $G$ at 0 and adds epsilon to the root (`eps_in_sqrt=False`). `lr_decay` is torch's:
-    $\eta_t = \eta / (1 + d\, t)$ from $t = 0$. Source: Duchi, Hazan & Singer, 2011.
+    Args:
+        learning_rate: $\eta \ge 0$. Numbers here may be arrays and schedules too.
+        initial_accumulator_value: $G_0 \ge 0$, in the paper 0.
+        eps: $\epsilon \ge 0$.
+        eps_in_sqrt: whether epsilon stands under the root; in the paper beside it.
+        lr_decay: $d$ of torch's $\eta_t = \eta / (1 + d\, t)$, from $t = 0$.
+        weight_decay, mask: an L2 penalty, and the leaves that it is for (`decoupled_weight_decay`).
+        decoupled: the penalty stays out of the sum, times the learning rate.
+
+    Raises `ValueError` for a number outside its interval. Source: Duchi, Hazan & Singer, 2011.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.adagrad(0.1, convention="paper")
+    >>> u, state = tx.update(jnp.full((), 3.0), tx.init(jnp.zeros(())))
+    >>> float(u), float(tx.update(jnp.full((), 4.0), state)[0])  # -0.1 * 4 / root(9 + 16)
+    (-0.1, -0.08)
     """
 
     learning_rate: Hyper

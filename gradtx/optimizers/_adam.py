@@ -14,9 +14,24 @@ from gradtx.optimizers._convention import Conventional, with_decay, with_decay_b
 class adam(Conventional):
     r"""Adam, $u = -\eta\, \hat m / (\sqrt{\hat v} + \epsilon)$.
 
-    `eps_hat` puts epsilon beside the uncorrected $\sqrt v$, as Keras does; `eps_root` is added under
-    the root; `weight_decay` is an L2 penalty unless `decoupled`.
-    Source: Kingma & Ba, 2014, arXiv:1412.6980, algorithm 1 and end of section 2.
+    Args:
+        learning_rate: $\eta \ge 0$. Numbers here may be arrays and schedules too.
+        b1, b2: decays of the averages $m$ of $g$ and $v$ of $|g|^2$, in [0, 1).
+        eps, eps_root: $\epsilon \ge 0$ beside the root, and what is added under it, if anything.
+        mu_dtype, nu_dtype: of $m$ and $v$; by default the parameter's, and float32 at least.
+        nesterov: NAdam's momentum, `scale_by_nadam_momentum`, in place of $\hat m$.
+        weight_decay, mask: an L2 penalty, and the leaves that it is for (`decoupled_weight_decay`).
+        decoupled: the penalty stays out of the averages, times the learning rate.
+        eps_hat: epsilon stands beside the uncorrected $\sqrt v$, as in Keras.
+
+    Raises `ValueError` for a number outside its interval. Source: Kingma & Ba, 2014,
+    arXiv:1412.6980, algorithm 1 and end of section 2.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.adam(0.1)
+    >>> state = tx.init(jnp.zeros(2))
+    >>> jnp.round(tx.update(jnp.array([1e-3, -7.0]), state)[0], 4)  # the first step is the rate
+    Array([-0.1,  0.1], dtype=float32)
     """
 
     learning_rate: Hyper
@@ -49,9 +64,26 @@ class adam(Conventional):
 class adamw(Conventional):
     r"""AdamW, $u = -\eta\, (\hat m / (\sqrt{\hat v} + \epsilon) + \lambda\, \theta)$.
 
-    `decay_mode` says what multiplies the decay: "lr", all of the rate (Optax, torch, Keras); "schedule",
-    only `schedule`, a second factor of the step, as in the paper; "absolute", nothing.
-    Source: Loshchilov & Hutter, 2017, arXiv:1711.05101, algorithm 2.
+    Args:
+        learning_rate: $\eta \ge 0$. Numbers here may be arrays and schedules too.
+        b1, b2: decays of the averages $m$ of $g$ and $v$ of $|g|^2$, in [0, 1).
+        eps, eps_root: $\epsilon \ge 0$ beside the root, and what is added under it, if anything.
+        mu_dtype, nu_dtype: of $m$ and $v$; by default the parameter's, and float32 at least.
+        weight_decay, mask: $\lambda \ge 0$, and the leaves that decay (`decoupled_weight_decay`).
+        nesterov: NAdam's momentum, `scale_by_nadam_momentum`, in place of $\hat m$.
+        eps_hat: epsilon stands beside the uncorrected $\sqrt v$, as in Keras.
+        schedule: a second factor of the step, beside the learning rate.
+        decay_mode: what multiplies the decay: "lr", both factors (Optax, torch, Keras); "schedule",
+            only that (the paper); "absolute", neither.
+
+    Raises `ValueError` for a number outside its interval, another mode, or an update without
+    parameters. Source: Loshchilov & Hutter, 2017, arXiv:1711.05101, algorithm 2.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.adamw(0.1, weight_decay=0.01)
+    >>> w = jnp.array([1.0, 10.0])
+    >>> tx.update(jnp.zeros(2), tx.init(w), w)[0]  # without a gradient, the decay alone
+    Array([-0.001, -0.01 ], dtype=float32)
     """
 
     learning_rate: Hyper
@@ -85,8 +117,18 @@ class adamw(Conventional):
 class amsgrad(Conventional):
     r"""AMSGrad, $u = -\eta\, \hat m / (\sqrt{\max_{s \le t} \hat v_s} + \epsilon)$.
 
-    With `max_of_raw`, as in torch, the maximum is of $v$ and corrected after; the paper corrects
-    neither moment. Source: Reddi, Kale & Kumar, 2018, arXiv:1904.09237, algorithm 2.
+    Args:
+        learning_rate, b1, b2, eps, eps_root, mu_dtype, nu_dtype: as in `adam`.
+        bias_correction_mu, bias_correction_nu: whether $m$ and $v$ are corrected; not in the paper.
+        weight_decay, mask, decoupled, eps_hat: as in `adam`.
+        max_of_raw: the maximum is of $v$ and corrected after, as in torch.
+
+    Raises `ValueError` for a number outside its interval. Source: Reddi, Kale & Kumar, 2018,
+    arXiv:1904.09237, algorithm 2.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> gradtx.amsgrad(1e-3, convention="torch")
+    amsgrad(0.001, max_of_raw=True)
     """
 
     learning_rate: Hyper

@@ -12,9 +12,10 @@ from dataclasses import KW_ONLY, InitVar
 from typing import Any, ClassVar
 
 from gradtx._compose import chain, identity
-from gradtx._core import Recipe, Transform
+from gradtx._core import Transform
 from gradtx._decay import decoupled_weight_decay
 from gradtx._moments import scale_by_momentum
+from gradtx._recipe import Recipe
 from gradtx._route import freeze
 from gradtx._scale import scale, scale_by_learning_rate
 

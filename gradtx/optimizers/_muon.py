@@ -4,12 +4,13 @@ from typing import Any
 
 from gradtx._cautious import cautious
 from gradtx._compose import chain, identity
-from gradtx._core import Recipe, Transform
+from gradtx._core import Transform
 from gradtx._decay import decoupled_weight_decay
 from gradtx._matrix import hidden_matrices
 from gradtx._moments import root, scale_by_momentum, second_moment
 from gradtx._neurons import equilibrate_rows, keep_norm, scale_by_neuron_rms, scale_to_rms
 from gradtx._orthogonal import orthogonalize_newton_schulz, scale_by_shape
+from gradtx._recipe import Recipe
 from gradtx._route import partition
 from gradtx._scale import scale, scale_by_learning_rate, scale_by_sign
 from gradtx._value import Hyper
@@ -19,10 +20,29 @@ from gradtx.optimizers._adam import adamw
 class muon(Recipe):
     r"""Muon, $u = -\eta\, (s\, \mathrm{NS}(m) + \lambda\, \theta)$ with Nesterov momentum $m$.
 
-    For the hidden matrices that the rule `axes` finds; all else goes to `auxiliary`, by default AdamW
-    with the same rate and decay. `equilibrate` brings rows to one norm first, `cautious_update` and
-    `cautious_decay` keep what agrees with the gradient and the update.
-    Source: Jordan et al., 2024; Liu et al., 2025, arXiv:2502.16982.
+    For the hidden matrices that the rule `axes` finds; all else goes to `auxiliary`.
+
+    Args:
+        learning_rate: $\eta \ge 0$. Numbers here may be arrays and schedules too.
+        beta, nesterov, mu_dtype: decay, form and dtype of the momentum $m$, see `scale_by_momentum`.
+        weight_decay, mask: $\lambda \ge 0$, and the leaves that decay (`decoupled_weight_decay`).
+        coefficients, steps, form, ns_dtype: of the iteration $\mathrm{NS}$, see `newton_schulz`.
+        scaling: which $s$, see `scale_by_shape`; the default has AdamW's rates carry over.
+        equilibrate: rows are brought to one norm first (`equilibrate_rows`).
+        cautious_update: only entries that agree with the gradient move (`cautious`).
+        cautious_decay: only entries that the update shrinks anyway decay.
+        axes: the rule: which leaves are matrices, and along which axes.
+        auxiliary: the optimizer of all else; by default `adamw` with `b2=0.95`, the same rate and decay.
+
+    Raises `ValueError` for a number outside its interval. Sources: Jordan et al., 2024; Liu et al.,
+    2025, arXiv:2502.16982.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx, w = gradtx.muon(0.1, scaling="original"), jnp.zeros((2, 2))
+    >>> update, _ = tx.update(jnp.array([[3.0, 0.0], [0.0, -4.0]]), tx.init(w), w)
+    >>> jnp.round(update, 1)  # nearly -0.1 U V^T
+    Array([[-0.1, -0. ],
+           [-0. ,  0.1]], dtype=float32)
     """
 
     learning_rate: Hyper
@@ -56,7 +76,21 @@ class muon(Recipe):
 class normuon(Recipe):
     r"""NorMuon: Muon whose rows are divided by their root mean square over time, at equal norm.
 
-    Source: Li et al., 2025, arXiv:2510.05491.
+    $$ u = -\eta\, (s\, \frac{\|O\|}{\|\hat O\|}\, \hat O + \lambda\, \theta), \qquad
+       O = \mathrm{NS}(m), \qquad \hat O_{ij} = O_{ij} / (\sqrt{v_i} + \epsilon) $$
+
+    Args:
+        learning_rate, beta, weight_decay, coefficients, steps, scaling, axes, auxiliary: as in `muon`.
+        b2: decay of the averages $v$ of $\operatorname{mean}_j O_{ij}^2$ (`scale_by_neuron_rms`).
+
+    Raises `ValueError` for a number outside its interval. Source: Li et al., 2025, arXiv:2510.05491.
+
+    >>> import gradtx, jax, jax.numpy as jnp
+    >>> tx, w = gradtx.normuon(0.1), jnp.zeros((4, 2))
+    >>> update, _ = tx.update(jax.random.normal(jax.random.key(0), (4, 2)), tx.init(w), w)
+    >>> neurons = jnp.linalg.norm(update, axis=0)  # at the first step all move equally far
+    >>> bool(jnp.isclose(*neurons))
+    True
     """
 
     learning_rate: Hyper
@@ -82,7 +116,22 @@ class normuon(Recipe):
 class adamuon(Recipe):
     r"""AdaMuon: the sign of the momentum, orthogonalized, over its root mean square, at rms 0.2.
 
-    Source: Si, Zhang & Shen, 2025, arXiv:2507.11005.
+    $$ u = -\eta\, (0.2 \sqrt{mn}\, \hat O / \|\hat O\| + \lambda\, \theta), \qquad
+       O = \mathrm{NS}(\operatorname{sign} m), \qquad \hat O = O / (\sqrt v + \epsilon) $$
+
+    Args:
+        learning_rate, weight_decay, coefficients, steps, axes, auxiliary: as in `muon`.
+        beta: decay of the momentum and of the average $v$ of $O^2$, in [0, 1).
+        eps: $\epsilon \ge 0$.
+
+    Raises `ValueError` for a number outside its interval. Source: Si, Zhang & Shen, 2025,
+    arXiv:2507.11005.
+
+    >>> import gradtx, jax, jax.numpy as jnp
+    >>> tx, w = gradtx.adamuon(0.1), jnp.zeros((4, 2))
+    >>> update, _ = tx.update(jax.random.normal(jax.random.key(0), (4, 2)), tx.init(w), w)
+    >>> round(float(jnp.sqrt(jnp.mean(update**2))), 6)  # 0.1 * 0.2
+    0.02
     """
 
     learning_rate: Hyper
@@ -108,9 +157,25 @@ class adamuon(Recipe):
 class scion(Recipe):
     r"""Scion: steps of a fixed norm, spectral for hidden matrices and by the sign for the rest.
 
-    $u = -\eta\, (\rho\, \mathrm{LMO}(m) + \theta)$ (Frank-Wolfe), or without $\theta$ if not
-    `constrained`; the sign's radius is `sign_radius`, per input.
-    Source: Pethick et al., 2025, arXiv:2502.07529.
+    $u = -\eta\, (\rho\, \mathrm{LMO}(m) + \theta)$ with $\sqrt{out/in}\, \mathrm{NS}(m)$ or
+    $\operatorname{sign}(m) / in$ for $\mathrm{LMO}(m)$.
+
+    Args:
+        learning_rate: $\eta \ge 0$. Numbers here may be arrays and schedules too.
+        beta: decay of the momentum $m$, in [0, 1).
+        radius, sign_radius: $\rho$ of hidden matrices and of the rest.
+        constrained: Frank-Wolfe, which keeps parameters within their ball; otherwise without
+            $\theta$.
+        coefficients, steps, axes: as in `muon`.
+
+    Raises `ValueError` for a number outside its interval. Source: Pethick et al., 2025,
+    arXiv:2502.07529.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx, b = gradtx.scion(1.0, sign_radius=3.0), jnp.zeros(2)
+    >>> b += tx.update(jnp.array([1.0, -0.1]), tx.init(b), b)[0]
+    >>> b  # with a rate of one, at a corner of its ball
+    Array([-3.,  3.], dtype=float32)
     """
 
     learning_rate: Hyper

@@ -11,9 +11,26 @@ from gradtx.optimizers._convention import Conventional, rate_and_heavy_ball, wit
 class rmsprop(Conventional):
     r"""RMSProp, $u = -\eta\, g / \sqrt{v + \epsilon}$ with the average $v$ of squared gradients.
 
-    `centered` takes the variance for $v$; `momentum` a heavy ball, of steps already times the rate
-    unless `lr_inside=False`. The lecture has no epsilon. Sources: Hinton, 2012, lecture 6e; Graves,
-    2013, arXiv:1308.0850, eq. 38-41.
+    Args:
+        learning_rate: $\eta \ge 0$. Numbers here may be arrays and schedules too.
+        decay: of the average, in [0, 1).
+        eps: $\epsilon \ge 0$; the lecture has none.
+        eps_in_sqrt: whether epsilon stands under the root or beside it.
+        initial_scale: $v_0 \ge 0$.
+        centered: $v$ is the variance of the gradients.
+        momentum, nesterov: a heavy ball after it, in [0, 1], and whether that looks ahead.
+        bias_correction: whether $v$ is corrected for its start.
+        weight_decay, mask: an L2 penalty, and the leaves that it is for (`decoupled_weight_decay`).
+        decoupled: the penalty stays out of the averages, times the learning rate.
+        lr_inside: whether the momentum is of steps already times the rate (not in torch).
+
+    Raises `ValueError` for a number outside its interval, or for a corrected variance. Sources: Hinton,
+    2012, lecture 6e; Graves, 2013, arXiv:1308.0850, eq. 38-41.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.rmsprop(0.1, decay=0.75)
+    >>> float(tx.update(jnp.ones(()), tx.init(jnp.zeros(())))[0])  # -0.1 / root(0.25)
+    -0.2
     """
 
     learning_rate: Hyper

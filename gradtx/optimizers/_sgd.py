@@ -12,9 +12,24 @@ from gradtx.optimizers._convention import Conventional, rate_and_heavy_ball, wit
 class sgd(Conventional):
     r"""Gradient descent, $u = -\eta\, g$, or with momentum $m = b\, m + g$, $u = -\eta\, m$.
 
-    With `lr_inside`, $u = b\, u - \eta\, g$, which is the same at a constant rate. `momentum=None` keeps
-    no state. `dampening` multiplies all gradients but the first by $1 - d$, as in torch.
-    Sources: Robbins & Monro, 1951; Polyak, 1964; Sutskever et al., 2013.
+    Args:
+        learning_rate: $\eta \ge 0$. Numbers here may be arrays and schedules too.
+        momentum: $b$ of a heavy ball, in [0, 1]; None keeps no state but counts.
+        nesterov: $u = -\eta\, (g + b\, m)$, Nesterov's momentum in its shifted form.
+        accumulator_dtype: of $m$; by default the parameter's, and float32 at least.
+        dampening: $d$, which multiplies all gradients but the first by $1 - d$, as in torch.
+        weight_decay, mask: an L2 penalty, and the leaves that it is for (`decoupled_weight_decay`).
+        decoupled: the penalty stays out of the momentum, times the learning rate.
+        lr_inside: $u = b\, u - \eta\, g$ (Keras, the papers), the same at a constant rate.
+
+    Raises `ValueError` for a number outside its interval, or for a dampening without momentum or with
+    Nesterov's. Sources: Robbins & Monro, 1951; Polyak, 1964; Sutskever et al., 2013.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.sgd(0.1, momentum=0.5)
+    >>> u, state = tx.update(jnp.ones(()), tx.init(jnp.zeros(())))
+    >>> float(u), float(tx.update(jnp.ones(()), state)[0])
+    (-0.1, -0.15)
     """
 
     learning_rate: Hyper
