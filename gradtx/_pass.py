@@ -21,6 +21,7 @@ from gradtx._tree import (
     flatten,
     is_none,
     like,
+    paths,
 )
 
 
@@ -88,8 +89,13 @@ def update_elementwise(
     columns = list(zip(*fields, strict=True)) if fields else [()] * len(gradients)
     out = list(gradients)
     for i, (g, p) in enumerate(zip(gradients, owners, strict=True)):
-        if g is not None:
+        if g is None:
+            continue
+        try:
             out[i], columns[i] = _update_leaf(variants[i], g, columns[i], p, layout)
+        except Exception as error:
+            error.add_note(f"This is the leaf `{paths(updates)[i] or '.'}`, of shape {g.shape}.")
+            raise
     fields = zip(*columns, strict=True) if columns else [()] * layout.num_leaves
     arrays = layout.unflatten([structure.unflatten(field) for field in fields])
     return structure.unflatten(out), _merge(template, scalars, arrays)

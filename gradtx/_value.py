@@ -35,7 +35,7 @@ _DATA = "data"
 Hyper = Annotated[Any, _DATA]
 
 # A transformation inside another. Whether it can be mapped leaf by leaf shows at run time.
-Part = Annotated[Any, _DATA]
+Part = Annotated[Any, _DATA, "part"]
 
 # `tuple` and `dataclass` machinery that a field of these names would shadow.
 _RESERVED = frozenset(
@@ -56,6 +56,8 @@ class Value:
     limits: ClassVar[Mapping[str, str]] = {}
     _data: ClassVar[tuple[str, ...]] = ()
     _static: ClassVar[tuple[str, ...]] = ()
+    # Of the data fields, those that hold one number each: whether that may be None.
+    _optional: ClassVar[Mapping[str, bool]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -69,6 +71,8 @@ class Value:
         }
         cls._data = tuple(name for name in names if is_data[name])
         cls._static = tuple(name for name in names if not is_data[name])
+        numbers = {name: _number(hint) for name, hint in own.items() if is_data.get(name)}
+        cls._optional = {k: v for k, v in {**cls._optional, **numbers}.items() if v is not None}
         jax.tree_util.register_pytree_with_keys(
             cls,
             lambda self: (
@@ -81,7 +85,11 @@ class Value:
 
     def __post_init__(self) -> None:
         for name in self._data:
-            object.__setattr__(self, name, _settle_data(getattr(self, name), self, name))
+            value = getattr(self, name)
+            nothing = value is None and not self._optional.get(name, True)
+            if nothing or (name in self._optional and isinstance(value, tuple | list | Mapping)):
+                raise _no_number(value, self, name)
+            object.__setattr__(self, name, _settle_data(value, self, name))
         for name in self._static:
             object.__setattr__(self, name, _settle_static(getattr(self, name), name))
         for name, interval in self.limits.items():
@@ -161,6 +169,14 @@ def _holds_data(hint: Any) -> bool:
     return any(map(_holds_data, typing.get_args(hint)))
 
 
+def _number(hint: Any) -> bool | None:
+    """Whether None is allowed beside the one number that a field with this hint holds, if it does."""
+    args = typing.get_args(hint)
+    if typing.get_origin(hint) is not Annotated and type(None) in args:
+        return True if Hyper in args and len(args) == 2 else None
+    return False if hint == Hyper else None
+
+
 def _settle_data(value: Any, owner: Value, name: str) -> Any:
     match value:
         case bool() | np.bool_():
@@ -179,7 +195,11 @@ def _settle_data(value: Any, owner: Value, name: str) -> Any:
             return static(value)
         case _:
             pass
-    raise TypeError(
+    raise _no_number(value, owner, name)
+
+
+def _no_number(value: Any, owner: Value, name: str) -> TypeError:
+    return TypeError(
         f"`{type(owner).__name__}({name}=...)` must be a number, an array or a schedule "
         f"(a function of the step), not {value!r}."
     )
@@ -195,7 +215,7 @@ def _settle_static(value: Any, name: str) -> Any:
             return value.item()
         case Mapping():
             return frozendict({key: _settle_static(v, "") for key, v in value.items()})
-        case list():
+        case list() | tuple() if type(value) in (list, tuple):
             return tuple(_settle_static(v, "") for v in value)
         case _:
             return value

@@ -132,6 +132,33 @@ def test_what_is_no_hyperparameter_is_refused_by_name(bad):
         sample(bad)
 
 
+@pytest.mark.parametrize("bad", [None, {}, {"a": 0.1}, (), [0.1], sgd(0.1)])
+def test_a_field_of_one_number_takes_nothing_that_holds_several_or_none(bad):
+    with pytest.raises(TypeError, match=r"sample\(rate=...\).*number.*array.*schedule"):
+        sample(bad)
+    with pytest.raises(TypeError, match=r"sgd\(learning_rate=...\)"):
+        sgd(bad)
+
+
+def test_only_a_field_that_says_so_may_be_none():
+    assert sgd(0.1, momentum=None) == sgd(0.1)
+    with pytest.raises(TypeError, match=r"sgd\(momentum=...\)"):
+        sgd(0.1, momentum=(0.9,))
+
+
+def test_sequences_in_static_fields_hash_however_deep():
+    value = sample(1, table=((1, [2, 3]), [4]))
+    assert value.table == ((1, (2, 3)), (4,)) and hash(value) == hash(copy.copy(value))
+
+
+def test_an_error_in_one_leaf_says_which():
+    tx = adam(1e-3)
+    state = tx.init({"a": {"w": jnp.ones(3)}})
+    with pytest.raises(TypeError) as caught:
+        tx.update({"a": {"w": jnp.ones(2)}}, state)
+    assert any("`a/w`, of shape (2,)" in note for note in caught.value.__notes__)
+
+
 @pytest.mark.parametrize("bad", [0, -1, 1.5, np.float32(2), float("nan"), float("inf")])
 def test_numbers_outside_their_limits_are_refused_by_name(bad):
     with pytest.raises(ValueError, match=r"sample\(rate=.*\(0, 1\]"):
