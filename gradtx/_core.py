@@ -61,7 +61,7 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
     def init(self, params: PyTree) -> Any:  # pyright: ignore
         """The state before the first step: arrays only, shaped and sharded like the parameters."""
         leaves, structure = flatten(params)
-        return self.init_tree(structure.unflatten([_as_param(p) for p in leaves]))
+        return self.working().init_tree(structure.unflatten([_as_param(p) for p in leaves]))
 
     def update(  # pyright: ignore
         self, updates: PyTree, state: Any, params: PyTree = None, **extra: Any
@@ -87,7 +87,7 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
             owned = [_as_param(p) for p in owners]
             todo = [None if p is None else g for g, p in zip(todo, owned, strict=True)]
             params = structure.unflatten(owned)
-        out, state = self.update_tree(structure.unflatten(todo), state, params, extra)
+        out, state = self.working().update_tree(structure.unflatten(todo), state, params, extra)
         rounded = map(_leave, structure.flatten_up_to(out), todo, owned, owners)
         return structure.unflatten(list(rounded)), state
 
@@ -102,8 +102,13 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
         raise TypeError(f"`{type(self).__name__}` defines no `update_tree`.")
 
     def working(self) -> Any:
-        """The transformation that does the work: a recipe's definition, a schedule's wrapper."""
-        return self
+        """The transformation that does the work: a recipe's definition, a schedule's wrapper.
+
+        Overridden where there are transformations inside, whose `working()` is called.
+        """
+        from gradtx._elementwise import scheduled, scheduled_fields  # they are transformations
+
+        return scheduled(self) if scheduled_fields(self) else self
 
     def _repr_latex_(self) -> str | None:
         """The update as an equation, with the letters explained below it: what a notebook shows."""

@@ -111,7 +111,7 @@ def _rows(
 
 
 def _state_bytes(tx: Transform, params: PyTree) -> int:
-    state = jax.eval_shape(tx.init_tree, params)
+    state = jax.eval_shape(tx.working().init_tree, params)
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state))
 
 

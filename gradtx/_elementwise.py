@@ -71,9 +71,6 @@ class Elementwise(Transform):
         """The transformation for the leaves of this mark, with the same state."""
         return self
 
-    def working(self) -> Any:
-        return scheduled(self) if scheduled_fields(self) else self
-
     def init_tree(self, params: PyTree) -> Any:
         return init_elementwise(self.working(), params)
 
@@ -181,7 +178,7 @@ class ScheduledState(NamedTuple):
 
 
 class scheduled(Wrapper):
-    """An elementwise transformation some of whose hyperparameters are schedules.
+    """A transformation some of whose hyperparameters are schedules, of one array or of whole trees.
 
     Made by the library around any transformation that is given a schedule.
     """
@@ -205,3 +202,17 @@ class scheduled(Wrapper):
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         update, inner = self.inner.update_leaf(update, state.inner, param)
         return update, ScheduledState(None, inner)
+
+    def init_tree(self, params: PyTree) -> Any:
+        if self.elementwise:
+            return super().init_tree(params)
+        return ScheduledState(jnp.int32(0), self.inner.init_tree(params))
+
+    def update_tree(
+        self, updates: PyTree, state: Any, params: PyTree, extra: dict[str, Any]
+    ) -> tuple[PyTree, Any]:
+        if self.elementwise:
+            return super().update_tree(updates, state, params, extra)
+        acting = resolved(self.inner, state.count)
+        updates, inner = acting.update_tree(updates, state.inner, params, extra)
+        return updates, ScheduledState(next_count(state.count), inner)

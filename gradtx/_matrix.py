@@ -109,7 +109,6 @@ class hidden_matrices(Value):
 
     def why(self, path: str, leaf: Any) -> tuple[bool, str]:
         """Whether the leaf is left out, and the reason in words."""
-        path = _own(path)
         if len(leaf.shape) < 2:
             return True, ("scalar" if not leaf.shape else "vector")
         for name in ("embedding", "head", "vector"):
@@ -125,7 +124,7 @@ class hidden_matrices(Value):
 
     def axes(self, path: str, leaf: Any) -> MatrixAxes:
         """The matrix of a leaf with at least two axes. Raises `ValueError` for fewer."""
-        path, ndim = _own(path), len(leaf.shape)
+        ndim = len(leaf.shape)
         if ndim < 2:
             raise ValueError(
                 f"`{path or '.'}` of shape {leaf.shape} is no matrix; route it elsewhere."
@@ -143,11 +142,6 @@ class hidden_matrices(Value):
             return MatrixAxes((ndim - 3, ndim - 2), (ndim - 1,), blocks)
         inputs, outputs = (ndim - 1, ndim - 2) if first else (ndim - 2, ndim - 1)
         return MatrixAxes((inputs,), (outputs,), blocks)
-
-
-def _own(path: str) -> str:
-    # `nnx.state` ends its paths in the variable's own field.
-    return path.removesuffix("/value").removesuffix("/raw_value")
 
 
 def _found(pattern: str, path: str) -> bool:

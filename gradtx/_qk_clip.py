@@ -57,7 +57,7 @@ class qk_clip(Transform):
         leaves, structure = flatten(updates)
         owners = structure.flatten_up_to(params)
         for i, path in enumerate(paths(updates)):
-            name = re.search(rf"(^|/){self.names}", path.removesuffix("/value"))
+            name = re.search(rf"(^|/){self.names}", path)
             logits = extra["max_logits"].get(path[: name.start()]) if name else None
             if leaves[i] is not None and logits is not None:
                 leaves[i] = self._clipped(path, leaves[i], owners[i], jnp.asarray(logits))

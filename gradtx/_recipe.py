@@ -3,6 +3,7 @@
 from typing import Any
 
 from gradtx._core import Transform
+from gradtx._rules import as_rule
 from gradtx._tree import PyTree
 
 
@@ -22,6 +23,11 @@ class Recipe(Transform):
         ├── scale_by_sign
         └── scale_by_learning_rate(0.2)
     """
+
+    def __post_init__(self) -> None:
+        if "mask" in self._static:  # before a tree of bools is frozen like any other mapping
+            object.__setattr__(self, "mask", as_rule(self.mask))  # pyright: ignore
+        super().__post_init__()
 
     def expand(self) -> Transform:
         """The composition that this recipe names."""

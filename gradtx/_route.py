@@ -54,6 +54,10 @@ class partition(Transform):
     def needs_params(self) -> bool:  # pyright: ignore
         return any(tx.needs_params for tx in self.transforms.values())
 
+    def working(self) -> Any:
+        transforms = {label: tx.working() for label, tx in self.transforms.items()}
+        return self._with(transforms=frozendict(transforms))
+
     def labels(self, params: PyTree) -> list[Any]:
         """The label of every leaf, in order; None where there is nothing to optimize."""
         labels = label_leaves(self.param_labels, params, "partition(param_labels=...)")
@@ -131,6 +135,9 @@ class masked(Transform):
     @property
     def needs_params(self) -> bool:  # pyright: ignore
         return self.inner.needs_params
+
+    def working(self) -> Any:
+        return self._with(inner=self.inner.working())
 
     def init_tree(self, params: PyTree) -> MaskedState:
         inside = mask_leaves(self.mask, params, "masked")

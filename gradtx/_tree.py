@@ -39,9 +39,16 @@ def path_string(path: tuple[Any, ...]) -> str:
 
 
 def paths(tree: PyTree) -> list[str]:
-    """The path of every leaf of `flatten(tree)`, in its order."""
+    """The path of every leaf of `flatten(tree)`, in its order: that of its box if it is in one."""
     with_path, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_none)
-    return [path_string(path) for path, _ in with_path]
+    boxes = {p for p, x in jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_box) if _is_box(x)}
+    return [path_string(p[:-1] if p[:-1] in boxes else p) for p, _ in with_path]
+
+
+def _is_box(x: Any) -> bool:
+    # Flax's variables and partitioned arrays. `nnx.Optimizer` shows them at init and not at update, and
+    # a leaf must not change its name for that.
+    return hasattr(type(x), "raw_value") or hasattr(type(x), "unbox")
 
 
 def is_inexact(x: Any) -> bool:
@@ -219,5 +226,5 @@ def usable(unit: jax.Array) -> jax.Array:
 
 def leaf_items(tree: PyTree) -> Iterator[tuple[str, Any]]:
     """`(path, leaf)` of every leaf that is not None."""
-    with_path, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return ((path_string(path), leaf) for path, leaf in with_path)
+    leaves, _ = flatten(tree)
+    return ((p, x) for p, x in zip(paths(tree), leaves, strict=True) if x is not None)

@@ -310,6 +310,28 @@ def test_elementwise_links_share_one_function_for_each_shape():
     assert calls(chain(long, clip_by_global_norm(1.0)), params) == 4
 
 
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        gradtx.scale_to_rms,
+        lambda rms: gradtx.keep_norm(gradtx.scale_by_neuron_rms(rms)),
+        lambda rms: gradtx.cautious(gradtx.scale_to_rms(rms)),
+        lambda rms: masked(gradtx.scale_to_rms(rms), by_rank(1)),
+        lambda rms: partition({"a": chain(gradtx.scale_to_rms(rms), scale(2.0))}, lambda *_: "a"),
+        lambda rms: gradtx.normuon(0.1, b2=rms),
+    ],
+)
+def test_a_schedule_of_what_works_on_trees_is_its_value_at_each_step(wrap):
+    rng = np.random.default_rng(0)
+    gradients = [jnp.asarray(rng.normal(size=(3, 4)), jnp.float32) for _ in range(3)]
+    moving = wrap(fading)
+    state, still = jax.jit(moving.init)(gradients[0]), wrap(fading(0)).init(gradients[0])
+    for step, g in enumerate(gradients):
+        update, state = jax.jit(moving.update)(g, state, g)
+        expected, still = wrap(fading(step)).update(g, still, g)
+        np.testing.assert_allclose(update, expected, rtol=1e-6, atol=1e-7)
+
+
 # --- Errors ---------------------------------------------------------------------------------------
 
 

@@ -427,6 +427,16 @@ def test_masks_come_in_every_form(mask):
     same(decayed["kernel"], GRADIENT["kernel"] + 0.5 * PARAMS["kernel"])
 
 
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+@pytest.mark.parametrize("recipe", [gradtx.adamw, gradtx.muon, gradtx.sgd])
+def test_recipes_take_masks_in_every_form(recipe, mask):
+    rule = updated(recipe(0.1, weight_decay=0.5, mask=by_rank(2)))
+    same(updated(recipe(0.1, weight_decay=0.5, mask=mask)), rule)
+    as_list = recipe(0.1, weight_decay=0.5, mask=[False, True])  # the parameters' order
+    params, gradient = jax.tree.leaves(PARAMS), jax.tree.leaves(GRADIENT)
+    same(as_list.update(gradient, as_list.init(params), params)[0], jax.tree.leaves(rule))
+
+
 def test_masks_and_rules_are_part_of_the_value():
     for mask in (by_rank(2), {"kernel": True, "bias": False}):
         a, b = masked(adam(0.1), mask), masked(adam(0.1), copy.deepcopy(mask))

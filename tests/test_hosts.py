@@ -72,6 +72,25 @@ def test_flax_nnx_optimizer_trains_and_compiles_once(tx):
     assert int(optimizer.step[...]) == 40
 
 
+def test_a_leaf_has_one_name_whether_flax_shows_its_variable_or_not():
+    rule = by_path({"kernel$": "a", "bias$": "b"})
+    tx = chain(
+        gradtx.masked(clip_by_global_norm(1.0), by_path({"kernel$": True}, otherwise=False)),
+        partition({"a": adamw(0.05), "b": sgd(0.1)}, rule),
+    )
+    model = Network(nnx.Rngs(0))
+    shown = nnx.state(model, nnx.Param)
+    bare = nnx.as_pure(shown)
+    assert {r.path: r.label for r in gradtx.routing(tx, shown)} == {
+        r.path: r.label for r in gradtx.routing(tx, bare)
+    }
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+    before = bare["hidden"]["kernel"]
+    optimizer.update(model, nnx.grad(lambda m: jnp.mean((m(DATA) - TARGET) ** 2))(model))
+    assert not np.allclose(before, model.hidden.kernel[...])
+    assert [r.path for r in gradtx.routing(sgd(0.1), {"value": DATA})] == ["value"]
+
+
 def test_flax_train_state_with_an_equal_rebuilt_optimizer_does_not_retrace():
     traces = []
 

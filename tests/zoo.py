@@ -154,7 +154,9 @@ ROWS = [
     Row("masked(equilibrate_rows(), by_rank(2))"),
     Row("masked(scale_to_rms(), by_rank(2))"),
     Row("masked(scale_by_neuron_rms(), by_rank(2))"),
+    Row("masked(scale_to_rms(fading), by_rank(2))"),
     Row("masked(keep_norm(scale_by_sign()), by_rank(2))"),
+    Row("masked(cautious(keep_norm(scale_by_neuron_rms(fading))), by_rank(2))"),
     Row("cautious(scale_by_momentum())"),
     # Compositions
     Row("chain()"),
