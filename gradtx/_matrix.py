@@ -92,7 +92,7 @@ class hidden_matrices(Value):
         r"embed|(^|[/_])emb(s|eddings?)?(/|$)|(^|/)(wte|wpe|tok(en)?s?|pos(ition)?s?|codebook)(/|$)"
     )
     head: str = (
-        r"(^|/)(\w*lm_?head|head|cls_?head|logits\w*|unembed\w*|classifier|readout)(/|$)"
+        r"(^|/)(\w*lm_?head|head|cls_?head|\w*logits\w*|unembed\w*|classifier|readout)(/|$)"
         r"|^(output\w*|fc_out|proj_out)/"
     )
     vector: str = (

@@ -31,7 +31,7 @@ class scale_by_momentum(Elementwise):
 
     Args:
         decay: $b$, in [0, 1); 1 is allowed for "heavy_ball", which then sums.
-        form: "ema" (the note, Adam) or "heavy_ball" (Polyak; torch, `optax.trace`).
+        form: "ema" (Adam) or "heavy_ball" (Polyak; torch, `optax.trace`).
         nesterov: whether the update looks ahead.
         accumulator_dtype: of `mu`; by default the parameter's, and float32 at least.
 

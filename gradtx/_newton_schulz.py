@@ -47,11 +47,14 @@ def newton_schulz(
 
     Args:
         x: `[..., m, n]`, floating or complex, wide or tall; leading axes are a batch.
-        coefficients: a preset's name, a triple `(a, b, c)` or several, with `steps` as in
-            `resolve_coefficients`. By default five steps, which lift singular values half as
-            large as five steps of the tuned quintics do.
-        form: `"standard"`, `"gram"`, or whichever of the two needs fewer `flops` (below 64 rows the
-            first, which rounds less).
+        coefficients: the polynomials: a triple `(a, b, c)`, several, or the name of a preset. Those
+            for any number of steps are "polar_express", "speedrun", "cans", "jordan" (Optax's
+            "standard") and "classical"; tables are "dion" and "cubic" of 5 steps, "modula" of 6 and
+            "deepseek" of 10. Five steps of the default lift singular values half as large as five of
+            the tuned quintics do.
+        steps: how many; 5 if not given, or as many as a table has.
+        form: `"standard"`, `"gram"`, or whichever of the two takes fewer operations (below 64 rows
+            the first, which rounds less).
         norm: `"frobenius"`, or `"schatten"`: the tighter $\|X X^H\|_F^{1/2}$, from the first
             step's own product. It lifts small singular values further; untested in training.
         dtype: of the matrices between products; by default that of `x`, and float32 at least. The

@@ -23,7 +23,7 @@ class PartitionState(NamedTuple):
 class partition(Transform):
     """Different transformations for different leaves.
 
-    `partition({"muon": muon(0.02), "adamw": adamw(3e-4)}, by_path({"embed|bias": "adamw"}, "muon"))`.
+    `partition({"muon": muon(2e-3), "adamw": adamw(3e-4)}, by_path({"embed|bias": "adamw"}, "muon"))`.
 
     Args:
         transforms: by label.

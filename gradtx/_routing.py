@@ -38,7 +38,7 @@ def routing(tx: Transform, params: PyTree) -> Routes:
     `jax.ShapeDtypeStruct`s.
 
     >>> import gradtx, jax.numpy as jnp
-    >>> gradtx.routing(gradtx.muon(0.02), {"w": jnp.ones((4, 8)), "b": jnp.ones(8)})
+    >>> gradtx.routing(gradtx.muon(2e-3), {"w": jnp.ones((4, 8)), "b": jnp.ones(8)})
     leaf  shape  goes to  why
     ----  -----  -------  -------------
     b     8      adamw    vector

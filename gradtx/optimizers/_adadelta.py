@@ -21,6 +21,7 @@ class adadelta(Conventional):
         eps: $\epsilon > 0$, which sets the size of the first steps.
         weight_decay, mask: an L2 penalty, and the leaves that it is for (`decoupled_weight_decay`).
         decoupled: the penalty stays out of the averages, times the learning rate.
+        convention: whose defaults fill in what is not given: "optax", "torch", "keras" or "paper".
 
     Raises `ValueError` for a number outside its interval. Source: Zeiler, 2012, arXiv:1212.5701,
     algorithm 1.

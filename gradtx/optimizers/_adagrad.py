@@ -21,6 +21,7 @@ class adagrad(Conventional):
         lr_decay: $d$ of torch's $\eta_t = \eta / (1 + d\, t)$, from $t = 0$.
         weight_decay, mask: an L2 penalty, and the leaves that it is for (`decoupled_weight_decay`).
         decoupled: the penalty stays out of the sum, times the learning rate.
+        convention: whose defaults fill in what is not given: "optax", "torch", "keras" or "paper".
 
     Raises `ValueError` for a number outside its interval. Source: Duchi, Hazan & Singer, 2011.
 

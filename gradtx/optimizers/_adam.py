@@ -23,6 +23,7 @@ class adam(Conventional):
         weight_decay, mask: an L2 penalty, and the leaves that it is for (`decoupled_weight_decay`).
         decoupled: the penalty stays out of the averages, times the learning rate.
         eps_hat: epsilon stands beside the uncorrected $\sqrt v$, as in Keras.
+        convention: whose defaults fill in what is not given: "optax", "torch", "keras" or "paper".
 
     Raises `ValueError` for a number outside its interval. Source: Kingma & Ba, 2014,
     arXiv:1412.6980, algorithm 1 and end of section 2.
@@ -75,6 +76,7 @@ class adamw(Conventional):
         schedule: a second factor of the step, beside the learning rate.
         decay_mode: what multiplies the decay: "lr", both factors (Optax, torch, Keras); "schedule",
             only that (the paper); "absolute", neither.
+        convention: whose defaults fill in what is not given: "optax", "torch", "keras" or "paper".
 
     Raises `ValueError` for a number outside its interval, another mode, or an update without
     parameters. Source: Loshchilov & Hutter, 2017, arXiv:1711.05101, algorithm 2.
@@ -122,6 +124,7 @@ class amsgrad(Conventional):
         bias_correction_mu, bias_correction_nu: whether $m$ and $v$ are corrected; not in the paper.
         weight_decay, mask, decoupled, eps_hat: as in `adam`.
         max_of_raw: the maximum is of $v$ and corrected after, as in torch.
+        convention: whose defaults fill in what is not given: "optax", "torch", "keras" or "paper".
 
     Raises `ValueError` for a number outside its interval. Source: Reddi, Kale & Kumar, 2018,
     arXiv:1904.09237, algorithm 2.

@@ -21,6 +21,7 @@ class nadam(Conventional):
         momentum_decay: warms $\mu_t$ up to `b1`, as torch (0.004) and Keras (1) do; None for
             $\mu_t = b_1$ (Optax). See `scale_by_nadam_momentum`.
         weight_decay, mask, decoupled, eps_hat: as in `adam`.
+        convention: whose defaults fill in what is not given: "optax", "torch" or "keras".
 
     Raises `ValueError` for a number outside its interval. Source: Dozat, 2016.
 
@@ -63,6 +64,7 @@ class nadamw(Conventional):
         learning_rate, b1, b2, eps, eps_root, mu_dtype, nu_dtype: as in `adam`.
         weight_decay, mask, schedule, decay_mode: as in `adamw`.
         momentum_decay, eps_hat: as in `nadam`.
+        convention: whose defaults fill in what is not given: "optax", "torch" or "keras".
 
     Raises `ValueError` for a number outside its interval, another mode, or an update without
     parameters. Sources: Dozat, 2016; Loshchilov & Hutter, 2017, arXiv:1711.05101.

@@ -23,6 +23,7 @@ class rmsprop(Conventional):
         weight_decay, mask: an L2 penalty, and the leaves that it is for (`decoupled_weight_decay`).
         decoupled: the penalty stays out of the averages, times the learning rate.
         lr_inside: whether the momentum is of steps already times the rate (not in torch).
+        convention: whose defaults fill in what is not given: "optax", "torch", "keras" or "paper".
 
     Raises `ValueError` for a number outside its interval, or for a corrected variance. Sources: Hinton,
     2012, lecture 6e; Graves, 2013, arXiv:1308.0850, eq. 38-41.

@@ -21,6 +21,7 @@ class sgd(Conventional):
         weight_decay, mask: an L2 penalty, and the leaves that it is for (`decoupled_weight_decay`).
         decoupled: the penalty stays out of the momentum, times the learning rate.
         lr_inside: $u = b\, u - \eta\, g$ (Keras, the papers), the same at a constant rate.
+        convention: whose defaults fill in what is not given: "optax", "torch", "keras" or "paper".
 
     Raises `ValueError` for a number outside its interval, or for a dampening without momentum or with
     Nesterov's. Sources: Robbins & Monro, 1951; Polyak, 1964; Sutskever et al., 2013.
