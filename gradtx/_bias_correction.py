@@ -48,6 +48,8 @@ class bias_correction(Wrapper):
                 "`scale_by_momentum(...)` or `second_moment(...)` before taking roots or quotients."
             )
         moment = _moment(self.inner)
+        if isinstance(moment.decay, float) and moment.decay == 1:
+            raise ValueError(f"`bias_correction({self.inner!r})`: a sum has no gain to divide by.")
         if callable(moment.decay) and getattr(moment, "form", "ema") != "ema":
             raise TypeError(
                 f"`bias_correction({self.inner!r})`: only an average has a gain under a schedule."

@@ -11,12 +11,10 @@ is checked or rounded twice.
 
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
 
-from gradtx._tree import PyTree, Structure, flatten, is_inexact, paths, result_dtype
+from gradtx._boundary import as_param, foreign_state, leave, matching, mismatch, unmapped
+from gradtx._tree import PyTree, flatten, paths
 from gradtx._value import Hyper, Value
 
 if TYPE_CHECKING:
@@ -61,7 +59,7 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
     def init(self, params: PyTree) -> Any:  # pyright: ignore
         """The state before the first step: arrays only, shaped and sharded like the parameters."""
         leaves, structure = flatten(params)
-        return self.working().init_tree(structure.unflatten([_as_param(p) for p in leaves]))
+        return self.working().init_tree(structure.unflatten([as_param(p) for p in leaves]))
 
     def update(  # pyright: ignore
         self, updates: PyTree, state: Any, params: PyTree = None, **extra: Any
@@ -75,20 +73,28 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
             raise ValueError(
                 f"`{self}` needs the parameters: call `update(updates, state, params)`."
             )
+        if field := unmapped(self):
+            raise ValueError(
+                f"`{field}` is an array where a step needs one number. To run the optimizers of a "
+                "sweep side by side, map over it: `jax.vmap(train, in_axes=(gradtx.axes(tx),))(tx)`."
+            )
         gradients, structure = flatten(updates)
-        owners = (
-            [None] * len(gradients) if params is None else _matching(params, updates, structure)
-        )
+        owners = [None] * len(gradients) if params is None else matching(params, updates, structure)
         for i, (g, p) in enumerate(zip(gradients, owners, strict=True)):
-            if problem := _mismatch(g, p):
+            if problem := mismatch(g, p):
                 raise ValueError(f"The gradient at `{paths(updates)[i] or '.'}` {problem}.")
-        todo, owned = [_as_param(g) for g in gradients], owners
+        todo, owned = [as_param(g) for g in gradients], owners
         if params is not None:
-            owned = [_as_param(p) for p in owners]
+            owned = [as_param(p) for p in owners]
             todo = [None if p is None else g for g, p in zip(todo, owned, strict=True)]
             params = structure.unflatten(owned)
-        out, state = self.working().update_tree(structure.unflatten(todo), state, params, extra)
-        rounded = map(_leave, structure.flatten_up_to(out), todo, owned, owners)
+        try:
+            out, state = self.working().update_tree(structure.unflatten(todo), state, params, extra)
+        except Exception as error:
+            if problem := foreign_state(self, state, updates if params is None else params):
+                raise ValueError(problem) from error
+            raise
+        rounded = map(leave, structure.flatten_up_to(out), todo, owned, owners)
         return structure.unflatten(list(rounded)), state
 
     def init_tree(self, params: PyTree) -> Any:
@@ -166,58 +172,3 @@ def _fan(combine: str, *branches: Any) -> "fanout":
     from gradtx._fanout import fanout  # composition is written in terms of Transform
 
     return fanout(combine, *branches)
-
-
-def _as_param(x: Any) -> Any:
-    """`x` as something to optimize: a strongly typed array, or None."""
-    if not is_inexact(x):
-        return None
-    if isinstance(x, jax.Array | jax.ShapeDtypeStruct) and not x.weak_type:
-        return x
-    if isinstance(x, jax.Array):
-        return jax.lax.convert_element_type(x, x.dtype)
-    dtype = jax.dtypes.canonicalize_dtype(getattr(x, "dtype", type(x)))
-    if isinstance(x, jax.ShapeDtypeStruct):
-        return jax.ShapeDtypeStruct(x.shape, dtype)
-    return jnp.asarray(x, dtype)
-
-
-def _matching(params: PyTree, updates: PyTree, structure: Structure) -> list[Any]:
-    owners, wanted = flatten(params)
-    if wanted == structure:
-        return owners
-    have, want = set(paths(updates)), set(paths(params))
-    difference = sorted(have ^ want)
-    where = f"first at `{difference[0]}`" if difference else "in the types of their containers"
-    raise ValueError(
-        f"Gradients and parameters differ in structure, {where}: the gradients are {structure}, the "
-        f"parameters {wanted}. Take the gradient with respect to the parameters that you pass."
-    )
-
-
-def _mismatch(g: Any, p: Any) -> str:
-    """What is wrong with gradient `g` for parameter `p`, or an empty string."""
-    dtype = getattr(g, "dtype", None)
-    if dtype is not None and g.shape == getattr(p, "shape", None) and dtype == p.dtype:
-        return ""  # the common case, before the slower questions
-    if p is None or g is None or not is_inexact(p) or dtype == jax.dtypes.float0:
-        return ""
-    if np.shape(g) != np.shape(p):
-        return f"has shape {np.shape(g)}, its parameter {np.shape(p)}"
-    if not is_inexact(g):
-        return f"is {getattr(g, 'dtype', type(g).__name__)}, its parameter a real or complex number"
-    if jnp.iscomplexobj(p) != jnp.iscomplexobj(g):
-        return f"is {jnp.result_type(g)}, its parameter {jnp.result_type(p)}"
-    return ""
-
-
-def _leave(u: Any, gradient: Any, param: Any, p: Any) -> Any:
-    """Update `u` as it leaves for a gradient and a parameter, which was `p` as it came in."""
-    if u is not None:
-        dtype = result_dtype(gradient, param)
-        return u if u.dtype == dtype else jax.lax.convert_element_type(u, dtype)
-    dtype = getattr(p, "dtype", None)
-    if dtype is None or not (jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_)):
-        return None
-    # Nothing to do here. Adding -0.0 leaves every number, also -0.0, as it was.
-    return jnp.full_like(p, -0.0 if is_inexact(p) else 0)

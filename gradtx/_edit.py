@@ -85,9 +85,15 @@ def stack(txs: list[T]) -> T:
     if not txs or len({jax.tree.structure(tx) for tx in txs}) > 1:
         raise ValueError(f"`stack` needs transformations that differ in numbers only, not {txs!r}.")
 
+    alike = all(
+        tx == txs[0] for tx in txs
+    )  # then all numbers are stacked, so that there is a batch
+
     def join(*values: Any) -> Any:
         same = all(isinstance(v, float) and v == values[0] for v in values)
-        return values[0] if same else jnp.stack([jnp.asarray(v, float) for v in values])
+        return (
+            values[0] if same and not alike else jnp.stack([jnp.asarray(v, float) for v in values])
+        )
 
     return jax.tree.map(join, *txs)
 
@@ -96,7 +102,8 @@ def axes(tx: T, **names: int | None) -> T:
     """The `in_axes` that go with a batch of transformations.
 
     Without names, every array with an axis is mapped over its first; `axes(tx, learning_rate=0)` says
-    which fields are mapped, and along which axis. Raises `ValueError` for an unknown field.
+    the arrays of which fields are mapped, and along which axis. Raises `ValueError` for a field that is
+    not there.
 
     >>> import gradtx, jax, jax.numpy as jnp
     >>> sweep = gradtx.sgd(jnp.array([0.1, 0.2]))
@@ -116,13 +123,14 @@ def axes(tx: T, **names: int | None) -> T:
 
     def mapped(path: Any, x: Any) -> Any:
         hit = [names[key.name] for key in path if getattr(key, "name", None) in names]
-        return hit[-1] if hit else None
+        return hit[-1] if hit and np.ndim(x) else None
 
     return jax.tree_util.tree_map_with_path(mapped, tx)
 
 
-def _named(state: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
-    """Path and value of everything in a state that has a name: NamedTuple fields and dict entries."""
+def _named(state: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any, bool]]:
+    """Path and value of everything in a state that has a name, a NamedTuple's field or a dict's entry,
+    and whether it is a field."""
     if isinstance(state, tuple) and hasattr(state, "_fields"):
         items, named = zip(state._fields, state, strict=True), True  # pyright: ignore
     elif isinstance(state, dict):
@@ -134,7 +142,8 @@ def _named(state: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...]
     found = []
     for name, value in items:
         here = (*path, str(name))
-        found += ([(here, value)] if named else []) + _named(value, here)
+        field = not isinstance(state, dict)
+        found += ([(here, value, field)] if named else []) + _named(value, here)
     return found
 
 
@@ -145,11 +154,14 @@ def _matches(state: Any, name: str) -> list[tuple[tuple[str, ...], Any]]:
         steps = iter(path[:-1])
         return path[-1] == last and all(any(step == want for step in steps) for want in narrow)
 
-    found = [(path, value) for path, value in _named(state) if fits(path)]
+    named = [(path, value, field) for path, value, field in _named(state) if fits(path)]
+    # A parameter may be called what a field is, and has an entry in every moment.
+    fields = any(field for _, _, field in named)
+    found = [(path, value) for path, value, field in named if field or not fields]
     if narrow and (exact := [x for x in found if x[0] == (*narrow, last)]):
         return exact
     if not found:
-        names = sorted({path[-1] for path, _ in _named(state)})
+        names = sorted({path[-1] for path, _, _ in _named(state)})
         raise KeyError(f"The state has nothing named `{name}`; there are {', '.join(names)}.")
     return found
 
@@ -178,7 +190,8 @@ def get(state: PyTree, name: str) -> Any:
 def set(state: PyTree, **values: Any) -> PyTree:
     """A copy of `state` in which every entry of these names has the one of `values`, in its old dtype.
 
-    `set(state, **{"0.count": 0})` narrows by a dotted path. Raises `KeyError` where nothing matches.
+    `set(state, **{"0.count": 0})` narrows by a dotted path. Raises `KeyError` where nothing matches,
+    `ValueError` for a value of another structure or shape.
 
     >>> import gradtx, jax.numpy as jnp
     >>> state = gradtx.set(gradtx.adam(1e-3).init(jnp.ones(2)), mu=jnp.ones(2))
@@ -196,8 +209,10 @@ def _assigned(node: Any, targets: Any, value: Any, path: tuple[str, ...] = ()) -
         here = (*path, str(name))
         if here not in targets:
             return _assigned(old, targets, value, here)
-        same = jax.tree.structure(old) == jax.tree.structure(value)
-        return jax.tree.map(lambda o, v: jnp.asarray(v, o.dtype), old, value) if same else value
+        if jax.tree.structure(old) != jax.tree.structure(value):
+            want = jax.tree.structure(old)
+            raise ValueError(f"`set`: `{'.'.join(here)}` has the structure {want}; pass that.")
+        return jax.tree.map(lambda o, v: _filled(o, v, ".".join(here)), old, value)
 
     if isinstance(node, tuple) and hasattr(node, "_fields"):
         return type(node)(*(child(n, v) for n, v in zip(node._fields, node, strict=True)))  # pyright: ignore
@@ -206,3 +221,9 @@ def _assigned(node: Any, targets: Any, value: Any, path: tuple[str, ...] = ()) -
     if isinstance(node, tuple | list):
         return type(node)(child(i, v) for i, v in enumerate(node))
     return node
+
+
+def _filled(old: Any, value: Any, where: str) -> jax.Array:
+    if np.shape(value) != np.shape(old):
+        raise ValueError(f"`set`: `{where}` has shape {np.shape(old)}, not {np.shape(value)}.")
+    return jnp.asarray(value, old.dtype)

@@ -96,7 +96,8 @@ class hidden_matrices(Value):
         r"|^(output\w*|fc_out|proj_out)/"
     )
     vector: str = (
-        r"(^|/)(\w*norm(_?\d+|_\w)?|ln(_?\w)?|bn_?\d*)(/|$)|(^|[/_])(bias|b|scale|gain|offset)$"
+        r"(^|/)(\w*norm(_?\d+|_\w)?|ln(_?\w)?|bn_?\d*)(/|$)"
+        r"|(^|[/_])(bias|scale|gain|offset)$|(^|/)b$"
     )
     convolution: str = r"conv"
     query: str = r"(^|/)(query|key|value|q|k|v|[qkv]_?proj)/"
@@ -117,10 +118,21 @@ class hidden_matrices(Value):
         axes = self.axes(path, leaf)
         if min(axes.size(leaf.shape)) < 2 and math.prod(leaf.shape) > 0:
             return True, "vector, by its shape"
-        kind = "convolution" if _found(self.convolution, path) and len(leaf.shape) > 2 else "matrix"
+        kind = "convolution" if self._convolves(path, leaf.shape) else "matrix"
         inputs, outputs = axes.size(leaf.shape)
         batch = axes.batch(leaf.shape)
         return False, f"{kind} {inputs} -> {outputs}" + (f", {batch} of them" if batch > 1 else "")
+
+    def _convolves(self, path: str, shape: tuple[int, ...]) -> bool:
+        """By its name; by a small window of equal sides, too, since lists of layers have no names."""
+        if len(shape) < 3 or _found(self.convolution, path):
+            return len(shape) > 2
+        first = _found(self.outputs_first, path)
+        window = shape[2:] if first else shape[:-2]
+        other = _found(r"expert|moe", path) or (
+            not first and (_found(self.query, path) or _found(self.output, path))
+        )
+        return len(window) > 1 and len({*window}) == 1 and window[0] <= 16 and not other
 
     def axes(self, path: str, leaf: Any) -> MatrixAxes:
         """The matrix of a leaf with at least two axes. Raises `ValueError` for fewer."""
@@ -131,7 +143,7 @@ class hidden_matrices(Value):
             )
         blocks = next((n for p, n in (self.blocks or {}).items() if _found(p, path)), 1)
         first = _found(self.outputs_first, path)
-        if ndim > 2 and _found(self.convolution, path):
+        if self._convolves(path, leaf.shape):
             rest = tuple(range(1, ndim)) if first else tuple(range(ndim - 1))
             return (
                 MatrixAxes(rest, (0,), blocks) if first else MatrixAxes(rest, (ndim - 1,), blocks)

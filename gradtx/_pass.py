@@ -16,6 +16,7 @@ import numpy as np
 from gradtx._tree import (
     PyTree,
     Structure,
+    cast,
     cast_floating,
     compute_dtype,
     flatten,
@@ -53,7 +54,7 @@ class _Split:
 def init_elementwise(work: Any, params: PyTree) -> Any:
     """The state of `work` for a tree of parameters, field-major."""
     leaves, structure = flatten(params)
-    layout = _layout(_Split(work).key)
+    layout = _layout(_Split(work).key, _first_shape(leaves))
     # Not under jit: `full_like` of a committed array keeps its sharding, a traced constant loses it.
     states = [layout.flatten_up_to(work.init_leaf(p)) if p is not None else None for p in leaves]
     none = [None] * layout.num_leaves
@@ -74,13 +75,13 @@ def update_elementwise(
     """One step of `work` on a tree: shared work once, then one pass over the leaves."""
     gradients, structure = flatten(updates)
     owners = [None] * len(gradients) if params is None else structure.flatten_up_to(params)
-    layout = _layout(_Split(work).key)
+    layout = _layout(_Split(work).key, _first_shape(gradients))
     template = work.init_shared()
     scalars = _pick(template, state, shared=True)
     arrays = _pick(template, state, shared=False)
     look = work.look(updates, params, extra) if work.looks else None
     if jax.tree.leaves(template) or look is not None:
-        scalars = jax.tree.map(lambda t, s: jnp.asarray(s, t.dtype), template, scalars)
+        scalars = jax.tree.map(lambda t, s: cast(jnp.asarray(s), t.dtype), template, scalars)
         scalars, acting = _advance(_Split(work), scalars, look)
     else:
         acting = _Split(work)
@@ -138,13 +139,17 @@ def _update_leaf(
     return jnp.broadcast_to(update, g.shape).astype(dtype), like(results, state)
 
 
+def _first_shape(leaves: list[Any]) -> tuple[int, ...]:
+    return next((np.shape(x) for x in leaves if x is not None), ())
+
+
 @functools.lru_cache(maxsize=4096)
-def _layout(key: Any) -> Structure:
-    """The structure of one leaf's state, found once by an abstract `init_leaf`."""
+def _layout(key: Any, shape: tuple[int, ...]) -> Structure:
+    """The structure of one leaf's state, which is that of all: found by an abstract `init_leaf`."""
     structure, numbers = key
     # What an array among the hyperparameters holds does not decide the structure: 1.0 stands for it.
     tx = structure.unflatten([1.0 if n is None else n for n in numbers])
-    state = jax.eval_shape(tx.init_leaf, jax.ShapeDtypeStruct((), jnp.float32))
+    state = jax.eval_shape(tx.init_leaf, jax.ShapeDtypeStruct(shape, jnp.float32))
     return jax.tree.structure(state)
 
 

@@ -45,6 +45,12 @@ class partition(Transform):
     param_labels: Any
 
     def __post_init__(self) -> None:
+        given = self.transforms
+        if not isinstance(given, Mapping) or len({type(label) for label in given}) > 1:
+            raise TypeError(
+                "`partition(transforms=...)` must map labels, all of one type, to transformations; "
+                f"it is {given!r}."
+            )
         groups = {k: as_transform(tx, "partition(transforms)") for k, tx in self.transforms.items()}
         object.__setattr__(self, "transforms", frozendict(groups))
         object.__setattr__(self, "param_labels", as_rule(self.param_labels))

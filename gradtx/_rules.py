@@ -7,6 +7,7 @@ a rule too, and so is what Optax takes: a tree of labels, or a function from the
 
 import inspect
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -31,6 +32,12 @@ class by_path(Value):
 
     patterns: Any
     otherwise: Any = None
+
+    def validate(self) -> None:
+        if not isinstance(self.patterns, Mapping):
+            raise TypeError(
+                f"`by_path(patterns=...)` must map patterns to labels: {self.patterns!r}."
+            )
 
     def __call__(self, path: str, leaf: Any) -> Any:
         hits = (label for pattern, label in self.patterns.items() if re.search(pattern, path))
@@ -99,7 +106,12 @@ def mask_leaves(mask: Any, tree: PyTree, where: str) -> list[bool]:
     """For every leaf of `flatten(tree)` whether `mask` takes it in."""
     if isinstance(mask, bool):
         return [mask] * len(flatten(tree)[0])
-    return [bool(label) for label in label_leaves(mask, tree, f"{where}(mask=...)")]
+    labels = label_leaves(mask, tree, f"{where}(mask=...)")
+    if words := [label for label in labels if isinstance(label, str)]:
+        raise TypeError(
+            f"`{where}(mask=...)` says {words[0]!r} of a leaf; it must be True or False."
+        )
+    return [bool(label) for label in labels]
 
 
 def _takes_path(rule: Any) -> bool:

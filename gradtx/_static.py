@@ -1,10 +1,12 @@
 """What a static field may hold although it does not hash or has no leaves: functions and mappings."""
 
 import inspect
+import sys
 import typing
 from typing import Any
 
 import jax
+import numpy as np
 
 
 class static:
@@ -63,6 +65,9 @@ jax.tree_util.register_pytree_with_keys(
 
 
 def show(value: Any) -> str:
-    """`repr`, except that a function prints as its name."""
+    """`repr`, except that a function prints as its name, and an array with all its digits."""
+    if isinstance(value, jax.Array | np.ndarray) and not isinstance(value, jax.core.Tracer):
+        with np.printoptions(floatmode="unique", threshold=sys.maxsize):
+            return repr(value)
     named = inspect.isroutine(value) or inspect.isclass(value)
     return value.__name__ if named else repr(value)

@@ -157,7 +157,14 @@ def cast_floating(tree: PyTree, dtype: Any) -> PyTree:
 
 def like(new: PyTree, old: PyTree) -> PyTree:
     """`new` with the dtypes of `old`, strongly typed: what keeps a state's type fixed."""
-    return jax.tree.map(lambda n, o: jax.lax.convert_element_type(n, jnp.dtype(o.dtype)), new, old)
+    return jax.tree.map(lambda n, o: cast(n, o.dtype), new, old)
+
+
+def cast(x: Any, dtype: Any) -> jax.Array:
+    """`x` as a strongly typed array of this dtype. Keys of random numbers have one that is their own."""
+    if jnp.issubdtype(dtype, jax.dtypes.extended):
+        return x
+    return jax.lax.convert_element_type(x, jnp.dtype(dtype))
 
 
 @jax.custom_jvp

@@ -210,6 +210,8 @@ def _settle_static(value: Any, name: str) -> Any:
         case None:
             return None
         case _ if name.endswith("dtype"):
+            if not jnp.issubdtype(value, jnp.inexact):
+                raise TypeError(f"`{name}={value!r}` must be a floating or complex dtype.")
             return jnp.dtype(value).name
         case np.generic():
             return value.item()

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import zoo
 from zoo import SMALL, fading, train, tree
@@ -149,6 +150,79 @@ def test_only_a_field_that_says_so_may_be_none():
 def test_sequences_in_static_fields_hash_however_deep():
     value = sample(1, table=((1, [2, 3]), [4]))
     assert value.table == ((1, (2, 3)), (4,)) and hash(value) == hash(copy.copy(value))
+
+
+def test_dtypes_of_averages_are_floating():
+    with pytest.raises(TypeError, match=r"mu_dtype.*floating"):
+        adam(0.1, mu_dtype="int32")
+
+
+def test_arrays_print_all_their_digits():
+    for rates in ([0.00012345678, 0.01], np.logspace(-4, 0, 2000), np.array([1 / 3])):
+        tx = sgd(jnp.asarray(rates, jnp.float32))
+        assert gradtx.parse(repr(tx)) == tx
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [
+        sgd(jnp.full(3, 0.1)),
+        gradtx.chain(gradtx.clip_by_global_norm(jnp.ones(3)), adam(0.1)),
+        gradtx.partition({"a": adam(0.1, b1=jnp.full(3, 0.9))}, lambda *_: "a"),
+    ],
+)
+def test_a_sweep_that_is_not_mapped_over_is_refused(tx):
+    g = jnp.ones((2, 3))
+    with pytest.raises(ValueError, match=r"(learning_rate|max_norm|b1)=.*vmap"):
+        tx.update(g, tx.init(g))
+
+
+@pytest.mark.parametrize("tx", [adam(0.1), gradtx.muon(0.1), sgd(0.1, momentum=0.9)], ids=repr)
+def test_a_state_of_another_optimizer_is_said_to_be_one(tx):
+    for other in (adamw(0.1), optax.adam(0.1), partition({"c": sgd(0.1)}, lambda *_: "c")):
+        with pytest.raises(ValueError, match=r"state is not one that `init` of .* makes"):
+            tx.update(GRADIENT, other.init(PARAMS), PARAMS)
+
+
+def test_keys_of_random_numbers_may_stand_in_a_state():
+    class KeyState(NamedTuple):
+        key: Any
+
+    class jitter(gradtx.Elementwise):
+        def init_shared(self):
+            return KeyState(jax.random.key(0))
+
+        def init_leaf(self, param):
+            return KeyState(None)
+
+        def advance(self, shared, look):
+            return KeyState(jax.random.split(shared.key)[0]), self
+
+        def update_leaf(self, update, state, param):
+            return update, state
+
+    tx = chain(jitter(), optax.add_noise(0.1, 0.5, 0), sgd(0.1))
+    state = tx.init(PARAMS)
+    for step in (tx.update, jax.jit(tx.update)):
+        _, new = step(GRADIENT, state, PARAMS)
+        assert jax.tree.map(jnp.shape, new) == jax.tree.map(jnp.shape, state)
+        assert not (jax.random.key_data(new[0].key) == jax.random.key_data(state[0].key)).all()
+
+
+def test_the_state_of_a_leaf_may_follow_its_shape():
+    class RowState(NamedTuple):
+        largest: Any
+
+    class by_rows(gradtx.Elementwise):
+        def init_leaf(self, param):
+            return RowState(jnp.zeros(param.shape[0]))
+
+        def update_leaf(self, update, state, param):
+            largest = jnp.maximum(state.largest, jnp.max(jnp.abs(update), axis=1))
+            return update / largest[:, None], RowState(largest)
+
+    g = jnp.array([[1.0, -2.0], [4.0, 1.0]])
+    same(by_rows().update(g, by_rows().init(g))[0], g / jnp.array([[2.0], [4.0]]))
 
 
 def test_an_error_in_one_leaf_says_which():
@@ -435,6 +509,44 @@ def test_recipes_take_masks_in_every_form(recipe, mask):
     as_list = recipe(0.1, weight_decay=0.5, mask=[False, True])  # the parameters' order
     params, gradient = jax.tree.leaves(PARAMS), jax.tree.leaves(GRADIENT)
     same(as_list.update(gradient, as_list.init(params), params)[0], jax.tree.leaves(rule))
+
+
+def test_a_mask_that_says_words_is_refused():
+    for mask in ("kernel", by_path({"kernel": "decay"}, otherwise="no")):
+        with pytest.raises(TypeError, match=r"mask=...\).*True or False"):
+            updated(masked(sgd(0.1), mask))
+
+
+def test_what_is_no_mapping_is_refused_by_name():
+    with pytest.raises(TypeError, match=r"by_path\(patterns"):
+        by_path(["kernel"])
+    for bad in (["a"], {"a": sgd(0.1), None: sgd(0.1)}):
+        with pytest.raises(TypeError, match=r"partition\(transforms"):
+            partition(bad, by_rank(2))
+
+
+def test_parameters_may_be_called_what_fields_of_states_are():
+    params = {"count": jnp.ones(2), "mu": jnp.ones(2)}
+    state = gradtx.set(adam(0.1).init(params), count=5, mu=jax.tree.map(lambda x: 7 * x, params))
+    assert int(state[0][0].count) == 5
+    same(gradtx.get(state, "mu"), jax.tree.map(lambda x: 7 * x, params))
+    same(gradtx.get(state, "nu"), jax.tree.map(jnp.zeros_like, params))
+    for value in (3.0, {"count": jnp.ones(2)}, {"count": jnp.ones(3), "mu": jnp.ones(2)}):
+        with pytest.raises(ValueError, match=r"`set`.*mu.*(structure|shape)"):
+            gradtx.set(state, mu=value)
+
+
+def test_equal_transformations_stack_to_a_batch_too():
+    for batch in (gradtx.stack([sgd(0.1), sgd(0.1)]), gradtx.stack([sgd(0.1)])):
+        axes = gradtx.axes(batch)
+        out = jax.vmap(lambda tx: updated(tx), in_axes=(axes,))(batch)
+        assert out["bias"].shape[0] == batch.learning_rate.shape[0]
+
+
+def test_axes_map_arrays_alone():
+    tx = gradtx.muon(jnp.array([0.1, 0.2]), auxiliary=adamw(1e-3))
+    axes = gradtx.axes(tx, learning_rate=0)
+    assert jax.vmap(lambda tx: updated(tx), in_axes=(axes,))(tx)["kernel"].shape == (2, 2, 3)
 
 
 def test_masks_and_rules_are_part_of_the_value():

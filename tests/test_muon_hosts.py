@@ -261,3 +261,22 @@ def test_trains_unasked_and_sends_hidden_matrices_to_muon_and_the_rest_to_adamw(
     losses, routes = train(module, gradtx.muon(0.03), data())
     assert losses[-1] < 0.6 * losses[0], losses
     assert {r.path.removesuffix("/value"): (r.label, r.why) for r in routes} == expected
+
+
+def test_lists_of_layers_name_no_convolution_and_windows_tell():
+    k = jax.random.key(0)
+    rule = gradtx.hidden_matrices()
+    theirs = eqx.nn.Sequential([eqx.nn.Conv2d(3, 8, 3, key=k)])
+    ours = nnx.state(nnx.Sequential(nnx.Conv(3, 8, (3, 3), rngs=nnx.Rngs(0))), nnx.Param)
+    for model in (theirs, ours):
+        route = next(r for r in gradtx.routing(gradtx.muon(0.1), model) if len(r.shape) == 4)
+        assert (route.label, route.why) == ("muon", "convolution 27 -> 8")
+    stacked = jnp.ones((4, 4, 32, 64))
+    assert rule.why("layers/experts/kernel", stacked)[1] == "matrix 32 -> 64, 16 of them"
+    assert rule.why("layers/query/kernel", stacked)[1] == "matrix 4 -> 2048, 4 of them"
+
+
+def test_the_second_matrix_of_a_low_rank_adapter_is_no_bias():
+    state = nnx.state(nnx.LoRA(8, 2, 8, rngs=nnx.Rngs(0)), nnx.LoRAParam)
+    assert {r.label for r in gradtx.routing(gradtx.muon(0.1), state)} == {"muon"}
+    assert gradtx.hidden_matrices()("linear/b", jnp.ones((4, 8))) == "adamw"

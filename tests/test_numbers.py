@@ -201,3 +201,8 @@ def test_adamw_is_one_traced_function_for_each_shape():
     text = jax.jit(tx.update).lower(params, tx.init(params), params).as_text()
     assert text.count("func.func private @_update_leaf") == 2
     assert text.count("call @_update_leaf") == 40
+
+
+def test_a_sum_has_no_gain():
+    with pytest.raises(ValueError, match=r"bias_correction.*gain"):
+        gradtx.bias_correction(gradtx.scale_by_momentum(1.0, form="heavy_ball"))
