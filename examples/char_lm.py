@@ -110,7 +110,7 @@ def read(path):
     if len(text) < 5000 or len(set(text)) < 2:
         sys.exit(
             f"char_lm: {path} has {len(text)} characters, {len(set(text))} of them distinct. "
-            "Pass a text of at least 5000 characters."
+            "Pass a text of at least 5000 characters, not all the same."
         )
     return text
 
@@ -312,7 +312,8 @@ def arguments():
     given.rates = sorted(
         given.rates or ([3e-3, 3e-2] if given.small else [1e-3, 3e-3, 1e-2, 3e-2, 0.1])
     )
-    given.steps = given.steps or (2 * ROUND if given.small else 20 * ROUND)
+    if given.steps is None:
+        given.steps = 2 * ROUND if given.small else 20 * ROUND
     if given.steps < ROUND or given.steps % ROUND:
         parser.error(f"--steps must be a multiple of {ROUND}")
     if not all(0 < rate < math.inf for rate in given.rates):
@@ -324,6 +325,8 @@ def arguments():
         given.out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         parser.error(f"cannot write to {given.out.parent}: {error.strerror}")
+    if given.out.is_dir():
+        parser.error(f"cannot write {given.out}: it is a directory")
     return given
 
 

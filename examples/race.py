@@ -18,7 +18,7 @@ from typing import Any
 
 from race_data import RaceError, load, read_config
 from race_report import draw, print_table
-from race_train import learning_rate, looks, race
+from race_train import complain, learning_rate, looks, race
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -79,6 +79,8 @@ def main(argv: list[str] | None = None) -> None:
     except OSError as error:
         raise RaceError(f"cannot write to {out.parent}: {error.strerror}.") from None
     task = load(args.data, args.seed)
+    for name, tx in racers.items():
+        complain(name, tx, task)
     runs = []
     columns = TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn()
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:

@@ -68,7 +68,7 @@ def _check(name: str, x: np.ndarray, labels: np.ndarray) -> None:
     bad = np.argwhere(~np.isfinite(x))
     if len(bad):
         row, column = bad[0] + 1
-        raise RaceError(f"{name} has no finite number in row {row}, column {column}.")
+        raise RaceError(f"{name} has no finite number in row {row} of its data, column {column}.")
     kinds = len(np.unique(labels))
     if kinds < 2:
         raise RaceError(f"{name} has one label for all rows: there is nothing to learn.")

@@ -71,6 +71,19 @@ def initial(key: jax.Array, inputs: int, classes: int) -> Any:
     }
 
 
+def complain(name: str, tx: Any, task: Task) -> None:
+    """Raise `RaceError` if `tx` cannot train the network; asked of shapes, before anything runs."""
+
+    def step(key: jax.Array) -> Any:
+        params = initial(key, task.train_x.shape[1], task.classes)
+        return tx.update(params, tx.init(params), params)
+
+    try:
+        jax.eval_shape(step, jax.random.key(0))
+    except (TypeError, ValueError) as error:
+        raise RaceError(f"{name} cannot train this network: {error}") from None
+
+
 def cross_entropy(params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
     logits = jax.nn.log_softmax(network(params, x))
     return -jnp.mean(jnp.take_along_axis(logits, y[:, None], axis=1))

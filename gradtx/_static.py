@@ -66,8 +66,7 @@ jax.tree_util.register_pytree_with_keys(
 
 def show(value: Any) -> str:
     """`repr`, except that a function prints as its name, and an array with all its digits."""
-    if isinstance(value, jax.Array | np.ndarray) and not isinstance(value, jax.core.Tracer):
-        with np.printoptions(floatmode="unique", threshold=sys.maxsize):
-            return repr(value)
-    named = inspect.isroutine(value) or inspect.isclass(value)
-    return value.__name__ if named else repr(value)
+    if inspect.isroutine(value) or inspect.isclass(value):
+        return value.__name__
+    with np.printoptions(floatmode="unique", threshold=sys.maxsize):
+        return repr(value)

@@ -152,6 +152,11 @@ def test_sequences_in_static_fields_hash_however_deep():
     assert value.table == ((1, (2, 3)), (4,)) and hash(value) == hash(copy.copy(value))
 
 
+def test_an_unknown_argument_is_answered_with_the_known_ones():
+    with pytest.raises(TypeError, match=r"`adamw\(...\)`.*'lr'; it takes learning_rate, b1"):
+        adamw(lr=0.1)  # pyright: ignore
+
+
 def test_dtypes_of_averages_are_floating():
     with pytest.raises(TypeError, match=r"mu_dtype.*floating"):
         adam(0.1, mu_dtype="int32")

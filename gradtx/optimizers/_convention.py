@@ -38,7 +38,11 @@ class Conventional(Recipe):
 
         @functools.wraps(plain)
         def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-            given = signature.bind_partial(self, *args, **kwargs)
+            try:
+                given = signature.bind_partial(self, *args, **kwargs)
+            except TypeError as error:
+                takes = ", ".join(list(signature.parameters)[1:])
+                raise TypeError(f"`{cls.__name__}(...)` {error}; it takes {takes}.") from None
             convention = given.arguments.get("convention", "optax")
             if convention not in (known := {"optax": {}, **cls.conventions}):
                 raise ValueError(
