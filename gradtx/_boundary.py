@@ -18,7 +18,7 @@ def unmapped(node: Any) -> str:
     if isinstance(node, Value):
         for name in node._data:
             value = getattr(node, name)
-            if name in node._optional:
+            if name in node._numbers:
                 # What a state starts from may have the shape of a parameter.
                 if getattr(value, "ndim", 0) and not name.startswith("initial"):
                     return f"{type(node).__name__}({name}=...)"
@@ -86,7 +86,10 @@ def leave(u: Any, gradient: Any, param: Any, p: Any) -> Any:
 
 def foreign_state(tx: Any, state: Any, params: PyTree) -> str:
     """What says that `state` is not one that `init` makes, if it is not: asked when a step fails."""
-    want = jax.eval_shape(tx.init, params)
+    try:
+        want = jax.eval_shape(tx.init, params)
+    except Exception:  # what failed before is the better message
+        return ""
     if jax.tree.structure(want) == jax.tree.structure(state):
         return ""
     differing = sorted({*paths(want)} ^ {*paths(state)})

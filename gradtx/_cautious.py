@@ -38,9 +38,6 @@ class cautious(Transform):
     def needs_params(self) -> bool:  # pyright: ignore
         return self.inner.needs_params
 
-    def working(self) -> Any:
-        return self._with(inner=self.inner.working())
-
     def init_tree(self, params: PyTree) -> Any:
         return self.inner.init_tree(params)
 

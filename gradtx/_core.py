@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import optax
 
 from gradtx._boundary import as_param, foreign_state, leave, matching, mismatch, unmapped
+from gradtx._static import frozendict
 from gradtx._tree import PyTree, flatten, paths
 from gradtx._value import Hyper, Value
 
@@ -91,7 +92,10 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
         try:
             out, state = self.working().update_tree(structure.unflatten(todo), state, params, extra)
         except Exception as error:
-            if problem := foreign_state(self, state, updates if params is None else params):
+            known = None not in gradients if params is None else True
+            if known and (
+                problem := foreign_state(self, state, updates if params is None else params)
+            ):
                 raise ValueError(problem) from error
             raise
         rounded = map(leave, structure.flatten_up_to(out), todo, owned, owners)
@@ -108,13 +112,14 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
         raise TypeError(f"`{type(self).__name__}` defines no `update_tree`.")
 
     def working(self) -> Any:
-        """The transformation that does the work: a recipe's definition, a schedule's wrapper.
-
-        Overridden where there are transformations inside, whose `working()` is called.
-        """
+        """The transformation that does the work: one inside for a recipe, and a wrapper that counts the
+        steps around what has schedules."""
         from gradtx._elementwise import scheduled, scheduled_fields  # they are transformations
 
-        return scheduled(self) if scheduled_fields(self) else self
+        parts = {name: _working(getattr(self, name)) for name in self._data}
+        changed = any(part is not getattr(self, name) for name, part in parts.items())
+        tx = self._with(**parts) if changed else self
+        return scheduled(tx) if scheduled_fields(tx) else tx
 
     def _repr_latex_(self) -> str | None:
         """The update as an equation, with the letters explained below it: what a notebook shows."""
@@ -166,6 +171,15 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
         return NotImplemented
 
     __lt__ = __le__ = __gt__ = __ge__ = _unordered  # pyright: ignore
+
+
+def _working(field: Any) -> Any:
+    """A field with the transformations in it as those that work."""
+    if isinstance(field, Transform):
+        return field.working()
+    if isinstance(field, frozendict):
+        return frozendict({name: _working(x) for name, x in field.items()})
+    return tuple(map(_working, field)) if type(field) is tuple else field
 
 
 def _fan(combine: str, *branches: Any) -> "fanout":

@@ -73,7 +73,8 @@ def _replaced(node: Any, path: list[str], value: Any) -> tuple[Any, int]:
 
 
 def stack(txs: list[T]) -> T:
-    """The transformations `txs`, equal but for their numbers, as one: numbers that differ as arrays.
+    """The transformations `txs`, equal but for their numbers, as one: numbers that differ (of equal
+    ones, all) as arrays.
 
     For `jax.vmap` over optimizers: `jax.vmap(train, in_axes=(axes(batch),))(batch)`. Raises
     `ValueError` for an empty list or transformations of different structure.
@@ -85,15 +86,13 @@ def stack(txs: list[T]) -> T:
     if not txs or len({jax.tree.structure(tx) for tx in txs}) > 1:
         raise ValueError(f"`stack` needs transformations that differ in numbers only, not {txs!r}.")
 
-    alike = all(
-        tx == txs[0] for tx in txs
-    )  # then all numbers are stacked, so that there is a batch
+    # Equal ones are a batch too, of all their numbers.
+    alike = all(tx == txs[0] for tx in txs)
 
     def join(*values: Any) -> Any:
-        same = all(isinstance(v, float) and v == values[0] for v in values)
-        return (
-            values[0] if same and not alike else jnp.stack([jnp.asarray(v, float) for v in values])
-        )
+        if not alike and all(isinstance(v, float) and v == values[0] for v in values):
+            return values[0]
+        return jnp.stack([jnp.asarray(v, float) for v in values])
 
     return jax.tree.map(join, *txs)
 
@@ -132,17 +131,16 @@ def _named(state: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...]
     """Path and value of everything in a state that has a name, a NamedTuple's field or a dict's entry,
     and whether it is a field."""
     if isinstance(state, tuple) and hasattr(state, "_fields"):
-        items, named = zip(state._fields, state, strict=True), True  # pyright: ignore
+        items, named, field = zip(state._fields, state, strict=True), True, True  # pyright: ignore
     elif isinstance(state, dict):
-        items, named = state.items(), True
+        items, named, field = state.items(), True, False
     elif isinstance(state, tuple | list) and not isinstance(state, Transform):
-        items, named = ((str(i), x) for i, x in enumerate(state)), False
+        items, named, field = ((str(i), x) for i, x in enumerate(state)), False, False
     else:
         return []
     found = []
     for name, value in items:
         here = (*path, str(name))
-        field = not isinstance(state, dict)
         found += ([(here, value, field)] if named else []) + _named(value, here)
     return found
 

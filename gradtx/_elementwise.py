@@ -144,9 +144,6 @@ class Wrapper(Elementwise):
                 f"an elementwise transformation, not {self.inner!r}."
             )
 
-    def working(self) -> Any:
-        return self._with(inner=self.inner.working())
-
     def init_shared(self) -> Any:
         return self.inner.init_shared()
 

@@ -12,6 +12,7 @@ from gradtx._core import Transform
 from gradtx._elementwise import Elementwise
 from gradtx._foreign import as_transform
 from gradtx._pass import update_elementwise
+from gradtx._static import show
 from gradtx._tree import PyTree, bounded, compute_dtype, real_dtype, tree_map
 from gradtx._value import Hyper
 
@@ -88,7 +89,7 @@ class fanout(Composition):
     def __repr__(self) -> str:
         if self.combine not in _SIGN or len(self.branches) != 2:
             combine = self.combine.__name__ if callable(self.combine) else repr(self.combine)
-            return f"fanout({combine}, {', '.join(map(repr, self.branches))})"
+            return f"fanout({combine}, {', '.join(map(show, self.branches))})"
         sign, rank = _SIGN[self.combine]
         left, right = self.branches
         return f"{_operand(left, rank)} {sign} {_operand(right, rank + 1)}"
@@ -154,4 +155,4 @@ def _branch(x: Any) -> Any:
 
 def _operand(x: Any, rank: int) -> str:
     loose = isinstance(x, fanout) and x.combine in _SIGN and len(x.branches) == 2
-    return f"({x!r})" if loose and _SIGN[x.combine][1] < rank else repr(x)
+    return f"({x!r})" if loose and _SIGN[x.combine][1] < rank else show(x)

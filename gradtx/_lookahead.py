@@ -94,8 +94,11 @@ def _has_momentum(tx: Any, nesterov: bool) -> bool:
         return tx.nesterov == nesterov
     parts = [getattr(tx, name) for name in getattr(tx, "_data", ())]
     parts += [x for part in parts if isinstance(part, tuple | dict) for x in _items(part)]
+    done = isinstance(tx, scheduled)  # what it is around works already
     return any(
-        _has_momentum(part.working(), nesterov) for part in parts if isinstance(part, Transform)
+        _has_momentum(part if done else part.working(), nesterov)
+        for part in parts
+        if isinstance(part, Transform)
     )
 
 

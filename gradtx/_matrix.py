@@ -77,7 +77,8 @@ class hidden_matrices(Value):
 
     Args:
         embedding, head, vector: patterns of what is left out.
-        convolution, query, output: patterns of kernels with more axes than a matrix: convolutions;
+        convolution, query, output: patterns of kernels with more axes than a matrix: convolutions
+            (where names say nothing, a window of equal sides of 1, 3, 5 or 7 shows them);
             projections to heads, `(d, heads, size)`; the projection back, `(heads, size, d)`.
         outputs_first: pattern of the last name where outputs come before inputs.
         blocks: pattern -> number of parts of a fused projection, `{"qkv": 3, "gate_up": 2}`.
@@ -124,15 +125,12 @@ class hidden_matrices(Value):
         return False, f"{kind} {inputs} -> {outputs}" + (f", {batch} of them" if batch > 1 else "")
 
     def _convolves(self, path: str, shape: tuple[int, ...]) -> bool:
-        """By its name; by a small window of equal sides, too, since lists of layers have no names."""
-        if len(shape) < 3 or _found(self.convolution, path):
+        """By its name, or by its window, since lists of layers have no names."""
+        if _found(self.convolution, path):
             return len(shape) > 2
-        first = _found(self.outputs_first, path)
-        window = shape[2:] if first else shape[:-2]
-        other = _found(r"expert|moe", path) or (
-            not first and (_found(self.query, path) or _found(self.output, path))
-        )
-        return len(window) > 1 and len({*window}) == 1 and window[0] <= 16 and not other
+        window = shape[2:] if _found(self.outputs_first, path) else shape[:-2]
+        # Stacks of stacks (layers, experts) seldom have two equal, odd and small numbers.
+        return len(window) > 1 and len({*window}) == 1 and window[0] in (1, 3, 5, 7)
 
     def axes(self, path: str, leaf: Any) -> MatrixAxes:
         """The matrix of a leaf with at least two axes. Raises `ValueError` for fewer."""
@@ -143,15 +141,13 @@ class hidden_matrices(Value):
             )
         blocks = next((n for p, n in (self.blocks or {}).items() if _found(p, path)), 1)
         first = _found(self.outputs_first, path)
-        if self._convolves(path, leaf.shape):
-            rest = tuple(range(1, ndim)) if first else tuple(range(ndim - 1))
-            return (
-                MatrixAxes(rest, (0,), blocks) if first else MatrixAxes(rest, (ndim - 1,), blocks)
-            )
         if ndim > 2 and not first and _found(self.query, path):
             return MatrixAxes((ndim - 3,), (ndim - 2, ndim - 1), blocks)
         if ndim > 2 and not first and _found(self.output, path):
             return MatrixAxes((ndim - 3, ndim - 2), (ndim - 1,), blocks)
+        if self._convolves(path, leaf.shape):
+            rest = tuple(range(1, ndim)) if first else tuple(range(ndim - 1))
+            return MatrixAxes(rest, (0 if first else ndim - 1,), blocks)
         inputs, outputs = (ndim - 1, ndim - 2) if first else (ndim - 2, ndim - 1)
         return MatrixAxes((inputs,), (outputs,), blocks)
 

@@ -93,8 +93,8 @@ class second_moment(Elementwise):
         accumulator_dtype: of `nu`; by default the parameter's real one, and float32 at least.
         initial: $v_0 \ge 0$, a number or an array.
 
-    Complex gradients count with their absolute value, and a finite one whose square would overflow
-    as the largest whose square does not. Raises `ValueError` for a number outside its interval. Source:
+    Complex gradients count with their absolute value, and those above a bound ($2^{63}$ in float32)
+    that keeps squares finite as that. Raises `ValueError` for a number outside its interval. Source:
     Hinton, 2012, lecture 6e.
 
     >>> import gradtx, jax.numpy as jnp

@@ -113,7 +113,8 @@ class keep_norm(Transform):
         inner: $f$.
         axes: the rule that says which axes are the matrix; by default `hidden_matrices()`.
 
-    Zeros stay zero. Raises `TypeError` if `inner` is no transformation. Source: Li et al., 2025,
+    Zeros stay zero. Raises `TypeError` if `inner` is no transformation, `ValueError` for a leaf with
+    fewer than two axes. Source: Li et al., 2025,
     arXiv:2510.05491 (NorMuon).
     """
 
@@ -127,9 +128,6 @@ class keep_norm(Transform):
     @property
     def needs_params(self) -> bool:  # pyright: ignore
         return self.inner.needs_params
-
-    def working(self) -> Any:
-        return self._with(inner=self.inner.working())
 
     def init_tree(self, params: PyTree) -> Any:
         return self.inner.init_tree(params)

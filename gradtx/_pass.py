@@ -140,7 +140,7 @@ def _update_leaf(
 
 
 def _first_shape(leaves: list[Any]) -> tuple[int, ...]:
-    return next((np.shape(x) for x in leaves if x is not None), ())
+    return next((np.shape(x) for x in leaves if x is not None), (1, 1))  # of none, any will do
 
 
 @functools.lru_cache(maxsize=4096)

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import jax
+import numpy as np
+
 from gradtx._core import Transform
 from gradtx._rules import as_rule
 from gradtx._tree import PyTree
@@ -25,8 +28,11 @@ class Recipe(Transform):
     """
 
     def __post_init__(self) -> None:
-        if "mask" in self._static:  # before a tree of bools is frozen like any other mapping
-            object.__setattr__(self, "mask", as_rule(self.mask))  # pyright: ignore
+        mask = getattr(self, "mask", None)
+        leaves = jax.tree.leaves(mask)
+        if leaves and all(isinstance(x, bool | np.bool_) for x in leaves):
+            # Before a tree of bools is frozen like any other mapping.
+            object.__setattr__(self, "mask", as_rule(mask))
         super().__post_init__()
 
     def expand(self) -> Transform:

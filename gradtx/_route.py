@@ -31,7 +31,8 @@ class partition(Transform):
             function from the parameters to such a tree. It decides from names and shapes alone.
 
     A leaf whose label names no transformation is a `ValueError` with its path; a label without leaves
-    is not. Leaves that a group does not own cost it no state.
+    is not. Leaves that a group does not own cost it no state. Raises `TypeError` for `transforms` that
+    are no mapping from labels of one type.
 
     >>> import gradtx, jax.numpy as jnp
     >>> rule = gradtx.by_path({"bias": "slow"}, otherwise="fast")
@@ -59,10 +60,6 @@ class partition(Transform):
     @property
     def needs_params(self) -> bool:  # pyright: ignore
         return any(tx.needs_params for tx in self.transforms.values())
-
-    def working(self) -> Any:
-        transforms = {label: tx.working() for label, tx in self.transforms.items()}
-        return self._with(transforms=frozendict(transforms))
 
     def labels(self, params: PyTree) -> list[Any]:
         """The label of every leaf, in order; None where there is nothing to optimize."""
@@ -142,9 +139,6 @@ class masked(Transform):
     def needs_params(self) -> bool:  # pyright: ignore
         return self.inner.needs_params
 
-    def working(self) -> Any:
-        return self._with(inner=self.inner.working())
-
     def init_tree(self, params: PyTree) -> MaskedState:
         inside = mask_leaves(self.mask, params, "masked")
         return MaskedState(self.inner.init_tree(only(params, inside, True)))
@@ -168,7 +162,7 @@ class freeze(Elementwise):
     Args:
         mask: which leaves to freeze, as in `masked`; the others pass through. By default all.
 
-    Raises `ValueError` for a mask that does not fit.
+    Raises `ValueError` for a mask that does not fit, `TypeError` for one that says words.
 
     >>> import gradtx, jax.numpy as jnp
     >>> gradtx.freeze().update(jnp.ones(2), ())[0]

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from gradtx._tree import PyTree, flatten, is_none, paths
 from gradtx._value import Value
@@ -62,8 +63,9 @@ class label_tree:
     """A tree of labels or bools, as an object that hashes, for static fields."""
 
     def __init__(self, tree: PyTree) -> None:
-        leaves, structure = jax.tree.flatten(tree, is_leaf=is_none)
-        self.tree, self.key = tree, (structure, tuple(leaves))
+        plain = jax.tree.map(lambda x: x.item() if isinstance(x, np.generic) else x, tree)
+        leaves, structure = jax.tree.flatten(plain, is_leaf=is_none)
+        self.tree, self.key = plain, (structure, tuple(leaves))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, label_tree) and self.key == other.key

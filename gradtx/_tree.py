@@ -108,6 +108,10 @@ def accumulator(
     Array([0., 0.], dtype=float32)
     """
     wide = jnp.dtype(dtype or promote(param.dtype, jnp.float32))
+    if not jnp.issubdtype(wide, jnp.inexact):
+        raise TypeError(
+            f"An average cannot be kept in {wide}: its dtype must be floating or complex."
+        )
     if real:
         wide = real_dtype(wide)
     elif jnp.issubdtype(param.dtype, jnp.complexfloating):

@@ -57,7 +57,7 @@ class Value:
     _data: ClassVar[tuple[str, ...]] = ()
     _static: ClassVar[tuple[str, ...]] = ()
     # Of the data fields, those that hold one number each: whether that may be None.
-    _optional: ClassVar[Mapping[str, bool]] = {}
+    _numbers: ClassVar[Mapping[str, bool]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -72,7 +72,7 @@ class Value:
         cls._data = tuple(name for name in names if is_data[name])
         cls._static = tuple(name for name in names if not is_data[name])
         numbers = {name: _number(hint) for name, hint in own.items() if is_data.get(name)}
-        cls._optional = {k: v for k, v in {**cls._optional, **numbers}.items() if v is not None}
+        cls._numbers = {k: v for k, v in {**cls._numbers, **numbers}.items() if v is not None}
         jax.tree_util.register_pytree_with_keys(
             cls,
             lambda self: (
@@ -86,8 +86,8 @@ class Value:
     def __post_init__(self) -> None:
         for name in self._data:
             value = getattr(self, name)
-            nothing = value is None and not self._optional.get(name, True)
-            if nothing or (name in self._optional and isinstance(value, tuple | list | Mapping)):
+            nothing = value is None and not self._numbers.get(name, True)
+            if nothing or (name in self._numbers and isinstance(value, tuple | list | Mapping)):
                 raise _no_number(value, self, name)
             object.__setattr__(self, name, _settle_data(value, self, name))
         for name in self._static:
@@ -210,8 +210,6 @@ def _settle_static(value: Any, name: str) -> Any:
         case None:
             return None
         case _ if name.endswith("dtype"):
-            if not jnp.issubdtype(value, jnp.inexact):
-                raise TypeError(f"`{name}={value!r}` must be a floating or complex dtype.")
             return jnp.dtype(value).name
         case np.generic():
             return value.item()

@@ -332,6 +332,31 @@ def test_a_schedule_of_what_works_on_trees_is_its_value_at_each_step(wrap):
         np.testing.assert_allclose(update, expected, rtol=1e-6, atol=1e-7)
 
 
+class behind(gradtx.Transform):
+    """A wrapper as a user writes one: it only hands on."""
+
+    inner: gradtx.Transform
+    factor: gradtx.Hyper = 1.0
+
+    def init_tree(self, params):
+        return self.inner.init_tree(params)
+
+    def update_tree(self, updates, state, params, extra):
+        updates, state = self.inner.update_tree(updates, state, params, extra)
+        return jax.tree.map(lambda u: self.factor * u, updates), state
+
+
+def test_a_wrapper_that_only_hands_on_has_schedules_inside_and_of_its_own():
+    g = jnp.arange(6.0).reshape(2, 3)
+    for inner in (gradtx.scale_to_rms(fading), sgd(fading), masked(scale(fading), True)):
+        wrapped, plain = behind(inner, fading), inner
+        state, bare = wrapped.init(g), plain.init(g)
+        for step in range(3):
+            update, state = wrapped.update(g, state)
+            expected, bare = plain.update(g, bare)
+            np.testing.assert_allclose(update, fading(step) * expected, rtol=1e-6)
+
+
 # --- Errors ---------------------------------------------------------------------------------------
 
 

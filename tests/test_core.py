@@ -158,8 +158,8 @@ def test_an_unknown_argument_is_answered_with_the_known_ones():
 
 
 def test_dtypes_of_averages_are_floating():
-    with pytest.raises(TypeError, match=r"mu_dtype.*floating"):
-        adam(0.1, mu_dtype="int32")
+    with pytest.raises(TypeError, match=r"int32.*floating"):
+        adam(0.1, mu_dtype="int32").init(PARAMS)
 
 
 def test_arrays_print_all_their_digits():
@@ -514,6 +514,37 @@ def test_recipes_take_masks_in_every_form(recipe, mask):
     as_list = recipe(0.1, weight_decay=0.5, mask=[False, True])  # the parameters' order
     params, gradient = jax.tree.leaves(PARAMS), jax.tree.leaves(GRADIENT)
     same(as_list.update(gradient, as_list.init(params), params)[0], jax.tree.leaves(rule))
+
+
+def test_a_recipe_may_have_a_mask_of_its_own_meaning():
+    class padded(gradtx.Recipe):
+        mask: tuple[int, ...] = (0, 1)
+
+        def expand(self):
+            return scale(float(len(self.mask)))
+
+    assert padded().mask == (0, 1)
+    mask = {"kernel": np.True_, "bias": np.False_}
+    assert gradtx.parse(repr(adamw(0.1, mask=mask))) == adamw(0.1, mask=mask)
+
+
+def test_an_error_in_a_step_is_its_own_where_the_state_cannot_be_judged():
+    class needs_value(Transform):
+        def init_tree(self, params):
+            return jax.tree.map(jnp.zeros_like, params)
+
+        def update_tree(self, updates, state, params, extra):
+            return extra["value"], state
+
+    tx = needs_value()
+    with pytest.raises(KeyError, match="value"):
+        tx.update({"w": jnp.ones(2), "b": None}, tx.init({"w": jnp.ones(2), "b": jnp.ones(2)}))
+
+
+def test_numbers_in_branches_print_all_their_digits():
+    for x in (np.float64(1 / 3), np.arange(1500.0) / 7):
+        tx = identity() * x
+        assert gradtx.parse(repr(tx)) == tx
 
 
 def test_a_mask_that_says_words_is_refused():

@@ -181,7 +181,10 @@ def test_a_grid_is_centred_on_the_rate_and_moves_every_rate_within(monkeypatch):
         (["--seed", "-1"], "--seed must be at least 0"),
         (["--optimizer", "adamx(1e-3)"], "cannot read the optimizer 'adamx(1e-3)'"),
         (["--optimizer", "sgd(-1.0)"], "cannot read the optimizer"),
-        (["--optimizer", "chain(qk_clip(), sgd(0.1))"], "cannot train this network: `qk_clip` needs"),
+        (
+            ["--optimizer", "chain(qk_clip(), sgd(0.1))"],
+            "cannot train this network: `qk_clip` needs",
+        ),
         (["--optimizer", "by_rank(2)"], "is no optimizer"),
         (["--optimizer", "clip(1.0)"], "clip(1.0) has no positive number as its learning rate"),
         (["--config", "missing.toml"], "cannot read missing.toml: No such file"),

@@ -143,3 +143,9 @@ def test_keeps_the_dtype(dtype):
 def test_refuses_what_has_no_look_ahead_point(tx, function, says):
     with pytest.raises(TypeError, match=says):
         function(tx, PARAMS, tx.init(PARAMS))
+
+
+def test_a_schedule_without_a_momentum_that_looks_ahead_is_refused_too():
+    for tx in (gradtx.adam(1e-3, b1=lambda step: 0.5), gradtx.rmsprop(0.1, decay=lambda step: 0.5)):
+        with pytest.raises(TypeError, match="momentum"):
+            gradtx.eval_params(tx, jnp.ones(2), tx.init(jnp.ones(2)))

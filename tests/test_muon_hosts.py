@@ -272,7 +272,7 @@ def test_lists_of_layers_name_no_convolution_and_windows_tell():
         route = next(r for r in gradtx.routing(gradtx.muon(0.1), model) if len(r.shape) == 4)
         assert (route.label, route.why) == ("muon", "convolution 27 -> 8")
     stacked = jnp.ones((4, 4, 32, 64))
-    assert rule.why("layers/experts/kernel", stacked)[1] == "matrix 32 -> 64, 16 of them"
+    assert rule.why("layers/w1", stacked)[1] == "matrix 32 -> 64, 16 of them"
     assert rule.why("layers/query/kernel", stacked)[1] == "matrix 4 -> 2048, 4 of them"
 
 

@@ -28,9 +28,8 @@ class adadelta(Conventional):
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.adadelta(rho=0.75, eps=1e-4)
-    >>> round(
-    ...     float(tx.update(jnp.ones(()), tx.init(jnp.zeros(())))[0]), 4
-    ... )  # -root(eps / (1 - rho))
+    >>> update, _ = tx.update(jnp.ones(()), tx.init(jnp.zeros(())))
+    >>> round(float(update), 4)  # -root(eps / (1 - rho))
     -0.02
     """
 

@@ -14,11 +14,12 @@ class adagrad(Conventional):
     r"""AdaGrad, $u = -\eta\, g / \sqrt{G + \epsilon}$ with the sum $G$ of all squared gradients.
 
     Args:
-        learning_rate: $\eta \ge 0$. Numbers here may be arrays and schedules too.
-        initial_accumulator_value: $G_0 \ge 0$, in the paper 0.
+        learning_rate: $\eta \ge 0$. Numbers here may be schedules, and arrays
+            under `vmap`, unless they are called constant.
+        initial_accumulator_value: $G_0 \ge 0$, constant; in the paper 0.
         eps: $\epsilon \ge 0$.
         eps_in_sqrt: whether epsilon stands under the root; in the paper beside it.
-        lr_decay: $d$ of torch's $\eta_t = \eta / (1 + d\, t)$, from $t = 0$.
+        lr_decay: $d$, constant, of torch's $\eta_t = \eta / (1 + d\, t)$, from $t = 0$.
         weight_decay, mask: an L2 penalty, and the leaves that it is for (`decoupled_weight_decay`).
         decoupled: the penalty stays out of the sum, times the learning rate.
         convention: whose defaults fill in what is not given: "optax", "torch", "keras" or "paper".

@@ -15,14 +15,16 @@ class adam(Conventional):
     r"""Adam, $u = -\eta\, \hat m / (\sqrt{\hat v} + \epsilon)$.
 
     Args:
-        learning_rate: $\eta \ge 0$. Numbers here may be arrays and schedules too.
+        learning_rate: $\eta \ge 0$. Numbers here may be schedules, and arrays
+            under `vmap`, unless they are called constant.
         b1, b2: decays of the averages $m$ of $g$ and $v$ of $|g|^2$, in [0, 1).
         eps, eps_root: $\epsilon \ge 0$ beside the root, and what is added under it, if anything.
         mu_dtype, nu_dtype: of $m$ and $v$; by default the parameter's, and float32 at least.
         nesterov: NAdam's momentum, `scale_by_nadam_momentum`, in place of $\hat m$.
         weight_decay, mask: an L2 penalty, and the leaves that it is for (`decoupled_weight_decay`).
         decoupled: the penalty stays out of the averages, times the learning rate.
-        eps_hat: epsilon stands beside the uncorrected $\sqrt v$, as in Keras.
+        eps_hat: epsilon stands beside the uncorrected $\sqrt v$, as in Keras; then `eps` and `b2` are
+            constant.
         convention: whose defaults fill in what is not given: "optax", "torch", "keras" or "paper".
 
     Raises `ValueError` for a number outside its interval. Source: Kingma & Ba, 2014,
@@ -66,13 +68,15 @@ class adamw(Conventional):
     r"""AdamW, $u = -\eta\, (\hat m / (\sqrt{\hat v} + \epsilon) + \lambda\, \theta)$.
 
     Args:
-        learning_rate: $\eta \ge 0$. Numbers here may be arrays and schedules too.
+        learning_rate: $\eta \ge 0$. Numbers here may be schedules, and arrays
+            under `vmap`, unless they are called constant.
         b1, b2: decays of the averages $m$ of $g$ and $v$ of $|g|^2$, in [0, 1).
         eps, eps_root: $\epsilon \ge 0$ beside the root, and what is added under it, if anything.
         mu_dtype, nu_dtype: of $m$ and $v$; by default the parameter's, and float32 at least.
         weight_decay, mask: $\lambda \ge 0$, and the leaves that decay (`decoupled_weight_decay`).
         nesterov: NAdam's momentum, `scale_by_nadam_momentum`, in place of $\hat m$.
-        eps_hat: epsilon stands beside the uncorrected $\sqrt v$, as in Keras.
+        eps_hat: epsilon stands beside the uncorrected $\sqrt v$, as in Keras; then `eps` and `b2` are
+            constant.
         schedule: a second factor of the step, beside the learning rate.
         decay_mode: what multiplies the decay: "lr", both factors (Optax, torch, Keras); "schedule",
             only that (the paper); "absolute", neither.

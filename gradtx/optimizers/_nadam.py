@@ -27,9 +27,8 @@ class nadam(Conventional):
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.nadam(0.1)
-    >>> round(
-    ...     float(tx.update(jnp.ones(()), tx.init(jnp.zeros(())))[0]), 4
-    ... )  # 1 + .9/1.9 times Adam's
+    >>> update, _ = tx.update(jnp.ones(()), tx.init(jnp.zeros(())))
+    >>> round(float(update), 4)  # 1 + .9/1.9 times Adam's
     -0.1474
     """
 

@@ -12,11 +12,12 @@ class rmsprop(Conventional):
     r"""RMSProp, $u = -\eta\, g / \sqrt{v + \epsilon}$ with the average $v$ of squared gradients.
 
     Args:
-        learning_rate: $\eta \ge 0$. Numbers here may be arrays and schedules too.
+        learning_rate: $\eta \ge 0$. Numbers here may be schedules, and arrays
+            under `vmap`, unless they are called constant.
         decay: of the average, in [0, 1).
         eps: $\epsilon \ge 0$; the lecture has none.
         eps_in_sqrt: whether epsilon stands under the root or beside it.
-        initial_scale: $v_0 \ge 0$.
+        initial_scale: $v_0 \ge 0$, constant.
         centered: $v$ is the variance of the gradients.
         momentum, nesterov: a heavy ball after it, in [0, 1], and whether that looks ahead.
         bias_correction: whether $v$ is corrected for its start.

@@ -13,11 +13,12 @@ class sgd(Conventional):
     r"""Gradient descent, $u = -\eta\, g$, or with momentum $m = b\, m + g$, $u = -\eta\, m$.
 
     Args:
-        learning_rate: $\eta \ge 0$. Numbers here may be arrays and schedules too.
+        learning_rate: $\eta \ge 0$. Numbers here may be schedules, and arrays
+            under `vmap`, unless they are called constant.
         momentum: $b$ of a heavy ball, in [0, 1]; None keeps no state but counts.
         nesterov: $u = -\eta\, (g + b\, m)$, Nesterov's momentum in its shifted form.
         accumulator_dtype: of $m$; by default the parameter's, and float32 at least.
-        dampening: $d$, which multiplies all gradients but the first by $1 - d$, as in torch.
+        dampening: $d$, constant, which multiplies all gradients but the first by $1 - d$, as in torch.
         weight_decay, mask: an L2 penalty, and the leaves that it is for (`decoupled_weight_decay`).
         decoupled: the penalty stays out of the momentum, times the learning rate.
         lr_inside: $u = b\, u - \eta\, g$ (Keras, the papers), the same at a constant rate.
