@@ -198,7 +198,7 @@ def sweep(model, text, validation, rates, steps, batch, console):
             for rate in rates:
                 progress.update(task, description=f"{name:5} at rate {rate:<7g}")
                 tx = optimizer(warmup_cosine(rate, steps))
-                advance = lambda: progress.advance(task, ROUND)  # noqa: E731
+                advance = lambda: progress.advance(task, ROUND)
                 try:
                     losses, _ = train(tx, model, text, validation, steps, batch, report=advance)
                 except Diverged as error:

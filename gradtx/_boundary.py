@@ -44,6 +44,7 @@ def as_param(x: Any) -> Any:
 
 
 def matching(params: PyTree, updates: PyTree, structure: Structure) -> list[Any]:
+    """The parameters of the gradients, leaf by leaf; `ValueError` where the two trees differ."""
     owners, wanted = flatten(params)
     if wanted == structure:
         return owners

@@ -92,10 +92,10 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
         try:
             out, state = self.working().update_tree(structure.unflatten(todo), state, params, extra)
         except Exception as error:
-            known = None not in gradients if params is None else True
-            if known and (
-                problem := foreign_state(self, state, updates if params is None else params)
-            ):
+            # Gradients stand in for parameters, unless some are missing.
+            if params is None and all(g is not None for g in gradients):
+                params = updates
+            if params is not None and (problem := foreign_state(self, state, params)):
                 raise ValueError(problem) from error
             raise
         rounded = map(leave, structure.flatten_up_to(out), todo, owned, owners)
@@ -112,8 +112,8 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
         raise TypeError(f"`{type(self).__name__}` defines no `update_tree`.")
 
     def working(self) -> Any:
-        """The transformation that does the work: one inside for a recipe, and a wrapper that counts the
-        steps around what has schedules."""
+        """The transformation that does the work: those inside as theirs, and around one with schedules
+        a wrapper that counts the steps. A recipe's is its definition's."""
         from gradtx._elementwise import scheduled, scheduled_fields  # they are transformations
 
         parts = {name: _working(getattr(self, name)) for name in self._data}

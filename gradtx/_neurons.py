@@ -114,8 +114,7 @@ class keep_norm(Transform):
         axes: the rule that says which axes are the matrix; by default `hidden_matrices()`.
 
     Zeros stay zero. Raises `TypeError` if `inner` is no transformation, `ValueError` for a leaf with
-    fewer than two axes. Source: Li et al., 2025,
-    arXiv:2510.05491 (NorMuon).
+    fewer than two axes. Source: Li et al., 2025, arXiv:2510.05491 (NorMuon).
     """
 
     inner: Transform

@@ -42,7 +42,7 @@ class Recipe(Transform):
     def validate(self) -> None:
         # Its parts know which values are legal; the message says whose they were.
         try:
-            self._expanded  # noqa: B018
+            self._expanded  # noqa: B018 - for what it raises
         except (ValueError, TypeError) as error:
             raise type(error)(f"In `{self!r}`: {error}") from None
 

@@ -71,8 +71,8 @@ class Value:
         }
         cls._data = tuple(name for name in names if is_data[name])
         cls._static = tuple(name for name in names if not is_data[name])
-        numbers = {name: _number(hint) for name, hint in own.items() if is_data.get(name)}
-        cls._numbers = {k: v for k, v in {**cls._numbers, **numbers}.items() if v is not None}
+        single = {name: _number(hint) for name, hint in own.items() if is_data.get(name)}
+        cls._numbers = {k: v for k, v in {**cls._numbers, **single}.items() if v is not None}
         jax.tree_util.register_pytree_with_keys(
             cls,
             lambda self: (

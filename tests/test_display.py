@@ -102,7 +102,7 @@ def test_nothing_is_allocated_and_other_leaves_do_not_count():
 
 
 def test_sizes_are_read_in_units_of_a_thousand():
-    last = lambda n: str(summarize(sgd(0.1, momentum=0.9), jnp.ones(n))).splitlines()[-1]  # noqa: E731
+    last = lambda n: str(summarize(sgd(0.1, momentum=0.9), jnp.ones(n))).splitlines()[-1]
     assert last(0) == "8 B of state for 0 parameters"
     assert last(247).startswith("996 B ") and last(248).startswith("1.0 kB ")
     assert last(250_000).startswith("1.0 MB ")
@@ -296,3 +296,11 @@ def test_a_value_without_numbers_has_no_equation():
     seen = []
     jax.jit(lambda tx: seen.append(tx._repr_latex_()))(sgd(0.1))
     assert seen == [None]
+
+
+def test_the_counter_of_a_schedule_is_state_on_trees_too():
+    for tx in (
+        gradtx.scale_to_rms(zoo.fading),
+        masked(gradtx.scale_to_rms(zoo.fading), by_rank(2)),
+    ):
+        assert summarize(tx, {"w": jnp.ones((2, 3))}).state_bytes == 4

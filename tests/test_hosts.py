@@ -128,7 +128,7 @@ def test_equinox_model_trains_filtered_and_not_alike(tx):
 
         @eqx.filter_jit
         def step(model, state):
-            loss = lambda m: jnp.mean((jax.vmap(m)(DATA) - TARGET) ** 2)  # noqa: E731
+            loss = lambda m: jnp.mean((jax.vmap(m)(DATA) - TARGET) ** 2)
             value, grads = eqx.filter_value_and_grad(loss)(model)
             params = eqx.filter(model, eqx.is_array) if filtered else model
             updates, state = tx.update(grads, state, params)
@@ -152,9 +152,9 @@ def test_equinox_model_trains_filtered_and_not_alike(tx):
 def test_equinox_leaves_that_get_no_gradient_stay():
     model = eqx.nn.MLP(3, 1, 4, 1, key=jax.random.key(0))
     frozen = jax.tree.map(lambda _: False, model)
-    where = lambda m: m.layers[0].weight  # noqa: E731
+    where = lambda m: m.layers[0].weight
     trained, static = eqx.partition(model, eqx.tree_at(where, frozen, True))
-    loss = lambda t: jnp.mean(jax.vmap(eqx.combine(t, static))(DATA) ** 2)  # noqa: E731
+    loss = lambda t: jnp.mean(jax.vmap(eqx.combine(t, static))(DATA) ** 2)
     grads = eqx.filter_grad(loss)(trained)
     tx = adamw(0.1)
     updates, state = tx.update(grads, tx.init(trained), trained)
@@ -256,7 +256,7 @@ def test_scan_over_steps_equals_a_loop_and_donates_its_carry():
 def test_branches_of_a_condition_agree_on_the_state():
     @jax.jit
     def step(go, params, state, g):
-        go_on = lambda s: RICH.update(g, s, params)[1]  # noqa: E731
+        go_on = lambda s: RICH.update(g, s, params)[1]
         return jax.lax.cond(go, go_on, lambda s: s, state)
 
     state = RICH.init(PARAMS)

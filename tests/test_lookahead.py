@@ -92,7 +92,7 @@ def test_finds_the_momentum_wherever_it_lies(name):
 
 
 def test_looks_ahead_by_the_rate_of_the_coming_step():
-    rate = lambda t: 0.1 * (1.0 + t)  # noqa: E731
+    rate = lambda t: 0.1 * (1.0 + t)
     for k, moved in gap(sgd(rate, 0.5), lookahead_params).items():
         np.testing.assert_allclose(moved, -0.5 * 1.75 * 0.4 * GRADIENTS[k], rtol=1e-5)
 

@@ -250,3 +250,16 @@ def test_qk_clip_without_logits_says_how_to_pass_them():
 def test_a_vector_cannot_be_orthogonalized_and_the_error_names_it():
     with pytest.raises(ValueError, match="`layer/bias`"):
         gradtx.orthogonalize_newton_schulz().update({"layer": {"bias": jnp.ones(3)}}, ())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: gradtx.adamuon(0.1, eps=-1.0),
+        lambda: gradtx.scion(0.1, radius=-1.0),
+        lambda: gradtx.scion(0.1, sign_radius=-1.0),
+    ],
+)
+def test_numbers_that_would_turn_a_step_around_are_refused(make):
+    with pytest.raises(ValueError, match=r"=-1.0\).*\[0, inf\)"):
+        make()

@@ -257,7 +257,7 @@ def tree(dtype: Any = "float32", seed: int = 0, shapes: Any = None, size: float 
 def full(value: float, dtype: Any = "float32", shapes: Any = None) -> Any:
     """A tree of one number."""
     shapes = SHAPES if shapes is None else shapes
-    fill = lambda shape: jnp.asarray(np.full(shape, value), dtype)  # noqa: E731
+    fill = lambda shape: jnp.asarray(np.full(shape, value), dtype)
     return jax.tree.map(fill, shapes, is_leaf=lambda x: isinstance(x, tuple))
 
 

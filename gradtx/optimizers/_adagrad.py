@@ -14,8 +14,8 @@ class adagrad(Conventional):
     r"""AdaGrad, $u = -\eta\, g / \sqrt{G + \epsilon}$ with the sum $G$ of all squared gradients.
 
     Args:
-        learning_rate: $\eta \ge 0$. Numbers here may be schedules, and arrays
-            under `vmap`, unless they are called constant.
+        learning_rate: $\eta \ge 0$. Numbers here may be schedules, and arrays under `vmap`,
+            unless they are called constant.
         initial_accumulator_value: $G_0 \ge 0$, constant; in the paper 0.
         eps: $\epsilon \ge 0$.
         eps_in_sqrt: whether epsilon stands under the root; in the paper beside it.

@@ -15,8 +15,8 @@ class adam(Conventional):
     r"""Adam, $u = -\eta\, \hat m / (\sqrt{\hat v} + \epsilon)$.
 
     Args:
-        learning_rate: $\eta \ge 0$. Numbers here may be schedules, and arrays
-            under `vmap`, unless they are called constant.
+        learning_rate: $\eta \ge 0$. Numbers here may be schedules, and arrays under `vmap`,
+            unless they are called constant.
         b1, b2: decays of the averages $m$ of $g$ and $v$ of $|g|^2$, in [0, 1).
         eps, eps_root: $\epsilon \ge 0$ beside the root, and what is added under it, if anything.
         mu_dtype, nu_dtype: of $m$ and $v$; by default the parameter's, and float32 at least.
@@ -68,8 +68,8 @@ class adamw(Conventional):
     r"""AdamW, $u = -\eta\, (\hat m / (\sqrt{\hat v} + \epsilon) + \lambda\, \theta)$.
 
     Args:
-        learning_rate: $\eta \ge 0$. Numbers here may be schedules, and arrays
-            under `vmap`, unless they are called constant.
+        learning_rate: $\eta \ge 0$. Numbers here may be schedules, and arrays under `vmap`,
+            unless they are called constant.
         b1, b2: decays of the averages $m$ of $g$ and $v$ of $|g|^2$, in [0, 1).
         eps, eps_root: $\epsilon \ge 0$ beside the root, and what is added under it, if anything.
         mu_dtype, nu_dtype: of $m$ and $v$; by default the parameter's, and float32 at least.

@@ -23,8 +23,8 @@ class muon(Recipe):
     For the hidden matrices that the rule `axes` finds; all else goes to `auxiliary`.
 
     Args:
-        learning_rate: $\eta \ge 0$. Numbers here may be schedules, and arrays
-            under `vmap`, unless they are called constant.
+        learning_rate: $\eta \ge 0$. Numbers here may be schedules, and arrays under `vmap`,
+            unless they are called constant.
         beta, nesterov, mu_dtype: decay, form and dtype of the momentum $m$, see `scale_by_momentum`.
         weight_decay, mask: $\lambda \ge 0$, and the leaves that decay (`decoupled_weight_decay`).
         coefficients, steps, form, ns_dtype: of the iteration $\mathrm{NS}$, see `newton_schulz`.
@@ -163,8 +163,8 @@ class scion(Recipe):
     $\operatorname{sign}(m) / in$ for $\mathrm{LMO}(m)$.
 
     Args:
-        learning_rate: $\eta \ge 0$. Numbers here may be schedules, and arrays
-            under `vmap`, unless they are called constant.
+        learning_rate: $\eta \ge 0$. Numbers here may be schedules, and arrays under `vmap`,
+            unless they are called constant.
         beta: decay of the momentum $m$, in [0, 1).
         radius, sign_radius: $\rho$ of hidden matrices and of the rest.
         constrained: Frank-Wolfe, which keeps parameters within their ball; otherwise without

@@ -12,8 +12,8 @@ class rmsprop(Conventional):
     r"""RMSProp, $u = -\eta\, g / \sqrt{v + \epsilon}$ with the average $v$ of squared gradients.
 
     Args:
-        learning_rate: $\eta \ge 0$. Numbers here may be schedules, and arrays
-            under `vmap`, unless they are called constant.
+        learning_rate: $\eta \ge 0$. Numbers here may be schedules, and arrays under `vmap`,
+            unless they are called constant.
         decay: of the average, in [0, 1).
         eps: $\epsilon \ge 0$; the lecture has none.
         eps_in_sqrt: whether epsilon stands under the root or beside it.

@@ -13,8 +13,8 @@ class sgd(Conventional):
     r"""Gradient descent, $u = -\eta\, g$, or with momentum $m = b\, m + g$, $u = -\eta\, m$.
 
     Args:
-        learning_rate: $\eta \ge 0$. Numbers here may be schedules, and arrays
-            under `vmap`, unless they are called constant.
+        learning_rate: $\eta \ge 0$. Numbers here may be schedules, and arrays under `vmap`,
+            unless they are called constant.
         momentum: $b$ of a heavy ball, in [0, 1]; None keeps no state but counts.
         nesterov: $u = -\eta\, (g + b\, m)$, Nesterov's momentum in its shifted form.
         accumulator_dtype: of $m$; by default the parameter's, and float32 at least.
