@@ -137,7 +137,7 @@ def test_stacked_layers_are_orthogonalized_one_by_one_and_grouping_changes_nothi
 
 
 def test_a_group_over_the_cap_is_cut_and_gives_the_same():
-    from gradtx._group import map_groups
+    from gradtx._matrices.groups import map_groups
 
     calls = []
 

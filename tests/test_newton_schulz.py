@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gradtx._newton_schulz import newton_schulz
-from gradtx._polynomials import PRESETS, compose, resolve_coefficients
-from gradtx._segments import flops, plan
+from gradtx._matrices.newton_schulz import newton_schulz
+from gradtx._matrices.polynomials import PRESETS, compose, resolve_coefficients
+from gradtx._matrices.restarts import flops, plan
 
 FORMS = ("standard", "gram")
 DENSE = {"symmetric": False}

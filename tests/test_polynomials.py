@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gradtx._polynomials import PRESETS, compose, polar_express, resolve_coefficients
+from gradtx._matrices.polynomials import PRESETS, compose, polar_express, resolve_coefficients
 
 # Amsel et al., 2025: lower 1e-3, ten iterations; the tail repeats.
 OFFICIAL = [

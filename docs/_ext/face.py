@@ -20,7 +20,7 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
 import gradtx
-from gradtx._static import show
+from gradtx._core.static import show
 
 # The methods of classes that people subclass or call methods of.
 METHODS = {

@@ -1,0 +1,1 @@
+"""Transformations of transformations: in series, in parallel, and by parameter."""

@@ -1,0 +1,1 @@
+"""What a transformation is, and how one step of it is carried out."""

@@ -1,0 +1,234 @@
+"""Values: frozen dataclasses that are pytrees, and print as the code that makes them.
+
+A field is *data* or *static*, and the class alone decides which: a field annotated `Hyper`, an array,
+or another value (also inside `|`, `tuple` or `Mapping`) is data, that is, a child of the pytree;
+everything else (flags, names, dtypes, counts that decide shapes or loops) is static, that is, part of
+the tree's structure, and must hash.
+
+Subclassing is declaring:
+
+    class ema_weight(Value):
+        decay: Hyper = 0.9          # a leaf
+        nesterov: bool = False      # structure
+        limits = {"decay": "[0, 1)"}
+"""
+
+import dataclasses
+import inspect
+import numbers
+import typing
+from collections.abc import Callable, Hashable, Mapping
+from typing import Annotated, Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from gradtx._core.static import frozendict, show, static
+
+_DATA = "data"
+
+# A hyperparameter: a number, an array, or a schedule (a function of the step that returns one). To a
+# type checker it is `Any`, since inside an update schedules are already resolved and `1 - self.decay`
+# is plain arithmetic.
+Hyper = Annotated[Any, _DATA]
+
+# A transformation inside another. Whether it can be mapped leaf by leaf shows at run time.
+Part = Annotated[Any, _DATA, "part"]
+
+# `tuple` and `dataclass` machinery that a field of these names would shadow.
+_RESERVED = frozenset(
+    {"count", "index", "_replace", "_fields", "_make", "_asdict", "init", "update"}
+)
+
+
+@typing.dataclass_transform(frozen_default=True)
+class Value:
+    """A frozen dataclass that is a pytree of its data fields.
+
+    Subclasses declare fields; `limits` maps a field to the interval (as a string, `"[0, 1)"`) that a
+    number there must lie in, and `validate` may check more. Numbers are stored as `float`, NumPy
+    scalars as Python ones, dtypes by name, mappings frozen. Only numbers are validated: arrays and
+    tracers have no value to look at.
+    """
+
+    limits: ClassVar[Mapping[str, str]] = {}
+    _data: ClassVar[tuple[str, ...]] = ()
+    _static: ClassVar[tuple[str, ...]] = ()
+    # Of the data fields, those that hold one number each: whether that may be None.
+    _numbers: ClassVar[Mapping[str, bool]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = inspect.get_annotations(cls, eval_str=True)
+        dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
+        names = [field.name for field in dataclasses.fields(cls)]  # pyright: ignore[reportArgumentType]
+        if taken := _RESERVED.intersection(names):
+            raise TypeError(f"`{cls.__name__}` cannot have a field named {sorted(taken)[0]!r}.")
+        is_data = {
+            name: _holds_data(own[name]) if name in own else name in cls._data for name in names
+        }
+        cls._data = tuple(name for name in names if is_data[name])
+        cls._static = tuple(name for name in names if not is_data[name])
+        single = {name: _number(hint) for name, hint in own.items() if is_data.get(name)}
+        cls._numbers = {k: v for k, v in {**cls._numbers, **single}.items() if v is not None}
+        jax.tree_util.register_pytree_with_keys(
+            cls,
+            lambda self: (
+                [(jax.tree_util.GetAttrKey(n), getattr(self, n)) for n in cls._data],
+                self._aux(),
+            ),
+            cls._unflatten,
+            lambda self: ([getattr(self, n) for n in cls._data], self._aux()),
+        )
+
+    def __post_init__(self) -> None:
+        for name in self._data:
+            value = getattr(self, name)
+            nothing = value is None and not self._numbers.get(name, True)
+            if nothing or (name in self._numbers and isinstance(value, tuple | list | Mapping)):
+                raise _no_number(value, self, name)
+            object.__setattr__(self, name, _settle_data(value, self, name))
+        for name in self._static:
+            object.__setattr__(self, name, _settle_static(getattr(self, name), name))
+        for name, interval in self.limits.items():
+            value = getattr(self, name)
+            if isinstance(value, float | int) and not _inside(value, interval):
+                raise ValueError(
+                    f"`{type(self).__name__}({name}={value!r})` must lie in {interval}."
+                )
+        self.validate()
+
+    def validate(self) -> None:
+        """Raise `ValueError` if the fields do not go together. Overridden by subclasses."""
+
+    def _aux(self) -> tuple[Hashable, ...]:
+        return tuple(getattr(self, name) for name in self._static)
+
+    @classmethod
+    def _unflatten(cls, aux: Any, children: Any) -> Self:
+        # Does not run `__init__`: JAX puts placeholders, batch axes and None where numbers were.
+        self = cls.__new__(cls)
+        for name, value in zip(cls._data, children, strict=True):
+            object.__setattr__(self, name, value)
+        for name, value in zip(cls._static, aux, strict=True):
+            object.__setattr__(self, name, value)
+        return self
+
+    def _with(self, **changes: Any) -> Self:
+        """A copy with other fields, not validated: for values made inside a step."""
+        fields = {name: getattr(self, name) for name in self._data + self._static} | changes
+        return self._unflatten([fields[n] for n in self._static], [fields[n] for n in self._data])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without it, pickle would call NamedTuple's `__getnewargs__`, which iterates the value.
+        fields = {name: getattr(self, name) for name in self._data + self._static}
+        return _rebuild, (type(self), fields)
+
+    def _key(self) -> Hashable:
+        leaves, structure = jax.tree.flatten(self)
+        return structure, tuple(map(_leaf_key, leaves))
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (type(self) is type(other) and self._key() == other._key())  # pyright: ignore
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other  # tuple has its own `__ne__`, which must not leak into Transform
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __repr__(self) -> str:
+        parts = []
+        for field in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
+            value = getattr(self, field.name)
+            if field.default is dataclasses.MISSING and not field.kw_only:
+                parts.append(show(value))
+            elif not same(value, field.default):
+                parts.append(f"{field.name}={show(value)}")
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+
+def _rebuild(cls: type[Value], fields: dict[str, Any]) -> Value:
+    return cls._unflatten([fields[n] for n in cls._static], [fields[n] for n in cls._data])
+
+
+def same(value: Any, default: Any) -> bool:
+    """Whether a field has its default."""
+    if isinstance(default, int | float) and not isinstance(default, bool):
+        default = float(default) if isinstance(value, float) else default
+    return type(value) is type(default) and not hasattr(value, "shape") and bool(value == default)
+
+
+def _holds_data(hint: Any) -> bool:
+    if typing.get_origin(hint) is Annotated:
+        return _DATA in hint.__metadata__
+    if isinstance(hint, type) and not typing.get_args(hint):
+        return issubclass(hint, Value | jax.Array)
+    return any(map(_holds_data, typing.get_args(hint)))
+
+
+def _number(hint: Any) -> bool | None:
+    """Whether None is allowed beside the one number that a field with this hint holds, if it does."""
+    args = typing.get_args(hint)
+    if typing.get_origin(hint) is not Annotated and type(None) in args:
+        return True if Hyper in args and len(args) == 2 else None
+    return False if hint == Hyper else None
+
+
+def _settle_data(value: Any, owner: Value, name: str) -> Any:
+    match value:
+        case bool() | np.bool_():
+            pass
+        case None | Value() | static() | jax.Array() | np.ndarray():
+            return value
+        case numbers.Real():
+            return float(value)
+        case Mapping():
+            return frozendict({key: _settle_data(v, owner, name) for key, v in value.items()})
+        case tuple() | list():
+            return tuple(_settle_data(v, owner, name) for v in value)
+        case Callable() if not jax.tree_util.all_leaves((value,)):
+            return value  # a callable that is a pytree carries its own data
+        case Callable():
+            return static(value)
+        case _:
+            pass
+    raise _no_number(value, owner, name)
+
+
+def _no_number(value: Any, owner: Value, name: str) -> TypeError:
+    return TypeError(
+        f"`{type(owner).__name__}({name}=...)` must be a number, an array or a schedule "
+        f"(a function of the step), not {value!r}."
+    )
+
+
+def _settle_static(value: Any, name: str) -> Any:
+    match value:
+        case None:
+            return None
+        case _ if name.endswith("dtype"):
+            return jnp.dtype(value).name
+        case np.generic():
+            return value.item()
+        case Mapping():
+            return frozendict({key: _settle_static(v, "") for key, v in value.items()})
+        case list() | tuple() if type(value) in (list, tuple):
+            return tuple(_settle_static(v, "") for v in value)
+        case _:
+            return value
+
+
+def _leaf_key(leaf: Any) -> Hashable:
+    if isinstance(leaf, np.ndarray | jax.Array) and not isinstance(leaf, Tracer):
+        return leaf.shape, str(leaf.dtype), np.asarray(leaf).tobytes()
+    return leaf if isinstance(leaf, float | int | str) else id(leaf)
+
+
+def _inside(value: float, interval: str) -> bool:
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    above = value >= low if interval[0] == "[" else value > low
+    below = value <= high if interval[-1] == "]" else value < high
+    return above and below

@@ -1,0 +1,1 @@
+"""Transformations of one matrix at a time."""

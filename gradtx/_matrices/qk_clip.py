@@ -1,0 +1,87 @@
+"""QK-clip: attention logits held down by shrinking the weights that make them."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gradtx._core.transform import Transform
+from gradtx._matrices.axes import hidden_matrices
+from gradtx._core.trees import PyTree, compute_dtype, flatten, paths
+from gradtx._core.values import Hyper
+
+
+class qk_clip(Transform):
+    r"""Query and key weights of heads whose logits grew too large are shrunk, after the step.
+
+    $$ \gamma_h = \min(1, \tau / S_h), \qquad u = \sqrt{\gamma_h}\, (\theta + g) - \theta $$
+
+    where $S_h$ is the largest logit of head $h$ in the forward pass. It stands last in a chain, and
+    takes the logits as an extra argument of `update`: `max_logits={"layers/0/attention": logits}`,
+    for each attention (the path before the name of its query) an array of one number a head. What is
+    not named there, and every other leaf, passes.
+
+    Args:
+        threshold: $\tau > 0$.
+        names: pattern of the last module name of the weights to shrink.
+        axes: the rule that says which axes are outputs; by default `hidden_matrices()`.
+
+    Raises `ValueError` without parameters, without `max_logits`, or where the heads do not divide the
+    outputs. Source: Kimi Team, 2025, arXiv:2507.20534, algorithm 1.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx, w = gradtx.qk_clip(100.0), {"attention": {"query": {"kernel": jnp.ones((1, 2))}}}
+    >>> still = {"attention": {"query": {"kernel": jnp.zeros((1, 2))}}}
+    >>> logits = {"attention": jnp.array([50.0, 400.0])}  # two heads of one output each
+    >>> tx.update(still, tx.init(w), w, max_logits=logits)[0]["attention"]["query"]["kernel"]
+    Array([[ 0. , -0.5]], dtype=float32)
+    """
+
+    threshold: Hyper = 100.0
+    names: str = r"(query|key|q|k)(_?proj)?/\w+$"
+    axes: Any = hidden_matrices()
+    limits = {"threshold": "(0, inf)"}
+    needs_params = True
+
+    def update_tree(
+        self, updates: PyTree, state: Any, params: PyTree, extra: dict[str, Any]
+    ) -> tuple[PyTree, Any]:
+        if not isinstance(extra.get("max_logits"), Mapping):
+            raise ValueError(
+                "`qk_clip` needs the largest logit of every head: call `update(updates, state, params, "
+                "max_logits={'layers/0/attention': logits})`."
+            )
+        leaves, structure = flatten(updates)
+        owners = structure.flatten_up_to(params)
+        for i, path in enumerate(paths(updates)):
+            name = re.search(rf"(^|/){self.names}", path)
+            logits = extra["max_logits"].get(path[: name.start()]) if name else None
+            if leaves[i] is not None and logits is not None:
+                leaves[i] = self._clipped(path, leaves[i], owners[i], jnp.asarray(logits))
+        return structure.unflatten(leaves), state
+
+    def _clipped(self, path: str, u: jax.Array, p: jax.Array, logits: jax.Array) -> jax.Array:
+        dtype = compute_dtype(u, p)
+        u, p = u.astype(dtype), p.astype(dtype)
+        factor = jnp.sqrt(jnp.asarray(self.threshold, dtype) / logits.astype(dtype))
+        factor = jnp.where(logits > self.threshold, factor, jnp.ones((), dtype))
+        if p.ndim < 2:  # a bias of the projection: all its entries are outputs
+            return self._scaled(path, u, p, factor, (0,))
+        return self._scaled(path, u, p, factor, self.axes.axes(path, p).outputs)
+
+    def _scaled(
+        self, path: str, u: jax.Array, p: jax.Array, factor: jax.Array, outputs: tuple[int, ...]
+    ) -> jax.Array:
+        shape = [p.shape[axis] for axis in outputs]
+        size = math.prod(shape)
+        if size % len(factor):
+            raise ValueError(
+                f"`qk_clip`: {len(factor)} heads do not divide the outputs of `{path}`, {shape}."
+            )
+        wide = [p.shape[axis] if axis in outputs else 1 for axis in range(p.ndim)]
+        each = jnp.repeat(factor, size // len(factor), total_repeat_length=size).reshape(wide)
+        each = jnp.broadcast_to(each, p.shape)
+        return jnp.where(each == 1, u, each * (p + u) - p)

@@ -1,0 +1,1 @@
+"""Optimizers by family: fields and a definition each, and no arithmetic."""

@@ -1,0 +1,1 @@
+"""Pictures of a transformation: summaries, routing tables, equations."""

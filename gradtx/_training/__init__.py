@@ -1,0 +1,1 @@
+"""What stands around the step: applying updates, editing optimizers, reading states."""

@@ -1,0 +1,46 @@
+"""Adding updates to parameters."""
+
+import jax
+import jax.numpy as jnp
+
+from gradtx._core.trees import PyTree, flatten, promote
+
+
+def apply_updates(params: PyTree, updates: PyTree) -> PyTree:
+    r"""The new parameters, $\theta + u$, in the parameters' dtypes.
+
+    The sum is taken in the promotion of both dtypes and rounded once. Leaves whose update is None
+    (non-array leaves, parameters that are not trained) stay as they are. Raises `ValueError` for a
+    structure or shape that differs.
+
+    Args:
+        params: a pytree of parameters.
+        updates: what an optimizer returned for them.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> gradtx.apply_updates(
+    ...     {"w": jnp.ones(2), "step": None}, {"w": jnp.full(2, -0.5), "step": None}
+    ... )
+    {'step': None, 'w': Array([0.5, 0.5], dtype=float32)}
+    """
+    leaves, structure = flatten(params)
+    try:
+        changes = structure.flatten_up_to(updates)
+    except ValueError as error:
+        raise ValueError(f"`apply_updates`: updates do not fit the parameters: {error}") from None
+    return structure.unflatten([_added(p, u) for p, u in zip(leaves, changes, strict=True)])
+
+
+def _added(p: object, u: object) -> object:
+    if p is None or u is None:
+        return p
+    param, update = jnp.asarray(p), jnp.asarray(u)
+    if param.shape != update.shape:
+        raise ValueError(
+            f"`apply_updates`: an update of shape {update.shape} for a parameter {param.shape}."
+        )
+    if jnp.issubdtype(param.dtype, jnp.bool_):
+        return p
+    dtype = promote(param.dtype, update.dtype)
+    total = jax.lax.convert_element_type(param, dtype) + jax.lax.convert_element_type(update, dtype)
+    return jax.lax.convert_element_type(total, param.dtype)

@@ -1,0 +1,209 @@
+"""Nesterov's two points: where the parameters are, and where the gradient is taken.
+
+With a momentum $m$ that later links turn into updates by a linear map $L$ (for a learning rate outside,
+$L = -\\eta$; inside, the identity), the look-ahead point is
+
+    phi = theta + L(b m)
+
+A momentum with `nesterov=True` keeps phi: its parameters are the points at which gradients are taken,
+and `eval_params` goes back to theta. One without keeps theta, and `lookahead_params` goes ahead to phi.
+Both see the rate and decay of the coming step. For a constant rate, and for a rate inside the momentum
+under any schedule, the two ways are one method; for a rate outside under a schedule they are not.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gradtx._training.apply import apply_updates
+from gradtx._compose.chain import chain, identity
+from gradtx._core.transform import Transform
+from gradtx._transforms.decay import decoupled_weight_decay
+from gradtx._core.elementwise import at_step, resolved, scheduled
+from gradtx._compose.fanout import constant, fanout
+from gradtx._transforms.moments import scale_by_momentum
+from gradtx._compose.partition import freeze, masked, partition
+from gradtx._transforms.scale import scale, scale_by_learning_rate
+from gradtx._core.trees import PyTree, compute_dtype, flatten, is_inexact, is_none, tree_map
+
+
+def eval_params(tx: Transform, params: PyTree, state: Any) -> PyTree:
+    r"""The parameters behind the shifted iterate of a Nesterov momentum: $\theta = \varphi - L(b\, m)$.
+
+    `tx` is the optimizer, `params` what it has trained so far, $\varphi$, and `state` its state. The
+    momentum may lie in chains, partitions, masks, sums and recipes. Raises `TypeError` if `tx` has no
+    momentum with `nesterov=True`, or one that reaches the updates otherwise than linearly.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.sgd(0.1, momentum=0.5, nesterov=True)
+    >>> u, state = tx.update(jnp.ones(()), tx.init(jnp.zeros(())))
+    >>> float(u), float(gradtx.eval_params(tx, u, state))
+    (-0.15, -0.1)
+    """
+    return _moved(tx, params, state, nesterov=True, sign=-1.0)
+
+
+def lookahead_params(tx: Transform, params: PyTree, state: Any) -> PyTree:
+    r"""Where to take the gradient for the explicit look-ahead: $\varphi = \theta + L(b\, m)$.
+
+    `tx` is an optimizer with a momentum without `nesterov`, whose `params` stay $\theta$, and `state`
+    its state. Raises `TypeError` if there is none, or if it reaches the updates otherwise than linearly.
+    Source: Nesterov, 1983; Sutskever et al., 2013, eq. 3-4.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.sgd(0.1, momentum=0.5)
+    >>> u, state = tx.update(jnp.ones(()), tx.init(jnp.zeros(())))
+    >>> float(u), float(gradtx.lookahead_params(tx, u, state))
+    (-0.1, -0.15)
+    """
+    return _moved(tx, params, state, nesterov=False, sign=1.0)
+
+
+def _moved(tx: Transform, params: PyTree, state: Any, nesterov: bool, sign: float) -> PyTree:
+    shift = _shift(tx.working(), state, None, nesterov)
+    if shift is None:
+        function = "eval_params" if nesterov else "lookahead_params"
+        raise TypeError(
+            f"`{function}` needs an optimizer that has a momentum with `nesterov={nesterov}`, and "
+            f"`{tx}` has none."
+        )
+    leaves, structure = flatten(params)
+    shifts = flatten(shift)[0]
+    moved = [
+        x if d is None or not is_inexact(x) else apply_updates(x, sign * d)
+        for x, d in zip(leaves, shifts, strict=True)
+    ]
+    return structure.unflatten(moved)
+
+
+@functools.singledispatch
+def _shift(tx: Any, state: Any, shift: PyTree, nesterov: bool) -> PyTree:
+    """$L(b\\, m)$ after `tx`, when `shift` comes in from the links before it (None: no momentum yet)."""
+    if shift is None and not _has_momentum(tx, nesterov):
+        return None
+    raise TypeError(
+        f"The look-ahead point is only known where the momentum reaches the updates linearly, and not "
+        f"through `{tx}`."
+    )
+
+
+def _has_momentum(tx: Any, nesterov: bool) -> bool:
+    if isinstance(tx, scale_by_momentum):
+        return tx.nesterov == nesterov
+    parts = [getattr(tx, name) for name in getattr(tx, "_data", ())]
+    parts += [x for part in parts if isinstance(part, tuple | dict) for x in _items(part)]
+    done = isinstance(tx, scheduled)  # what it is around works already
+    return any(
+        _has_momentum(part if done else part.working(), nesterov)
+        for part in parts
+        if isinstance(part, Transform)
+    )
+
+
+def _items(part: Any) -> list[Any]:
+    return (
+        []
+        if isinstance(part, Transform)
+        else list(part.values() if isinstance(part, dict) else part)
+    )
+
+
+@_shift.register
+def _(tx: scale_by_momentum, state: Any, shift: PyTree, nesterov: bool) -> PyTree:
+    if tx.nesterov != nesterov:
+        return _shift.dispatch(object)(tx, state, shift, nesterov)
+    if shift is not None:
+        raise TypeError(f"There are two momenta in a row: `{tx}` comes after another one.")
+    return _times(tx.decay, state.mu)
+
+
+@_shift.register
+def _(tx: scheduled, state: Any, shift: PyTree, nesterov: bool) -> PyTree:
+    return _shift(resolved(tx.inner, state.count), state.inner, shift, nesterov)
+
+
+@_shift.register
+def _(tx: chain, state: Any, shift: PyTree, nesterov: bool) -> PyTree:
+    for link, inner in zip(tx.links, state, strict=True):
+        shift = _shift(link.working(), inner, shift, nesterov)
+    return shift
+
+
+@_shift.register
+def _(tx: fanout, state: Any, shift: PyTree, nesterov: bool) -> PyTree:
+    if tx.combine not in ("add", "subtract"):
+        return _shift.dispatch(object)(tx, state, shift, nesterov)
+    total = None
+    for i, (part, inner) in enumerate(zip(tx.parts, state, strict=True)):
+        own = _shift(part.working(), inner, shift, nesterov)
+        own = _times(-1.0, own) if tx.combine == "subtract" and i and own is not None else own
+        total = own if total is None else total if own is None else _sum(total, own)
+    return total
+
+
+@_shift.register
+def _(tx: partition, state: Any, shift: PyTree, nesterov: bool) -> PyTree:
+    found = [
+        _shift(part.working(), state.inner_states[label], None, nesterov)
+        for label, part in tx.transforms.items()
+    ]
+    return _alone(tx, shift, [x for x in found if x is not None])
+
+
+@_shift.register
+def _(tx: masked, state: Any, shift: PyTree, nesterov: bool) -> PyTree:
+    inner = _shift(tx.inner.working(), state.inner_state, None, nesterov)
+    return _alone(tx, shift, [] if inner is None else [inner])
+
+
+def _alone(tx: Any, shift: PyTree, found: list[PyTree]) -> PyTree:
+    """The shifts that groups of leaves have found, as one tree."""
+    if shift is not None:
+        return _shift.dispatch(object)(tx, None, shift, True)
+    if not found:
+        return None
+    return functools.reduce(_sum, found)
+
+
+@_shift.register
+def _(tx: scale, state: Any, shift: PyTree, nesterov: bool) -> PyTree:
+    return shift if shift is None else _times(tx.step_size, shift)
+
+
+@_shift.register
+def _(tx: scale_by_learning_rate, state: Any, shift: PyTree, nesterov: bool) -> PyTree:
+    rate = at_step(tx.learning_rate, state.count)
+    return shift if shift is None else _times(-rate if tx.flip_sign else rate, shift)
+
+
+@_shift.register
+def _(tx: decoupled_weight_decay, state: Any, shift: PyTree, nesterov: bool) -> PyTree:
+    return shift  # it adds a multiple of the parameters, and leaves the momentum's part alone
+
+
+@_shift.register
+def _(tx: freeze, state: Any, shift: PyTree, nesterov: bool) -> PyTree:
+    return None if tx.mask is None else _shift.dispatch(object)(tx, state, shift, nesterov)
+
+
+@_shift.register
+def _(tx: identity, state: Any, shift: PyTree, nesterov: bool) -> PyTree:
+    return shift
+
+
+@_shift.register
+def _(tx: constant, state: Any, shift: PyTree, nesterov: bool) -> PyTree:
+    return None
+
+
+def _times(factor: Any, tree: PyTree) -> PyTree:
+    wide = tree_map(lambda x: x.astype(compute_dtype(x)), tree)
+    return tree_map(lambda x: jnp.asarray(factor).astype(x.dtype) * x, wide)
+
+
+def _sum(a: PyTree, b: PyTree) -> PyTree:
+    return jax.tree.map(
+        lambda x, y: y if x is None else x if y is None else x + y, a, b, is_leaf=is_none
+    )

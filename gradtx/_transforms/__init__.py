@@ -1,0 +1,1 @@
+"""Transformations of one array at a time."""

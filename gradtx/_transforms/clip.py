@@ -1,0 +1,157 @@
+"""Clipping: bounds on single entries and on norms, of the tree, of a leaf, of a unit."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gradtx._core.elementwise import Elementwise
+from gradtx._core.trees import PyTree, norm_parts, real_parts, sqrt, usable
+from gradtx._core.values import Hyper
+
+
+class clip(Elementwise):
+    r"""Every entry limited: $u = \min(\max(g, -\delta), \delta)$, a complex one by absolute value.
+
+    Args:
+        max_delta: $\delta \ge 0$, a number, an array or a schedule.
+
+    A NaN stays. Raises `ValueError` for a negative limit.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> gradtx.clip(1.0).update(jnp.array([0.5, -3.0]), ())[0]
+    Array([ 0.5, -1. ], dtype=float32)
+    """
+
+    max_delta: Hyper
+    limits = {"max_delta": "[0, inf)"}
+
+    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
+        if jnp.iscomplexobj(update):
+            # By the larger part first, since the absolute value of a finite number may be infinite.
+            unit = usable(jnp.maximum(jnp.abs(update.real), jnp.abs(update.imag)))
+            shrink, unit = _shrink(unit, jnp.abs(update / unit), self.max_delta)
+            return update / unit * shrink, state
+        return jnp.clip(update, -self.max_delta, self.max_delta), state
+
+
+class clip_by_global_norm(Elementwise):
+    r"""All leaves together shrunk to a norm: $u = g \min(1, c / \|g\|)$, with $\|g\|$ over the tree.
+
+    Args:
+        max_norm: $c \ge 0$, a number, an array or a schedule.
+
+    The norm is reduced in float32 at least and does not overflow. A gradient that is not finite makes
+    all updates NaN, so that it shows. Raises `ValueError` for a negative norm. Source: Pascanu et al.,
+    2012, arXiv:1211.5063.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.clip_by_global_norm(1.0)
+    >>> tx.update({"a": jnp.array([30.0]), "b": jnp.array([40.0])}, ())[0]
+    {'a': Array([0.6], dtype=float32), 'b': Array([0.8], dtype=float32)}
+    """
+
+    max_norm: Hyper
+    limits = {"max_norm": "[0, inf)"}
+    looks = True
+
+    def look(self, updates: PyTree, params: PyTree, extra: dict[str, Any]) -> Any:
+        return norm_parts(updates)
+
+    def advance(self, shared: Any, look: Any) -> tuple[Any, Elementwise]:
+        unit, ratio = look
+        factor, unit = _shrink(unit, ratio, self.max_norm)
+        # No divisor: XLA would divide once and keep the quotients, 8 bytes a parameter more.
+        return shared, shrunk(factor, 1 / unit)
+
+
+class shrunk(Elementwise):
+    """`clip_by_global_norm` at one step: $u = g\\, a\\, c$, where $a\\, c$ alone could vanish."""
+
+    factor: Hyper
+    inverse: Hyper
+
+    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
+        return update * self.inverse * self.factor, state
+
+
+class clip_by_block_rms(Elementwise):
+    r"""Every leaf shrunk to a root mean square: $u = g / \max(1, \operatorname{rms}(g) / c)$.
+
+    Args:
+        threshold: $c \ge 0$, a number, an array or a schedule.
+
+    A leaf whose gradient is not finite becomes NaN. Raises `ValueError` for a negative threshold.
+    Source: Shazeer & Stern, 2018, arXiv:1804.04235, section 6.
+    """
+
+    threshold: Hyper
+    limits = {"threshold": "[0, inf)"}
+
+    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
+        unit, ratio = norm_parts(update)
+        factor, unit = _shrink(unit, ratio, self.threshold * math.sqrt(update.size))
+        return update / unit * factor, state
+
+
+class adaptive_grad_clip(Elementwise):
+    r"""Every unit shrunk to a share of its parameters' norm.
+
+    $$ u = g\, \min(1, c\, \max(\|\theta\|, \epsilon) / \|g\|) $$
+
+    Args:
+        clipping: $c \ge 0$, a number, an array or a schedule.
+        eps: the least norm of parameters that counts.
+        axis: over which axes a unit extends. By default, as in Optax, a vector is one unit, and so are
+            the entries along the first axis of a matrix or of three axes (heads), along all but the
+            last of four and more (convolutions).
+
+    A unit whose gradient is not finite becomes NaN. Raises `ValueError` without parameters or for a
+    negative number. Source: Brock et al., 2021, arXiv:2102.06171.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx, w = gradtx.adaptive_grad_clip(0.01), jnp.array([3.0, 4.0])
+    >>> tx.update(jnp.array([6.0, 8.0]), tx.init(w), w)[0]  # of norm 0.01 * 5
+    Array([0.03, 0.04], dtype=float32)
+    """
+
+    clipping: Hyper
+    eps: Hyper = 1e-3
+    axis: int | tuple[int, ...] | None = None
+    limits = {"clipping": "[0, inf)", "eps": "[0, inf)"}
+    needs_params = True
+
+    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
+        axes = _unit_axes(update.shape) if self.axis is None else self.axis
+        unit, ratio = _unit_norm(param, axes)
+        limit = self.clipping * jnp.maximum(unit * ratio, self.eps)
+        unit, ratio = _unit_norm(update, axes)
+        factor, unit = _shrink(unit, ratio, limit)
+        return update / unit * factor, state
+
+
+def _unit_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if sum(size != 1 for size in shape) <= 1:
+        return tuple(range(len(shape)))
+    return (0,) if len(shape) <= 3 else tuple(range(len(shape) - 1))
+
+
+def _unit_norm(x: jax.Array, axes: Any) -> tuple[jax.Array, jax.Array]:
+    """`norm_parts` along some axes, which stay as axes of length 1."""
+    parts = real_parts(x)
+    tops = [jnp.max(jnp.abs(part), axes, keepdims=True, initial=0) for part in parts]
+    largest = tops[0] if len(tops) == 1 else jnp.maximum(*tops)
+    unit = usable(jnp.minimum(largest, jnp.finfo(largest.dtype).max * 2.0**-16))
+    return unit, sqrt(sum(jnp.sum(jnp.square(part / unit), axes, keepdims=True) for part in parts))
+
+
+def _shrink(unit: jax.Array, ratio: jax.Array, limit: Any) -> tuple[jax.Array, jax.Array]:
+    """What to multiply and to divide by to bring the norm `unit * ratio` down to `limit`; the factor is
+    NaN if the norm is not finite."""
+    limit = jax.lax.convert_element_type(limit, unit.dtype)
+    one = jnp.ones_like(ratio)
+    above = ratio > limit / unit
+    factor = jnp.where(above, limit / jnp.where(above, ratio, one), one)
+    factor = jnp.where(jnp.isfinite(ratio), factor, jnp.full_like(ratio, jnp.nan))
+    return factor, jnp.where(above, unit, jnp.ones_like(unit))

@@ -1,0 +1,98 @@
+"""Full-matrix AdaGrad: the gradient over the square root of all outer products so far."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gradtx._core.elementwise import Elementwise
+from gradtx._core.trees import bounded, promote, squarable, usable
+from gradtx._core.values import Hyper
+
+
+class OuterProductsState(NamedTuple):
+    """The sum of $g g^H$, of shape (n, n) for a parameter of n entries."""
+
+    outer_products: Any
+
+
+class scale_by_full_matrix_adagrad(Elementwise):
+    r"""The gradient over a matrix root.
+
+    $$ u_t = (\epsilon I + G_t^{1/2})^{-1} g_t, \qquad G_t = G_{t-1} + g_t g_t^H $$
+
+    For small parameters: a leaf of n entries keeps n^2 numbers and takes an eigendecomposition a step.
+    Directions that no gradient has had, or that rounding cannot tell from such, get nothing.
+
+    Args:
+        eps: $\epsilon \ge 0$, outside the root.
+        max_size: the most entries that a leaf may have.
+
+    The step is equivariant under rotations, as that of diagonal AdaGrad is not. Raises `ValueError` for
+    a larger leaf. Source: Duchi, Hazan & Singer, 2011.
+    """
+
+    eps: Hyper = 1e-7
+    max_size: int = 1024
+    limits = {"eps": "[0, inf)"}
+    squares = True
+
+    def init_leaf(self, param: Any) -> OuterProductsState:
+        if param.size > self.max_size:
+            raise ValueError(
+                f"`scale_by_full_matrix_adagrad`: a parameter of shape {param.shape} would keep "
+                f"{param.size}^2 numbers; use `scale_by_adagrad` for it, or raise `max_size`."
+            )
+        dtype = promote(param.dtype, jnp.float32)
+        return OuterProductsState(jnp.zeros((param.size, param.size), dtype))
+
+    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
+        if not update.size:
+            return update, state
+        g = squarable(update).reshape(-1)
+        total = state.outer_products + jnp.outer(g, g.conj())
+        # Each product of finite entries is finite, but their sum may not be.
+        full = jnp.isinf(total).any() & jnp.isfinite(g).all()
+        total = jnp.where(full, state.outer_products, total)
+        g = bounded(update).reshape(-1)
+        u = _over_root(total, g, jnp.asarray(self.eps, g.real.dtype))
+        return u.reshape(update.shape), OuterProductsState(total)
+
+
+def _spectrum(matrix: jax.Array, eps: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Eigenvectors, roots of eigenvalues, and what to multiply by along each (0 where there is none)."""
+    unit = usable(jnp.max(jnp.diagonal(matrix).real))
+    values, vectors = jnp.linalg.eigh(matrix / unit)
+    rounding = values.size * jnp.finfo(values.dtype).eps * jnp.max(values)
+    real = values > rounding
+    roots = jnp.sqrt(jnp.where(real, values, jnp.ones_like(values))) * jnp.sqrt(unit)
+    zero = jnp.zeros_like(roots)
+    return vectors, jnp.where(real, roots, zero), jnp.where(real, 1 / (eps + roots), zero)
+
+
+@jax.custom_jvp
+def _over_root(matrix: jax.Array, g: jax.Array, eps: jax.Array) -> jax.Array:
+    vectors, _, inverse = _spectrum(matrix, eps)
+    return _matmul(vectors, inverse * _matmul(vectors.conj().T, g))
+
+
+@_over_root.defjvp
+def _over_root_jvp(primals: Any, tangents: Any) -> Any:
+    # Daleckii & Krein's rule. That of `eigh` divides by differences of eigenvalues, and all those of
+    # directions without a gradient are 0.
+    (matrix, g, eps), (d_matrix, d_g, d_eps) = primals, tangents
+    vectors, roots, inverse = _spectrum(matrix, eps)
+    back = vectors.conj().T
+    y = _matmul(back, g)
+    r, s = roots[:, None], roots[None, :]
+    f, h = inverse[:, None], inverse[None, :]
+    both, one = (r > 0) & (s > 0), (r > 0) ^ (s > 0)
+    total = jnp.where(both | one, r + s, jnp.ones_like(r + s))
+    slopes = jnp.where(both, -f * h / total, jnp.where(one, (f + h) / total**2, 0))
+    change = _matmul(slopes * _matmul(back, _matmul(d_matrix, vectors)), y)
+    change = change + inverse * _matmul(back, d_g) - inverse**2 * y * d_eps
+    return _matmul(vectors, inverse * y), _matmul(vectors, change)
+
+
+def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.matmul(a, b, precision="highest")

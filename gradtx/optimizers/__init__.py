@@ -1,1 +1,0 @@
-"""Optimizers by family: fields and a definition each. No arithmetic stands here."""
