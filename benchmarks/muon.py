@@ -17,8 +17,8 @@ import gradtx
 from benchmarks import harness
 from benchmarks.elementwise import step_of
 from benchmarks.harness import Program, Row, Run, build, interleaved, quotient, ratio, stepping
-from gradtx._group import GROUP_BYTES
-from gradtx._polynomials import resolve_coefficients
+from gradtx._matrices.groups import GROUP_BYTES
+from gradtx._matrices.polynomials import resolve_coefficients
 
 Tree = dict[str, Any]
 # Optax's default coefficients, so that both sides do the same steps.
