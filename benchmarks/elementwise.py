@@ -19,7 +19,7 @@ from benchmarks.harness import (
     stepping,
     trace,
 )
-from gradtx._core.trees import _scaled as scaled_norm
+from gradtx._core.numerics import _scaled as scaled_norm
 
 Tree = dict[str, Any]
 RATE = 1e-3

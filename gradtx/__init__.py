@@ -5,7 +5,7 @@ from gradtx._core.transform import Transform as Transform
 from gradtx._compose.recipe import Recipe as Recipe
 from gradtx._core.elementwise import Elementwise as Elementwise
 from gradtx._core.static import static as static
-from gradtx._core.trees import accumulator as accumulator
+from gradtx._core.dtypes import accumulator as accumulator
 from gradtx._core.values import Hyper as Hyper
 from gradtx._core.values import Value as Value
 
@@ -38,7 +38,9 @@ from gradtx._transforms.clip import clip as clip
 from gradtx._transforms.clip import clip_by_block_rms as clip_by_block_rms
 from gradtx._transforms.clip import clip_by_global_norm as clip_by_global_norm
 from gradtx._transforms.decay import decoupled_weight_decay as decoupled_weight_decay
-from gradtx._transforms.full_matrix import scale_by_full_matrix_adagrad as scale_by_full_matrix_adagrad
+from gradtx._transforms.full_matrix import (
+    scale_by_full_matrix_adagrad as scale_by_full_matrix_adagrad,
+)
 from gradtx._transforms.moments import rms as rms
 from gradtx._transforms.moments import root as root
 from gradtx._transforms.moments import running_max as running_max
@@ -50,7 +52,9 @@ from gradtx._matrices.rows import keep_norm as keep_norm
 from gradtx._matrices.rows import scale_by_neuron_rms as scale_by_neuron_rms
 from gradtx._matrices.rows import scale_to_rms as scale_to_rms
 from gradtx._matrices.newton_schulz import newton_schulz as newton_schulz
-from gradtx._matrices.orthogonalize import orthogonalize_newton_schulz as orthogonalize_newton_schulz
+from gradtx._matrices.orthogonalize import (
+    orthogonalize_newton_schulz as orthogonalize_newton_schulz,
+)
 from gradtx._matrices.orthogonalize import scale_by_shape as scale_by_shape
 from gradtx._matrices.polynomials import polar_express as polar_express
 from gradtx._matrices.qk_clip import qk_clip as qk_clip
@@ -98,6 +102,6 @@ from gradtx._training.edit import set as set
 from gradtx._training.edit import stack as stack
 from gradtx._text.parse import parse as parse
 from gradtx._show.routing import routing as routing
-from gradtx._core.trees import global_norm as global_norm
+from gradtx._core.numerics import global_norm as global_norm
 
 __version__ = "0.1.0"

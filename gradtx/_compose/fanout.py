@@ -8,12 +8,14 @@ import jax.numpy as jnp
 import optax
 
 from gradtx._compose.chain import Composition
-from gradtx._core.transform import Transform
+from gradtx._core.dtypes import compute_dtype, real_dtype
 from gradtx._core.elementwise import Elementwise
 from gradtx._core.foreign import as_transform
 from gradtx._core.leafwise import update_elementwise
+from gradtx._core.numerics import bounded
 from gradtx._core.static import show
-from gradtx._core.trees import PyTree, bounded, compute_dtype, real_dtype, tree_map
+from gradtx._core.transform import Transform
+from gradtx._core.trees import PyTree, tree_map
 from gradtx._core.values import Hyper
 
 

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gradtx._core.transform import Transform
+from gradtx._compose.rules import as_rule, label_leaves, mask_leaves
 from gradtx._core.elementwise import Elementwise
 from gradtx._core.foreign import as_transform
-from gradtx._compose.rules import as_rule, label_leaves, mask_leaves
 from gradtx._core.static import frozendict
+from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, flatten, paths
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from gradtx._core.transform import Transform
 from gradtx._compose.rules import as_rule
+from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree
 
 

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradtx._core.trees import PyTree, Structure, flatten, is_inexact, paths, result_dtype
+from gradtx._core.dtypes import result_dtype
+from gradtx._core.trees import PyTree, Structure, flatten, is_inexact, paths
 from gradtx._core.values import Value
 
 

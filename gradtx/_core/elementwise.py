@@ -18,9 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradtx._core.transform import Transform
+from gradtx._core.dtypes import scalar
 from gradtx._core.leafwise import init_elementwise, update_elementwise
-from gradtx._core.trees import PyTree, scalar
+from gradtx._core.transform import Transform
+from gradtx._core.trees import PyTree
 from gradtx._core.values import Part, Value
 
 

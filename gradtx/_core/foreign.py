@@ -5,8 +5,9 @@ from typing import Any
 import jax
 import optax
 
+from gradtx._core.dtypes import like
 from gradtx._core.transform import Transform
-from gradtx._core.trees import PyTree, like
+from gradtx._core.trees import PyTree
 
 
 class foreign(Transform):

@@ -13,17 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradtx._core.trees import (
-    PyTree,
-    Structure,
-    cast,
-    cast_floating,
-    compute_dtype,
-    flatten,
-    is_none,
-    like,
-    paths,
-)
+from gradtx._core.dtypes import cast, cast_floating, compute_dtype, like
+from gradtx._core.trees import PyTree, Structure, flatten, is_none, paths
 
 
 @jax.tree_util.register_pytree_node_class

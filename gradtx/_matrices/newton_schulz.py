@@ -18,10 +18,11 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from gradtx._core.dtypes import promote
+from gradtx._core.numerics import abs_square, sqrt
 from gradtx._matrices.groups import in_turn
 from gradtx._matrices.polynomials import resolve_coefficients
 from gradtx._matrices.restarts import Segments, plan
-from gradtx._core.trees import abs_square, promote, sqrt
 
 _CHOICES = {
     "form": ("auto", "standard", "gram"),

@@ -6,14 +6,15 @@ from typing import Any
 
 import jax
 
-from gradtx._core.transform import Transform
+from gradtx._core.dtypes import compute_dtype
 from gradtx._core.elementwise import Elementwise
-from gradtx._matrices.groups import map_groups, replicated
+from gradtx._core.transform import Transform
+from gradtx._core.trees import PyTree, flatten, paths
 from gradtx._matrices.axes import MatrixAxes, hidden_matrices
+from gradtx._matrices.groups import map_groups, replicated
 from gradtx._matrices.newton_schulz import newton_schulz
 from gradtx._matrices.polynomials import resolve_coefficients
 from gradtx._transforms.scale import scale
-from gradtx._core.trees import PyTree, compute_dtype, flatten, paths
 
 
 class orthogonalize_newton_schulz(Transform):

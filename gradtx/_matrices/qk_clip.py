@@ -8,10 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gradtx._core.dtypes import compute_dtype
 from gradtx._core.transform import Transform
-from gradtx._matrices.axes import hidden_matrices
-from gradtx._core.trees import PyTree, compute_dtype, flatten, paths
+from gradtx._core.trees import PyTree, flatten, paths
 from gradtx._core.values import Hyper
+from gradtx._matrices.axes import hidden_matrices
 
 
 class qk_clip(Transform):

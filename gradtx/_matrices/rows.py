@@ -14,14 +14,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gradtx._core.transform import Transform
+from gradtx._core.dtypes import compute_dtype, like
 from gradtx._core.foreign import as_transform
-from gradtx._matrices.groups import replicated
-from gradtx._matrices.axes import MatrixAxes, hidden_matrices
-from gradtx._transforms.moments import average
-from gradtx._matrices.orthogonalize import matrix_axes
-from gradtx._core.trees import PyTree, abs_square, bounded, compute_dtype, flatten, like, sqrt
+from gradtx._core.numerics import abs_square, bounded, sqrt
+from gradtx._core.transform import Transform
+from gradtx._core.trees import PyTree, flatten
 from gradtx._core.values import Hyper
+from gradtx._matrices.axes import MatrixAxes, hidden_matrices
+from gradtx._matrices.groups import replicated
+from gradtx._matrices.orthogonalize import matrix_axes
+from gradtx._transforms.moments import average
 
 
 def _rescaled(x: jax.Array, target: Any, axis: tuple[int, ...] = (-2, -1)) -> jax.Array:

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from gradtx._transforms.adaptive import scale_by_adadelta
 from gradtx._core.transform import Transform
-from gradtx._transforms.scale import scale_by_learning_rate
 from gradtx._core.values import Hyper
 from gradtx._optimizers.convention import Conventional, with_decay
+from gradtx._transforms.adaptive import scale_by_adadelta
+from gradtx._transforms.scale import scale_by_learning_rate
 
 
 class adadelta(Conventional):

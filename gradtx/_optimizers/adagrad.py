@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from gradtx._transforms.adaptive import scale_by_adagrad
-from gradtx._schedules.conventions import inverse_time
 from gradtx._core.transform import Transform
-from gradtx._transforms.scale import scale, scale_by_learning_rate
 from gradtx._core.values import Hyper
 from gradtx._optimizers.convention import Conventional, with_decay
+from gradtx._schedules.conventions import inverse_time
+from gradtx._transforms.adaptive import scale_by_adagrad
+from gradtx._transforms.scale import scale, scale_by_learning_rate
 
 
 class adagrad(Conventional):

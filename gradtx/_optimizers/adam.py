@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from gradtx._transforms.adam import epsilon, scale_by_nadam_momentum, with_eps_root
-from gradtx._transforms.bias_correction import bias_correction
 from gradtx._core.transform import Transform
-from gradtx._transforms.moments import root, running_max, scale_by_momentum, second_moment
-from gradtx._transforms.scale import scale_by_learning_rate
 from gradtx._core.values import Hyper
 from gradtx._optimizers.convention import Conventional, with_decay, with_decay_between
+from gradtx._transforms.adam import epsilon, scale_by_nadam_momentum, with_eps_root
+from gradtx._transforms.bias_correction import bias_correction
+from gradtx._transforms.moments import root, running_max, scale_by_momentum, second_moment
+from gradtx._transforms.scale import scale_by_learning_rate
 
 
 class adam(Conventional):

@@ -12,11 +12,11 @@ from dataclasses import KW_ONLY, InitVar
 from typing import Any, ClassVar
 
 from gradtx._compose.chain import chain, identity
+from gradtx._compose.partition import freeze
+from gradtx._compose.recipe import Recipe
 from gradtx._core.transform import Transform
 from gradtx._transforms.decay import decoupled_weight_decay
 from gradtx._transforms.moments import scale_by_momentum
-from gradtx._compose.recipe import Recipe
-from gradtx._compose.partition import freeze
 from gradtx._transforms.scale import scale, scale_by_learning_rate
 
 

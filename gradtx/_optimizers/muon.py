@@ -2,19 +2,19 @@
 
 from typing import Any
 
-from gradtx._wrappers.cautious import cautious
 from gradtx._compose.chain import chain, identity
-from gradtx._core.transform import Transform
-from gradtx._transforms.decay import decoupled_weight_decay
-from gradtx._matrices.axes import hidden_matrices
-from gradtx._transforms.moments import root, scale_by_momentum, second_moment
-from gradtx._matrices.rows import equilibrate_rows, keep_norm, scale_by_neuron_rms, scale_to_rms
-from gradtx._matrices.orthogonalize import orthogonalize_newton_schulz, scale_by_shape
-from gradtx._compose.recipe import Recipe
 from gradtx._compose.partition import partition
-from gradtx._transforms.scale import scale, scale_by_learning_rate, scale_by_sign
+from gradtx._compose.recipe import Recipe
+from gradtx._core.transform import Transform
 from gradtx._core.values import Hyper
+from gradtx._matrices.axes import hidden_matrices
+from gradtx._matrices.orthogonalize import orthogonalize_newton_schulz, scale_by_shape
+from gradtx._matrices.rows import equilibrate_rows, keep_norm, scale_by_neuron_rms, scale_to_rms
 from gradtx._optimizers.adam import adamw
+from gradtx._transforms.decay import decoupled_weight_decay
+from gradtx._transforms.moments import root, scale_by_momentum, second_moment
+from gradtx._transforms.scale import scale, scale_by_learning_rate, scale_by_sign
+from gradtx._wrappers.cautious import cautious
 
 
 class muon(Recipe):

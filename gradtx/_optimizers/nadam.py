@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from gradtx._transforms.adam import adam_momentum, corrected_square, epsilon, with_eps_root
 from gradtx._core.transform import Transform
-from gradtx._transforms.moments import root
-from gradtx._transforms.scale import scale_by_learning_rate
 from gradtx._core.values import Hyper
 from gradtx._optimizers.convention import Conventional, with_decay, with_decay_between
+from gradtx._transforms.adam import adam_momentum, corrected_square, epsilon, with_eps_root
+from gradtx._transforms.moments import root
+from gradtx._transforms.scale import scale_by_learning_rate
 
 
 class nadam(Conventional):

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from gradtx._transforms.adaptive import scale_by_rms, scale_by_stddev
 from gradtx._core.transform import Transform
 from gradtx._core.values import Hyper
 from gradtx._optimizers.convention import Conventional, rate_and_heavy_ball, with_decay
+from gradtx._transforms.adaptive import scale_by_rms, scale_by_stddev
 
 
 class rmsprop(Conventional):

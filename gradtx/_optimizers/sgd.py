@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from gradtx._schedules.conventions import dampened
 from gradtx._core.transform import Transform
-from gradtx._transforms.scale import scale
 from gradtx._core.values import Hyper
 from gradtx._optimizers.convention import Conventional, rate_and_heavy_ball, with_decay
+from gradtx._schedules.conventions import dampened
+from gradtx._transforms.scale import scale
 
 
 class sgd(Conventional):

@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gradtx._transforms.moments import log
-from gradtx._core.trees import scalar
+from gradtx._core.dtypes import scalar
 from gradtx._core.values import Hyper, Value
+from gradtx._transforms.moments import log
 
 
 class _Constants(Value):

@@ -8,20 +8,11 @@ is a letter, and its recurrence goes to the page.
 import functools
 from typing import Any
 
-from gradtx._transforms.adaptive import centered_second_moment, scale_by_adadelta, sum_of_squares
-from gradtx._transforms.bias_correction import bias_correction
-from gradtx._transforms.clip import clip, clip_by_global_norm
 from gradtx._compose.chain import chain, identity
-from gradtx._core.transform import Transform
-from gradtx._transforms.decay import decoupled_weight_decay
-from gradtx._core.elementwise import Wrapper
 from gradtx._compose.fanout import constant, fanout
-from gradtx._transforms.moments import root, running_max, scale_by_momentum, second_moment
-from gradtx._matrices.orthogonalize import orthogonalize_newton_schulz, scale_by_shape
-from gradtx._compose.recipe import Recipe
 from gradtx._compose.partition import freeze, masked, partition
-from gradtx._transforms.scale import scale, scale_by_learning_rate, scale_by_sign
-from gradtx._core.static import show
+from gradtx._compose.recipe import Recipe
+from gradtx._core.elementwise import Wrapper
 from gradtx._core.latex import (
     Page,
     Tex,
@@ -37,6 +28,15 @@ from gradtx._core.latex import (
     square,
     times,
 )
+from gradtx._core.static import show
+from gradtx._core.transform import Transform
+from gradtx._matrices.orthogonalize import orthogonalize_newton_schulz, scale_by_shape
+from gradtx._transforms.adaptive import centered_second_moment, scale_by_adadelta, sum_of_squares
+from gradtx._transforms.bias_correction import bias_correction
+from gradtx._transforms.clip import clip, clip_by_global_norm
+from gradtx._transforms.decay import decoupled_weight_decay
+from gradtx._transforms.moments import root, running_max, scale_by_momentum, second_moment
+from gradtx._transforms.scale import scale, scale_by_learning_rate, scale_by_sign
 
 
 def equations(tx: Transform) -> str | None:

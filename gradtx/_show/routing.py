@@ -2,9 +2,9 @@
 
 from typing import Any, NamedTuple
 
-from gradtx._core.transform import Transform
-from gradtx._compose.recipe import Recipe
 from gradtx._compose.partition import partition
+from gradtx._compose.recipe import Recipe
+from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, flatten, is_inexact, paths
 from gradtx._core.values import Value
 

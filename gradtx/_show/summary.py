@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import jax
 
-from gradtx._core.transform import Transform
-from gradtx._core.foreign import foreign
-from gradtx._compose.recipe import Recipe
 from gradtx._compose.partition import masked, only, partition
+from gradtx._compose.recipe import Recipe
 from gradtx._compose.rules import mask_leaves
+from gradtx._core.foreign import foreign
 from gradtx._core.static import show
+from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, is_inexact
 from gradtx._core.values import same
 

@@ -19,8 +19,8 @@ import jax
 import numpy as np
 
 from gradtx._core.transform import Transform
-from gradtx._text.tokens import Source, Token
 from gradtx._core.values import Value
+from gradtx._text.tokens import Source, Token
 
 # How deep expressions may lie in each other: whatever walks a value is recursive.
 _MAX_DEPTH = 50

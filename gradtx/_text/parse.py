@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradtx._core.transform import Transform
+from gradtx._compose.recipe import Recipe
 from gradtx._core.elementwise import Elementwise
 from gradtx._core.foreign import foreign
-from gradtx._text.grammar import Called, Parser
-from gradtx._matrices.polynomials import polar_express
-from gradtx._compose.recipe import Recipe
+from gradtx._core.transform import Transform
 from gradtx._core.values import Value
+from gradtx._matrices.polynomials import polar_express
+from gradtx._text.grammar import Called, Parser
 
 _MAX_LENGTH = 100_000
 

@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from gradtx._core.trees import PyTree, flatten, promote
+from gradtx._core.dtypes import promote
+from gradtx._core.trees import PyTree, flatten
 
 
 def apply_updates(params: PyTree, updates: PyTree) -> PyTree:

@@ -17,16 +17,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gradtx._training.apply import apply_updates
 from gradtx._compose.chain import chain, identity
-from gradtx._core.transform import Transform
-from gradtx._transforms.decay import decoupled_weight_decay
-from gradtx._core.elementwise import at_step, resolved, scheduled
 from gradtx._compose.fanout import constant, fanout
-from gradtx._transforms.moments import scale_by_momentum
 from gradtx._compose.partition import freeze, masked, partition
+from gradtx._core.dtypes import compute_dtype
+from gradtx._core.elementwise import at_step, resolved, scheduled
+from gradtx._core.transform import Transform
+from gradtx._core.trees import PyTree, flatten, is_inexact, is_none, tree_map
+from gradtx._training.apply import apply_updates
+from gradtx._transforms.decay import decoupled_weight_decay
+from gradtx._transforms.moments import scale_by_momentum
 from gradtx._transforms.scale import scale, scale_by_learning_rate
-from gradtx._core.trees import PyTree, compute_dtype, flatten, is_inexact, is_none, tree_map
 
 
 def eval_params(tx: Transform, params: PyTree, state: Any) -> PyTree:

@@ -6,14 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradtx._transforms.bias_correction import bias_correction, compensated_add
-from gradtx._schedules.conventions import eps_hat
-from gradtx._core.transform import Transform
-from gradtx._core.elementwise import Elementwise, at_step, next_count
-from gradtx._transforms.moments import average, log, root, scale_by_momentum, second_moment
 from gradtx._compose.recipe import Recipe
-from gradtx._core.trees import accumulator, bounded, scalar, scalar_dtype, squarable
+from gradtx._core.dtypes import accumulator, scalar, scalar_dtype
+from gradtx._core.elementwise import Elementwise, at_step, next_count
+from gradtx._core.numerics import bounded, squarable
+from gradtx._core.transform import Transform
 from gradtx._core.values import Hyper
+from gradtx._schedules.conventions import eps_hat
+from gradtx._transforms.bias_correction import bias_correction, compensated_add
+from gradtx._transforms.moments import average, log, root, scale_by_momentum, second_moment
 
 
 class NadamMomentumState(NamedTuple):

@@ -9,14 +9,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gradtx._transforms.bias_correction import bias_correction
 from gradtx._compose.chain import identity
-from gradtx._core.transform import Transform
-from gradtx._core.elementwise import Elementwise, refuse_schedule
-from gradtx._transforms.moments import average, root, second_moment
 from gradtx._compose.recipe import Recipe
-from gradtx._core.trees import abs_square, accumulator, bounded, squarable
+from gradtx._core.dtypes import accumulator
+from gradtx._core.elementwise import Elementwise, refuse_schedule
+from gradtx._core.numerics import abs_square, bounded, squarable
+from gradtx._core.transform import Transform
 from gradtx._core.values import Hyper
+from gradtx._transforms.bias_correction import bias_correction
+from gradtx._transforms.moments import average, root, second_moment
 
 
 class SumOfSquaresState(NamedTuple):

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradtx._core.dtypes import scalar, scalar_dtype
 from gradtx._core.elementwise import Elementwise, Wrapper, next_count
-from gradtx._transforms.moments import log
-from gradtx._core.trees import scalar, scalar_dtype
 from gradtx._core.values import Hyper
+from gradtx._transforms.moments import log
 
 
 class BiasCorrectionState(NamedTuple):

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from gradtx._core.elementwise import Elementwise
-from gradtx._core.trees import PyTree, norm_parts, real_parts, sqrt, usable
+from gradtx._core.numerics import norm_parts, real_parts, sqrt, usable
+from gradtx._core.trees import PyTree
 from gradtx._core.values import Hyper
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gradtx._core.elementwise import Elementwise
 from gradtx._compose.rules import as_rule, mask_leaves
+from gradtx._core.elementwise import Elementwise
 from gradtx._core.trees import PyTree
 from gradtx._core.values import Hyper
 

@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gradtx._core.dtypes import promote
 from gradtx._core.elementwise import Elementwise
-from gradtx._core.trees import bounded, promote, squarable, usable
+from gradtx._core.numerics import bounded, squarable, usable
 from gradtx._core.values import Hyper
 
 

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gradtx._core.transform import Transform
-from gradtx._core.elementwise import Elementwise, Wrapper, refuse_schedule
 from gradtx._compose.recipe import Recipe
-from gradtx._core.trees import abs_square, accumulator, scalar, sqrt, squarable
+from gradtx._core.dtypes import accumulator, scalar
+from gradtx._core.elementwise import Elementwise, Wrapper, refuse_schedule
+from gradtx._core.numerics import abs_square, sqrt, squarable
+from gradtx._core.transform import Transform
 from gradtx._core.values import Hyper
 
 

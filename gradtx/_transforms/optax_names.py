@@ -1,14 +1,14 @@
 """Optax's spellings of what has another name, or is put together, here."""
 
+from gradtx._compose.partition import freeze
+from gradtx._compose.recipe import Recipe
+from gradtx._core.transform import Transform
+from gradtx._core.values import Hyper
 from gradtx._transforms.adaptive import scale_by_adagrad
 from gradtx._transforms.bias_correction import bias_correction
-from gradtx._core.transform import Transform
 from gradtx._transforms.decay import decoupled_weight_decay
 from gradtx._transforms.moments import scale_by_momentum
-from gradtx._compose.recipe import Recipe
-from gradtx._compose.partition import freeze
 from gradtx._transforms.scale import scale
-from gradtx._core.values import Hyper
 
 add_decayed_weights = decoupled_weight_decay
 scale_by_rss = scale_by_adagrad

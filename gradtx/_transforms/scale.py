@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradtx._core.transform import Transform
+from gradtx._core.dtypes import scalar, scalar_dtype
 from gradtx._core.elementwise import Elementwise, at_step, next_count
-from gradtx._core.trees import scalar, scalar_dtype
+from gradtx._core.transform import Transform
 from gradtx._core.values import Hyper
 
 

@@ -5,9 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gradtx._core.transform import Transform
+from gradtx._core.dtypes import compute_dtype
 from gradtx._core.foreign import as_transform
-from gradtx._core.trees import PyTree, compute_dtype, tree_map
+from gradtx._core.transform import Transform
+from gradtx._core.trees import PyTree, tree_map
 
 
 class cautious(Transform):

@@ -1,0 +1,93 @@
+"""In which dtype an array is worked on, kept and handed out."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from gradtx._core.trees import PyTree
+
+
+@functools.lru_cache
+def promote(*dtypes: Any) -> jnp.dtype:
+    """The common dtype of `dtypes`, also where strict promotion is on: our casts are deliberate."""
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.dtype(functools.reduce(jnp.promote_types, dtypes))
+
+
+def compute_dtype(*arrays: Any) -> jnp.dtype:
+    """The dtype in which arrays are worked on: their promotion, and float32 at least."""
+    return promote(jnp.float32, *(x.dtype for x in arrays if x is not None))
+
+
+def result_dtype(update: Any, param: Any) -> jnp.dtype:
+    """The dtype in which an update leaves: the promotion of the gradient's and the parameter's."""
+    return promote(*(x.dtype for x in (update, param) if x is not None))
+
+
+def real_dtype(dtype: Any) -> jnp.dtype:
+    """The real dtype of the same precision."""
+    return jnp.dtype(jnp.finfo(dtype).dtype)
+
+
+def scalar_dtype() -> jnp.dtype:
+    """The widest real dtype there is: scalars that all leaves share are computed in it."""
+    return jnp.dtype(jax.dtypes.canonicalize_dtype(np.float64))
+
+
+def scalar(x: ArrayLike) -> jax.Array:
+    """A strongly typed real scalar (or array of hyperparameters) in `scalar_dtype()`."""
+    return jax.lax.convert_element_type(x, scalar_dtype())
+
+
+def cast_floating(tree: PyTree, dtype: Any) -> PyTree:
+    """Floating arrays of `tree` in the precision of `dtype`, complex ones kept complex."""
+    real = real_dtype(dtype)
+    widest = promote(real, jnp.complex64)
+
+    def cast(x: Any) -> Any:
+        if not isinstance(x, jax.Array | np.ndarray) or not jnp.issubdtype(x.dtype, jnp.inexact):
+            return x
+        return jax.lax.convert_element_type(x, widest if jnp.iscomplexobj(x) else real)
+
+    return jax.tree.map(cast, tree)
+
+
+def like(new: PyTree, old: PyTree) -> PyTree:
+    """`new` with the dtypes of `old`, strongly typed: what keeps a state's type fixed."""
+    return jax.tree.map(lambda n, o: cast(n, o.dtype), new, old)
+
+
+def cast(x: Any, dtype: Any) -> jax.Array:
+    """`x` as a strongly typed array of this dtype. Keys of random numbers have one that is their own."""
+    if jnp.issubdtype(dtype, jax.dtypes.extended):
+        return x
+    return jax.lax.convert_element_type(x, jnp.dtype(dtype))
+
+
+def accumulator(
+    param: Any, dtype: Any = None, *, real: bool = False, fill: ArrayLike = 0.0
+) -> jax.Array:
+    """An array like `param` to accumulate in.
+
+    Its dtype is `dtype` (default: the parameter's, and float32 at least), made real for `real`
+    (second moments) and kept complex for a complex parameter otherwise. It has the shape and the
+    sharding of `param`, and holds `fill`.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> gradtx.accumulator(jnp.ones(2, jnp.bfloat16))
+    Array([0., 0.], dtype=float32)
+    """
+    wide = jnp.dtype(dtype or promote(param.dtype, jnp.float32))
+    if not jnp.issubdtype(wide, jnp.inexact):
+        raise TypeError(
+            f"An average cannot be kept in {wide}: its dtype must be floating or complex."
+        )
+    if real:
+        wide = real_dtype(wide)
+    elif jnp.issubdtype(param.dtype, jnp.complexfloating):
+        wide = promote(wide, jnp.complex64)
+    return jnp.full_like(param, fill, dtype=wide)
