@@ -3,7 +3,11 @@
 # What everything is
 from gradtx._core.transform import Transform as Transform
 from gradtx._compose.recipe import Recipe as Recipe
-from gradtx._core.elementwise import Elementwise as Elementwise
+from gradtx._core.unit import Elementwise as Elementwise
+from gradtx._matrices.matrixwise import Matrixwise as Matrixwise
+from gradtx._compose.wrapper import Wrapper as Wrapper
+from gradtx._transforms.moments import Moment as Moment
+from gradtx._core.layout import shared as shared
 from gradtx._core.static import static as static
 from gradtx._core.dtypes import accumulator as accumulator
 from gradtx._core.values import Hyper as Hyper
@@ -14,8 +18,7 @@ from gradtx._compose.chain import chain as chain
 from gradtx._compose.chain import identity as identity
 from gradtx._compose.fanout import constant as constant
 from gradtx._compose.fanout import fanout as fanout
-from gradtx._core.foreign import foreign as foreign
-from gradtx._compose.partition import freeze as freeze
+from gradtx._core.transform import foreign as foreign
 from gradtx._compose.partition import masked as masked
 from gradtx._compose.partition import partition as partition
 from gradtx._matrices.axes import MatrixAxes as MatrixAxes
@@ -25,7 +28,8 @@ from gradtx._compose.rules import by_rank as by_rank
 
 # Transformations
 from gradtx._transforms.adam import scale_by_adam as scale_by_adam
-from gradtx._transforms.adam import scale_by_nadam_momentum as scale_by_nadam_momentum
+from gradtx._transforms.adam import scale_by_amsgrad as scale_by_amsgrad
+from gradtx._transforms.nadam import scale_by_nadam_momentum as scale_by_nadam_momentum
 from gradtx._transforms.adaptive import centered_second_moment as centered_second_moment
 from gradtx._transforms.adaptive import scale_by_adadelta as scale_by_adadelta
 from gradtx._transforms.adaptive import scale_by_adagrad as scale_by_adagrad
@@ -37,6 +41,7 @@ from gradtx._transforms.clip import adaptive_grad_clip as adaptive_grad_clip
 from gradtx._transforms.clip import clip as clip
 from gradtx._transforms.clip import clip_by_block_rms as clip_by_block_rms
 from gradtx._transforms.clip import clip_by_global_norm as clip_by_global_norm
+from gradtx._transforms.freeze import freeze as freeze
 from gradtx._transforms.decay import decoupled_weight_decay as decoupled_weight_decay
 from gradtx._transforms.full_matrix import (
     scale_by_full_matrix_adagrad as scale_by_full_matrix_adagrad,
@@ -92,6 +97,7 @@ from gradtx._optimizers.sgd import sgd as sgd
 
 # Use
 from gradtx._training.apply import apply_updates as apply_updates
+from gradtx._show.equations import equations as _equations  # noqa: F401 - it is what a notebook shows
 from gradtx._show.summary import summarize as summarize
 from gradtx._training.edit import axes as axes
 from gradtx._training.lookahead import eval_params as eval_params

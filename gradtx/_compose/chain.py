@@ -1,4 +1,4 @@
-"""Composition: serial and parallel. With it the known optimizers come apart into a few pieces.
+"""Serial composition. With `fanout` beside it, the known optimizers come apart into a few pieces.
 
     SGD        scale_by_learning_rate(lr)
     momentum   chain(scale_by_momentum(b, form="heavy_ball"), scale_by_learning_rate(lr))
@@ -16,86 +16,35 @@ quotient. In a serial chain the momentum would see the quotient; that is LaProp.
 from typing import Any
 
 import jax
+import optax
 
-from gradtx._core.elementwise import Elementwise
-from gradtx._core.foreign import as_transform
-from gradtx._core.leafwise import init_elementwise, update_elementwise
-from gradtx._core.trees import PyTree
-from gradtx._core.values import Part
+from gradtx._core.latex import Page, Tex
+from gradtx._core.program import Lowering, Stream
+from gradtx._core.transform import Transform, as_transform
+from gradtx._core.unit import Elementwise
 
 
 class identity(Elementwise):
     """Updates pass as they are: $u = g$, the unit of `chain`. It has no state and raises nothing."""
 
+    linear = True
+
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         return update, state
 
+    def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
+        return stream, optax.EmptyState()
 
-class Composition(Elementwise):
-    """What serial and parallel composition share: parts, and a state that is the tuple of theirs."""
-
-    @property
-    def parts(self) -> tuple[Any, ...]:
-        """The transformations that this one is made of."""
-        raise TypeError(f"`{type(self).__name__}` defines no `parts`.")
-
-    def _of(self, parts: list[Any]) -> Any:
-        """The same composition of other parts, not validated."""
-        raise TypeError(f"`{type(self).__name__}` defines no `_of`.")
-
-    @property
-    def squares(self) -> bool:  # pyright: ignore
-        return any(part.squares for part in self.parts)
-
-    @property
-    def needs_params(self) -> bool:  # pyright: ignore
-        return any(part.needs_params for part in self.parts)
-
-    def working(self) -> Any:
-        return self._of([part.working() for part in self.parts])
-
-    def init_shared(self) -> Any:
-        return tuple(part.init_shared() for part in self.parts)
-
-    def advance(self, shared: Any, look: Any) -> tuple[Any, Elementwise]:
-        looks = look or [None] * len(self.parts)
-        steps = [p.advance(s, x) for p, s, x in zip(self.parts, shared, looks, strict=True)]
-        return tuple(shared for shared, _ in steps), self._of([acting for _, acting in steps])
-
-    def look(self, updates: PyTree, params: PyTree, extra: dict[str, Any]) -> Any:
-        return [part.look(updates, params, extra) if part.looks else None for part in self.parts]
-
-    def marks(self, params: PyTree) -> list[Any] | None:
-        marks = [part.marks(params) for part in self.parts]
-        if all(mark is None for mark in marks):
-            return None
-        size = max(len(mark) for mark in marks if mark is not None)
-        return list(zip(*([None] * size if mark is None else mark for mark in marks), strict=True))
-
-    def marked(self, mark: Any) -> Elementwise:
-        return self._of(
-            [
-                part if m is None else part.marked(m)
-                for part, m in zip(self.parts, mark, strict=True)
-            ]
-        )
-
-    def init_leaf(self, param: Any) -> Any:
-        return tuple(part.init_leaf(param) for part in self.parts)
-
-    def init_tree(self, params: PyTree) -> Any:
-        work = self.working()
-        if work.elementwise:
-            return init_elementwise(work, params)
-        return tuple(part.init_tree(params) for part in work.parts)
+    def tex(self, g: Tex, page: Page) -> Tex:
+        return g
 
 
-class chain(Composition):
+class chain(Transform):
     """Serial composition: each link's output is the next one's input, $u = f_n(\\dots f_1(g))$.
 
     `chain(a, b, c)`; `links` may be Optax transformations. The state is the tuple of the links' states.
     Neighbouring elementwise links share one pass over the leaves. Raises `TypeError` for a link that
-    is no transformation.
+    is not a transformation.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.chain(gradtx.clip(1.0), gradtx.scale(-0.1))
@@ -103,60 +52,28 @@ class chain(Composition):
     Array([-0.05, -0.1 ], dtype=float32)
     """
 
-    links: tuple[Part, ...]
+    links: tuple[Transform, ...]
 
-    def __init__(self, *args: Any, links: Any = None) -> None:
+    def __init__(self, *args: Transform | optax.GradientTransformation, links: Any = None) -> None:
         links = args if links is None else links
+        if len(links) == 1 and type(links[0]) in (list, tuple):
+            raise TypeError(
+                "`chain` takes its links one by one: write `chain(*links)`, or `chain(a, b)`."
+            )
         object.__setattr__(self, "links", tuple(as_transform(x, "chain(...)") for x in links))
         self.__post_init__()
 
     def __repr__(self) -> str:
         return f"chain({', '.join(map(repr, self.links))})"
 
-    @property
-    def parts(self) -> tuple[Any, ...]:
-        return self.links
-
-    def _of(self, parts: list[Any]) -> Any:
-        return self._with(links=tuple(parts))
-
-    @property
-    def elementwise(self) -> bool:  # pyright: ignore
-        return len(self._runs()) <= 1 and all(link.elementwise for link in self.links)
-
-    @property
-    def looks(self) -> bool:  # pyright: ignore
-        return bool(self.links) and self.links[0].looks
-
-    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
+    def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
         states = []
-        for link, inner in zip(self.links, state, strict=True):
-            update, inner = link.update_leaf(update, inner, param)
-            states.append(inner)
-        return update, tuple(states)
-
-    def update_tree(
-        self, updates: PyTree, state: Any, params: PyTree, extra: dict[str, Any]
-    ) -> tuple[PyTree, Any]:
-        work = self.working()
-        if work.elementwise:
-            return update_elementwise(work, updates, state, params, extra)
-        states = []
-        for run in work._runs():
-            inner = state[len(states) : len(states) + len(run)]
-            if len(run) > 1:
-                updates, inner = self._of(run).update_tree(updates, inner, params, extra)
-            else:
-                updates, *inner = run[0].update_tree(updates, inner[0], params, extra)
-            states.extend(inner)
-        return updates, tuple(states)
-
-    def _runs(self) -> list[list[Any]]:
-        """The links in runs that can share one pass; one that looks at the whole tree starts a run."""
-        runs: list[list[Any]] = []
         for link in self.links:
-            if runs and link.elementwise and not link.looks and runs[-1][-1].elementwise:
-                runs[-1].append(link)
-            else:
-                runs.append([link])
-        return runs
+            stream, state = low.lower(link, stream)
+            states.append(state)
+        return stream, tuple(states)
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        for link in self.links:
+            g = link.tex(g, page)
+        return g

@@ -1,5 +1,6 @@
 """Parallel composition: branches that see the same updates, and the operators that join them."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -7,16 +8,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gradtx._compose.chain import Composition
-from gradtx._core.dtypes import compute_dtype, real_dtype
-from gradtx._core.elementwise import Elementwise
-from gradtx._core.foreign import as_transform
-from gradtx._core.leafwise import update_elementwise
-from gradtx._core.numerics import bounded
+from gradtx._core.dtypes import real_dtype
+from gradtx._core.latex import Page, Tex, call, fraction, number, plus, times
+from gradtx._core.program import Lowering, Stream
 from gradtx._core.static import show
-from gradtx._core.transform import Transform
-from gradtx._core.trees import PyTree, tree_map
-from gradtx._core.values import Hyper
+from gradtx._core.transform import Transform, as_transform
+from gradtx._core.unit import Elementwise
+from gradtx._core.values import Hyper, Value
 
 
 class constant(Elementwise):
@@ -29,9 +27,14 @@ class constant(Elementwise):
     """
 
     value: Hyper
+    linear = True
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        return jnp.asarray(self.value, real_dtype(update.dtype)), state
+        value = jnp.asarray(self.value).astype(real_dtype(update.dtype))
+        return jnp.broadcast_to(value, update.shape), state
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        return number(self.value)
 
 
 def _divide(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -50,7 +53,24 @@ _COMBINE: dict[str, Callable[..., Any]] = {
 _SIGN = {"add": ("+", 1), "subtract": ("-", 1), "multiply": ("*", 2), "divide": ("/", 2)}
 
 
-class fanout(Composition):
+class _combine(Value):
+    """Several updates joined to one, as a step of a leaf's program."""
+
+    how: Any
+
+    def apply_leaf(self, args: list[jax.Array], state: Any, param: Any, told: Any) -> Any:
+        function = _COMBINE[self.how] if isinstance(self.how, str) else self.how
+        update = function(*args)
+        if jnp.shape(update) != args[0].shape:
+            name = getattr(function, "__name__", function)
+            raise ValueError(
+                f"`fanout(combine={name})` returned an array of shape {jnp.shape(update)} from updates of "
+                f"shape {args[0].shape}. Return an update of the same shape."
+            )
+        return update, state
+
+
+class fanout(Transform):
     r"""Parallel composition: all branches see the same updates, $u = c(f_1(g), \dots, f_n(g))$.
 
     `fanout("divide", a, b)` is what `a / b` makes.
@@ -80,6 +100,15 @@ class fanout(Composition):
             raise ValueError(
                 f"`fanout(combine={combine!r})` must be a function or one of {sorted(_COMBINE)}."
             )
+        wanted = {"subtract": 2, "divide": 2}.get(combine) if isinstance(combine, str) else None
+        if not isinstance(combine, str) and not callable(combine):
+            raise TypeError(
+                f"`fanout(combine={combine!r})` must be a function or one of {sorted(_COMBINE)}."
+            )
+        if wanted and len(branches) != wanted:
+            raise ValueError(
+                f"`fanout({combine!r}, ...)` joins {wanted} branches, and {len(branches)} were given."
+            )
         if not any(isinstance(b, optax.GradientTransformation) for b in branches):
             raise TypeError(
                 f"`fanout({combine!r}, ...)` needs at least one transformation among {branches!r}."
@@ -97,54 +126,38 @@ class fanout(Composition):
         return f"{_operand(left, rank)} {sign} {_operand(right, rank + 1)}"
 
     @property
-    def parts(self) -> tuple[Any, ...]:
-        return tuple(b if isinstance(b, Transform) else constant(b) for b in self.branches)
+    def terms(self) -> tuple[Transform, ...]:
+        """The branches, with numbers as constants."""
+        if "_branches" not in self.__dict__:
+            terms = tuple(b if isinstance(b, Transform) else constant(b) for b in self.branches)
+            self.__dict__["_branches"] = terms
+        return self.__dict__["_branches"]
 
-    def _of(self, parts: list[Any]) -> Any:
-        return self._with(branches=tuple(parts))
+    def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
+        # Where one branch squares what it gets, the others get nothing that it could not square.
+        stream = stream if self.linear else low.bounded(stream)
+        stream = low.compute(stream) if self.whole else stream
+        outs, states = [], []
+        for branch in self.terms:
+            out, state = low.lower(branch, stream)
+            outs.append(out)
+            states.append(state)
+        return low.apply(None, low.same(_combine(self.combine)), *outs), tuple(states)
 
-    @property
-    def elementwise(self) -> bool:  # pyright: ignore
-        return all(part.elementwise for part in self.parts)
-
-    @property
-    def looks(self) -> bool:  # pyright: ignore
-        return any(part.looks for part in self.parts)
-
-    def _combined(self, *outputs: jax.Array) -> jax.Array:
-        return (_COMBINE[self.combine] if isinstance(self.combine, str) else self.combine)(*outputs)
-
-    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        seen = self._seen(update)
-        steps = [
-            p.update_leaf(u, s, param) for p, u, s in zip(self.parts, seen, state, strict=True)
-        ]
-        return self._combined(*(u for u, _ in steps)), tuple(s for _, s in steps)
-
-    def update_tree(
-        self, updates: PyTree, state: Any, params: PyTree, extra: dict[str, Any]
-    ) -> tuple[PyTree, Any]:
-        work: Any = self.working()
-        if work.elementwise:
-            return update_elementwise(work, updates, state, params, extra)
-        seen = work._seen(updates)
-        steps = [
-            p.update_tree(u, s, params, extra)
-            for p, u, s in zip(work.parts, seen, state, strict=True)
-        ]
-        return tree_map(self._joined, *(u for u, _ in steps)), tuple(s for _, s in steps)
-
-    def _seen(self, updates: PyTree) -> list[PyTree]:
-        """What each branch gets: where one squares, the others get nothing that it could not."""
-        if not self.squares:
-            return [updates] * len(self.parts)
-        rest = tree_map(lambda u: bounded(u.astype(compute_dtype(u))), updates)
-        return [updates if part.squares else rest for part in self.parts]
-
-    def _joined(self, *outputs: jax.Array) -> jax.Array:
-        # A branch may pass a bfloat16 leaf on as it is, beside one that worked in float32.
-        dtype = compute_dtype(*outputs)
-        return self._combined(*(u.astype(dtype) for u in outputs))
+    def tex(self, g: Tex, page: Page) -> Tex:
+        branches = [branch.tex(g, page) for branch in self.terms]
+        match self.combine, branches:
+            case "add", _:
+                return functools.reduce(plus, branches)
+            case "multiply", _:
+                numbers_first = sorted(branches, key=lambda x: not x.text[0].isdigit())
+                return functools.reduce(times, numbers_first)
+            case "subtract", [a, b]:
+                return plus(a, b, "-")
+            case "divide", [a, b]:
+                return fraction(a, b)
+            case _:
+                return call(show(self.combine), *branches)
 
 
 def _branch(x: Any) -> Any:
@@ -158,3 +171,22 @@ def _branch(x: Any) -> Any:
 def _operand(x: Any, rank: int) -> str:
     loose = isinstance(x, fanout) and x.combine in _SIGN and len(x.branches) == 2
     return f"({x!r})" if loose and _SIGN[x.combine][1] < rank else show(x)
+
+
+def _operator(combine: str, *, reflected: bool = False) -> Any:
+    def operator(self: Transform, other: Any) -> fanout:
+        branches = (other, self) if reflected else (self, other)
+        return fanout(combine, *branches)
+
+    return operator
+
+
+# The operators of every transformation, and their reflections: a tuple would concatenate and repeat.
+for _name, _how in {
+    "add": "add",
+    "sub": "subtract",
+    "mul": "multiply",
+    "truediv": "divide",
+}.items():
+    setattr(Transform, f"__{_name}__", _operator(_how))
+    setattr(Transform, f"__r{_name}__", _operator(_how, reflected=True))

@@ -1,23 +1,14 @@
 """Spatial composition: every leaf goes to the transformation that its label names."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
-import jax.numpy as jnp
+import optax
 
-from gradtx._compose.rules import as_rule, label_leaves, mask_leaves
-from gradtx._core.elementwise import Elementwise
-from gradtx._core.foreign import as_transform
-from gradtx._core.static import frozendict
+from gradtx._compose.rules import as_mask, as_rule, label_leaves, mask_leaves, rule_name
+from gradtx._core.latex import Page, Tex, cases, escape
+from gradtx._core.program import Lowering, Stream
 from gradtx._core.transform import Transform
-from gradtx._core.trees import PyTree, flatten, paths
-
-
-class PartitionState(NamedTuple):
-    """The state of every group, by label; leaves that a group does not own are None in it."""
-
-    inner_states: Any
 
 
 class partition(Transform):
@@ -52,61 +43,40 @@ class partition(Transform):
                 "`partition(transforms=...)` must map labels, all of one type, to transformations; "
                 f"it is {given!r}."
             )
-        groups = {k: as_transform(tx, "partition(transforms)") for k, tx in self.transforms.items()}
-        object.__setattr__(self, "transforms", frozendict(groups))
         object.__setattr__(self, "param_labels", as_rule(self.param_labels))
         super().__post_init__()
 
-    @property
-    def needs_params(self) -> bool:  # pyright: ignore
-        return any(tx.needs_params for tx in self.transforms.values())
-
-    def labels(self, params: PyTree) -> list[Any]:
-        """The label of every leaf, in order; None where there is nothing to optimize."""
-        labels = label_leaves(self.param_labels, params, "partition(param_labels=...)")
-        for i, (leaf, label) in enumerate(zip(flatten(params)[0], labels, strict=True)):
-            if leaf is not None and label not in self.transforms:
+    def labels(self, low: Lowering, stream: Stream) -> list[Any]:
+        """The label of every leaf of the stream, in order; None for leaves that it does not hold."""
+        labels = low.once(
+            ("labels", self.param_labels),
+            lambda: label_leaves(self.param_labels, low, "partition(param_labels=...)"),
+        )
+        for i, (term, label) in enumerate(zip(stream, labels, strict=True)):
+            if term is not None and label not in self.transforms:
                 raise ValueError(
-                    f"`partition`: the leaf `{paths(params)[i]}` of shape {leaf.shape} has the label "
+                    f"`partition`: the leaf `{low.paths[i]}` of shape {low.leaves[i].shape} has the label "
                     f"{label!r}, which names none of the transformations {sorted(self.transforms)}."
                 )
         return labels
 
-    def init_tree(self, params: PyTree) -> PartitionState:
-        labels = self.labels(params)
-        return PartitionState(
-            {k: tx.init_tree(only(params, labels, k)) for k, tx in self.transforms.items()}
-        )
-
-    def update_tree(
-        self, updates: PyTree, state: Any, params: PyTree, extra: dict[str, Any]
-    ) -> tuple[PyTree, Any]:
-        # Rules see the parameters, as at init, also where this step has no gradient.
-        labels = self.labels(updates if params is None else params)
-        out, states = flatten(updates)[0], {}
+    def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
+        labels, out, states = self.labels(low, stream), list(stream), {}
         for label, tx in self.transforms.items():
-            own = None if params is None else only(params, labels, label)
-            gradients = only(updates, labels, label)
-            mine, states[label] = tx.update_tree(gradients, state.inner_states[label], own, extra)
-            out = [
-                m if at == label else u
-                for u, m, at in zip(out, flatten(mine)[0], labels, strict=True)
-            ]
-        return flatten(updates)[1].unflatten(out), PartitionState(states)
+            inside = [at == label for at in labels]
+            new, state = low.lower(tx, select(stream, inside))
+            out = [n if own else u for n, own, u in zip(new, inside, out, strict=True)]
+            states[label] = optax.MaskedState(state)
+        return out, optax.transforms.PartitionState(states)
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        g = page.symbol(g)
+        return cases(*((tx.tex(g, page), escape(str(k))) for k, tx in self.transforms.items()))
 
 
-def only(tree: PyTree, labels: list[Any], label: Any) -> PyTree:
-    """`tree` with None for every leaf that has another label."""
-    leaves, structure = flatten(tree)
-    return structure.unflatten(
-        [x if at == label else None for x, at in zip(leaves, labels, strict=True)]
-    )
-
-
-class MaskedState(NamedTuple):
-    """The state of the inner transformation; leaves outside the mask are None in it."""
-
-    inner_state: Any
+def select(stream: Stream, inside: list[bool]) -> Stream:
+    """The leaves of a stream that are inside, None for all others."""
+    return [term if own else None for term, own in zip(stream, inside, strict=True)]
 
 
 class masked(Transform):
@@ -118,7 +88,7 @@ class masked(Transform):
         inner: the transformation.
         mask: a rule `(path, leaf) -> bool`, a tree of bools, or a function from the tree to one.
 
-    Raises `TypeError` if `inner` is no transformation, `ValueError` for a mask that does not fit.
+    Raises `TypeError` if `inner` is not a transformation, `ValueError` for a mask that does not fit.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.masked(gradtx.scale(2.0), gradtx.by_path({"kernel": True}, otherwise=False))
@@ -131,55 +101,15 @@ class masked(Transform):
     mask: Any
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "inner", as_transform(self.inner, "masked(inner)"))
-        object.__setattr__(self, "mask", as_rule(self.mask))
+        object.__setattr__(self, "mask", as_mask(self.mask))
         super().__post_init__()
 
-    @property
-    def needs_params(self) -> bool:  # pyright: ignore
-        return self.inner.needs_params
+    def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
+        inside = low.once(("mask", self.mask), lambda: mask_leaves(self.mask, low, "masked"))
+        new, state = low.lower(self.inner, select(stream, inside))
+        out = [n if own else u for n, own, u in zip(new, inside, stream, strict=True)]
+        return out, optax.MaskedState(state)
 
-    def init_tree(self, params: PyTree) -> MaskedState:
-        inside = mask_leaves(self.mask, params, "masked")
-        return MaskedState(self.inner.init_tree(only(params, inside, True)))
-
-    def update_tree(
-        self, updates: PyTree, state: Any, params: PyTree, extra: dict[str, Any]
-    ) -> tuple[PyTree, Any]:
-        inside = mask_leaves(self.mask, updates if params is None else params, "masked")
-        own = None if params is None else only(params, inside, True)
-        mine, inner = self.inner.update_tree(
-            only(updates, inside, True), state.inner_state, own, extra
-        )
-        leaves, structure = flatten(updates)
-        out = [m if at else u for u, m, at in zip(leaves, flatten(mine)[0], inside, strict=True)]
-        return structure.unflatten(out), MaskedState(inner)
-
-
-class freeze(Elementwise):
-    """Leaves that stay as they are: $u = -0$, which leaves every number bitwise untouched, no state.
-
-    Args:
-        mask: which leaves to freeze, as in `masked`; the others pass through. By default all.
-
-    Raises `ValueError` for a mask that does not fit, `TypeError` for one that says words.
-
-    >>> import gradtx, jax.numpy as jnp
-    >>> gradtx.freeze().update(jnp.ones(2), ())[0]
-    Array([-0., -0.], dtype=float32)
-    """
-
-    mask: Any = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "mask", as_rule(self.mask))
-        super().__post_init__()
-
-    def marks(self, params: PyTree) -> list[Any] | None:
-        return None if self.mask is None else mask_leaves(self.mask, params, "freeze")
-
-    def marked(self, mark: Any) -> Elementwise:
-        return self._with(mask=None if mark else False)
-
-    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        return (update if self.mask is False else jnp.asarray(-0.0, update.dtype)), state
+    def tex(self, g: Tex, page: Page) -> Tex:
+        g = page.symbol(g)
+        return cases((self.inner.tex(g, page), rule_name(self.mask)), (g, "otherwise"))

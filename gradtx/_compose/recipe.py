@@ -1,17 +1,24 @@
 """`Recipe`: an optimizer as the composition that it names."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import jax
-import numpy as np
 
-from gradtx._compose.rules import as_rule
+from gradtx._compose.names import named_state
+from gradtx._compose.rules import as_mask
+from gradtx._core.latex import Page, Tex
+from gradtx._core.program import Lowering, Stream
 from gradtx._core.transform import Transform
-from gradtx._core.trees import PyTree
 
 
 class Recipe(Transform):
     """An optimizer with a definition: fields, and an `expand()` that returns what they stand for.
+
+    Subclasses provide `expand()`. They may name their state: `state` is a NamedTuple class whose fields
+    are names in the state of the composition (or a method that returns one, or None), and `renames`
+    maps a name there to one here. Counters that always agree are then kept once, and
+    `gradtx.expanded_state` gives the state of the composition.
 
     >>> import gradtx
     >>> class signsgd(gradtx.Recipe):
@@ -27,43 +34,49 @@ class Recipe(Transform):
         └── scale_by_learning_rate(0.2)
     """
 
+    _hooks = ("expand",)
+    state: ClassVar[Any] = None
+    renames: ClassVar[Mapping[str, str]] = {}
+
     def __post_init__(self) -> None:
-        mask = getattr(self, "mask", None)
-        leaves = jax.tree.leaves(mask)
-        if leaves and all(isinstance(x, bool | np.bool_) for x in leaves):
+        if "mask" in self._static:
             # Before a tree of bools is frozen like any other mapping.
-            object.__setattr__(self, "mask", as_rule(mask))
+            object.__setattr__(self, "mask", as_mask(self.mask))  # pyright: ignore
         super().__post_init__()
 
     def expand(self) -> Transform:
         """The composition that this recipe names."""
-        raise TypeError(f"`{type(self).__name__}` defines no `expand`.")
+        raise TypeError(
+            f"`{type(self).__name__}` defines no `expand`. A subclass of `Recipe` provides `expand()`, "
+            "which returns a composition."
+        )
 
     def validate(self) -> None:
-        # Its parts know which values are legal; the message says whose they were.
+        # Its definition knows which values are legal; the message says whose they were.
         try:
-            self._expanded  # noqa: B018 - for what it raises
+            self.children  # noqa: B018 - for what it raises
+        except jax.errors.JAXTypeError:
+            raise  # a tracer where a static field needs a number: JAX's own message says so
         except (ValueError, TypeError) as error:
             raise type(error)(f"In `{self!r}`: {error}") from None
 
     @property
-    def _expanded(self) -> Transform:
+    def children(self) -> tuple[Transform, ...]:
         # Kept beside the fields, not among them: neither compared, nor copied, nor pickled.
         if "_definition" not in self.__dict__:
-            object.__setattr__(self, "_definition", self.expand())
+            self.__dict__["_definition"] = (self.expand(),)
         return self.__dict__["_definition"]
 
-    @property
-    def needs_params(self) -> bool:  # pyright: ignore
-        return self._expanded.needs_params
+    def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
+        stream, state = low.lower(self.children[0], stream)
+        name = (
+            self.state()
+            if callable(self.state) and not isinstance(self.state, type)
+            else self.state
+        )
+        if name is not None:
+            state = named_state(low, name, self.renames, state, type(self).__name__)
+        return stream, state
 
-    def working(self) -> Any:
-        return self._expanded.working()
-
-    def init_tree(self, params: PyTree) -> Any:
-        return self.working().init_tree(params)
-
-    def update_tree(
-        self, updates: PyTree, state: Any, params: PyTree, extra: dict[str, Any]
-    ) -> tuple[PyTree, Any]:
-        return self.working().update_tree(updates, state, params, extra)
+    def tex(self, g: Tex, page: Page) -> Tex:
+        return self.children[0].tex(g, page)

@@ -13,7 +13,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from gradtx._core.trees import PyTree, flatten, is_none, paths
+from gradtx._core.latex import escape
+from gradtx._core.program import Lowering
+from gradtx._core.static import show
+from gradtx._core.trees import PyTree, is_none, paths
 from gradtx._core.values import Value
 
 
@@ -39,6 +42,13 @@ class by_path(Value):
             raise TypeError(
                 f"`by_path(patterns=...)` must map patterns to labels: {self.patterns!r}."
             )
+        for pattern in self.patterns:
+            try:
+                re.compile(pattern)
+            except (re.error, TypeError) as error:
+                raise ValueError(
+                    f"`by_path(patterns=...)`: {pattern!r} is not a regular expression ({error})."
+                ) from None
 
     def __call__(self, path: str, leaf: Any) -> Any:
         hits = (label for pattern, label in self.patterns.items() if re.search(pattern, path))
@@ -54,6 +64,10 @@ class by_rank(Value):
     """
 
     rank: int
+
+    def validate(self) -> None:
+        if not isinstance(self.rank, int) or isinstance(self.rank, bool) or self.rank < 0:
+            raise TypeError(f"`by_rank(rank={self.rank!r})` must be a whole number, 0 or more.")
 
     def __call__(self, path: str, leaf: Any) -> bool:
         return len(leaf.shape) >= self.rank
@@ -79,39 +93,78 @@ class label_tree:
 
 def as_rule(rule: Any) -> Any:
     """`rule` for a static field: functions and rules as they are, trees of labels hashable."""
-    plain = rule is None or isinstance(rule, bool | label_tree) or callable(rule)
-    return rule if plain else label_tree(rule)
+    if rule is None or isinstance(rule, bool | label_tree | Value):
+        return rule
+    # A tree of labels may itself be callable (an Equinox module): its leaves decide.
+    leaves = jax.tree.leaves(rule)
+    of_labels = bool(leaves) and all(isinstance(x, bool | np.bool_ | str | int) for x in leaves)
+    return label_tree(rule) if of_labels or not callable(rule) else rule
 
 
-def label_leaves(rule: Any, tree: PyTree, where: str) -> list[Any]:
-    """The label of every leaf of `flatten(tree)`, None for leaves that are None."""
-    leaves, _ = flatten(tree)
+def as_mask(mask: Any) -> Any:
+    """`mask` for a static field, like `as_rule`; 0 and 1 count as False and True."""
+    rule = as_rule(mask)
     if isinstance(rule, label_tree):
-        rule = rule.tree
-    elif not _takes_path(rule):
-        rule = rule(tree)
-    if callable(rule):
-        return [None if x is None else rule(p, x) for p, x in zip(paths(tree), leaves, strict=True)]
-    labels: list[Any] = []
-    try:  # a tree of labels, which may be a prefix of the parameters'
+        return label_tree(jax.tree.map(_as_bool, rule.tree))
+    return rule
+
+
+def _as_bool(x: Any) -> Any:
+    return bool(x) if x in (0, 1) else x
+
+
+def label_leaves(rule: Any, low: Lowering, where: str) -> list[Any]:
+    """The label of every parameter, None for leaves that are None."""
+    if not low.leaves:
+        return []  # also for what stands in for a tree and has no leaves, as in Optax's `map_params`
+    if not isinstance(rule, label_tree) and not _takes_path(rule):
+        rule = as_rule(rule(low.tree(low.leaves)))
+    if isinstance(rule, label_tree):
+        return _spread(rule.tree, low, where)
+    pairs = zip(low.paths, low.leaves, strict=True)
+    return [None if x is None else rule(path, x) for path, x in pairs]
+
+
+def _spread(labels: PyTree, low: Lowering, where: str) -> list[Any]:
+    """The labels of a tree, which may be a prefix of the parameters'."""
+    found: list[Any] = []
+    numbered = low.tree(list(range(len(low.leaves))))
+    try:
         jax.tree.map(
-            lambda y, sub: labels.extend([y] * len(flatten(sub)[0])), rule, tree, is_leaf=is_none
+            lambda label, sub: found.extend([label] * len(jax.tree.leaves(sub))),
+            labels,
+            numbered,
+            is_leaf=is_none,
         )
-    except ValueError as error:
+    except ValueError:
+        have = {*_label_paths(labels)}
+        missing = [path for path in low.paths if not any(_begins(path, own) for own in have)]
+        extra = [own for own in have if not any(_begins(path, own) for path in low.paths)]
         raise ValueError(
-            f"`{where}`: the tree of labels does not fit the parameters: {error}"
+            f"`{where}`: the tree of labels does not fit the parameters; "
+            + (f"it has no label for `{missing[0]}`. " if missing else "")
+            + (f"it has a label for `{sorted(extra)[0]}`, which is not there. " if extra else "")
+            + "Pass one label for each parameter, or for a subtree."
         ) from None
-    return [None if x is None else y for x, y in zip(leaves, labels, strict=True)]
+    return [None if x is None else y for x, y in zip(low.leaves, found, strict=True)]
 
 
-def mask_leaves(mask: Any, tree: PyTree, where: str) -> list[bool]:
-    """For every leaf of `flatten(tree)` whether `mask` takes it in."""
+def _label_paths(labels: PyTree) -> list[str]:
+    return paths(labels)
+
+
+def _begins(path: str, start: str) -> bool:
+    return not start or path == start or path.startswith(f"{start}/")
+
+
+def mask_leaves(mask: Any, low: Lowering, where: str) -> list[bool]:
+    """For every parameter whether `mask` takes it in."""
     if isinstance(mask, bool):
-        return [mask] * len(flatten(tree)[0])
-    labels = label_leaves(mask, tree, f"{where}(mask=...)")
+        return [mask] * len(low.leaves)
+    labels = label_leaves(mask, low, f"{where}(mask=...)")
     if words := [label for label in labels if isinstance(label, str)]:
         raise TypeError(
-            f"`{where}(mask=...)` says {words[0]!r} of a leaf; it must be True or False."
+            f"`{where}(mask=...)` says {words[0]!r} of a leaf; it must say True or False."
         )
     return [bool(label) for label in labels]
 
@@ -125,3 +178,9 @@ def _takes_path(rule: Any) -> bool:
         if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
     ]
     return len(required) == 2
+
+
+def rule_name(rule: Any) -> str:
+    """A rule or mask in a word, for an equation."""
+    text = show(rule)
+    return escape(text if re.fullmatch(r"\w+(\([\w.]*\))?", text) else "mask")

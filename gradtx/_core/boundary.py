@@ -14,6 +14,18 @@ from gradtx._core.trees import PyTree, Structure, flatten, is_inexact, paths
 from gradtx._core.values import Value
 
 
+def check_mapped(tx: Any) -> None:
+    """Raise `ValueError` if a field of one number holds an array with axes: a sweep not mapped over."""
+    if "_is_mapped" in tx.__dict__:
+        return
+    if field := unmapped(tx):
+        raise ValueError(
+            f"`{field}` is an array where a step needs one number. To run the optimizers of a "
+            "sweep side by side, map over it: `jax.vmap(train, in_axes=(gradtx.axes(tx),))(tx)`."
+        )
+    tx.__dict__["_is_mapped"] = True
+
+
 def unmapped(node: Any) -> str:
     """The field of one number that holds an array with axes, if any, as `sgd(learning_rate=...)`."""
     if isinstance(node, Value):
@@ -28,6 +40,38 @@ def unmapped(node: Any) -> str:
         return ""
     inside = node.values() if isinstance(node, dict) else node if type(node) is tuple else ()
     return next(filter(None, map(unmapped, inside)), "")
+
+
+def owners_of(
+    gradients: list[Any], structure: Structure, updates: PyTree, params: PyTree
+) -> list[Any]:
+    """The parameter of every gradient, None without parameters.
+
+    Raises `ValueError` where gradient and parameter do not belong together, with the path of the leaf.
+    """
+    owners = [None] * len(gradients) if params is None else matching(params, updates, structure)
+    for i, (g, p) in enumerate(zip(gradients, owners, strict=True)):
+        problem = mismatch(g, p) if params is not None else _not_a_gradient(g)
+        if problem:
+            raise ValueError(f"The gradient at `{paths(updates)[i] or '.'}` {problem}.")
+    return owners
+
+
+def _not_a_gradient(g: Any) -> str:
+    dtype = getattr(g, "dtype", None)
+    if dtype is None or dtype == jax.dtypes.float0 or is_inexact(g):
+        return ""
+    if jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.bool_):
+        return (
+            f"is {dtype}, and a gradient must be a real or complex number; pass the parameters as well "
+            "if this parameter is not to be optimized"
+        )
+    return ""
+
+
+def strong(x: Any) -> jax.Array:
+    """A Python number as a strongly typed array of JAX's default dtype for it."""
+    return jax.lax.convert_element_type(x, jax.dtypes.canonicalize_dtype(type(x)))
 
 
 def as_param(x: Any) -> Any:
@@ -74,8 +118,14 @@ def mismatch(g: Any, p: Any) -> str:
     return ""
 
 
-def leave(u: Any, gradient: Any, param: Any, p: Any) -> Any:
-    """Update `u` as it leaves for a gradient and a parameter, which was `p` as it came in."""
+def round_update(u: Any, gradient: Any, param: Any, p: Any) -> Any:
+    """The update as the caller gets it, in the dtype of its gradient and parameter.
+
+    Args:
+        u: the update, or None where nothing was done.
+        gradient, param: as they were worked on.
+        p: the parameter as the caller passed it.
+    """
     if u is not None:
         dtype = result_dtype(gradient, param)
         return u if u.dtype == dtype else jax.lax.convert_element_type(u, dtype)
@@ -86,17 +136,60 @@ def leave(u: Any, gradient: Any, param: Any, p: Any) -> Any:
     return jnp.full_like(p, -0.0 if is_inexact(p) else 0)
 
 
-def foreign_state(tx: Any, state: Any, params: PyTree) -> str:
+def foreign_state(tx: Any, program: Any, state: Any) -> str:
     """What says that `state` is not one that `init` makes, if it is not: asked when a step fails."""
     try:
-        want = jax.eval_shape(tx.init, params)
-    except Exception:  # what failed before is the better message
-        return ""
-    if jax.tree.structure(want) == jax.tree.structure(state):
-        return ""
-    differing = sorted({*paths(want)} ^ {*paths(state)})
-    where = f", first at `{differing[0]}`" if differing else ""
-    return (
-        f"The state is not one that `init` of `{tx}` makes: they differ in structure{where}. Make it "
-        "with `init`, from the parameters that it is used with."
-    )
+        program.layout.flatten_up_to(state)
+    except (ValueError, TypeError):
+        want = program.layout.unflatten(program.numbers)
+        differing = sorted({*paths(want)} ^ {*paths(state)})
+        where = f", first at `{differing[0]}`" if differing else ""
+        return (
+            f"The state is not one that `init` of `{tx}` makes: they differ in structure{where}. Make "
+            "it with `init`, from the parameters that it is used with."
+        )
+    return ""
+
+
+def with_own_empties(want: Any, state: Any) -> Any:
+    """`state` with every empty part, whatever its kind, as the empty part that `want` has there."""
+    if not jax.tree.leaves(want):
+        return want if not jax.tree.leaves(state) else state
+    if isinstance(want, tuple) and isinstance(state, tuple | list) and len(want) == len(state):
+        if hasattr(want, "_fields") and getattr(state, "_fields", None) != want._fields:  # pyright: ignore
+            return state
+        parts = [with_own_empties(w, s) for w, s in zip(want, state, strict=True)]
+        return type(want)(*parts) if hasattr(want, "_fields") else tuple(parts)
+    if isinstance(want, dict) and isinstance(state, dict) and want.keys() == state.keys():
+        return {k: with_own_empties(w, state[k]) for k, w in want.items()}
+    return state
+
+
+# What an author may write, and for each hook the base class that calls it.
+_CALLED_BY = {
+    "init_leaf": "Elementwise",
+    "update_leaf": "Elementwise",
+    "at_leaf": "Elementwise",
+    "init_matrix": "Matrixwise",
+    "update_matrix": "Matrixwise",
+    "init_tree": "Transform",
+    "update_tree": "Transform",
+    "measure": "Elementwise",
+    "begin": "Elementwise",
+    "expand": "Recipe",
+}
+
+
+def check_class(cls: type, root: type) -> None:
+    """Raise `TypeError` for what an author's class cannot mean: a hook that nothing would call."""
+    if "_hooks" in vars(cls):
+        return  # a base class of this library, which says itself what it calls
+    kinds = [base for base in cls.__mro__ if "_hooks" in vars(base) and base is not root]
+    kind: Any = kinds[-2 if len(kinds) > 1 and not kinds[-1]._hooks else -1] if kinds else root
+    for hook, base in _CALLED_BY.items():
+        if hook in vars(cls) and hook not in kind._hooks:
+            raise TypeError(
+                f"`{cls.__name__}.{hook}` would never be called: `{cls.__name__}` is a subclass of "
+                f"`{kind.__name__}`, which calls {', '.join(kind._hooks)}. Derive it from "
+                f"`{base}`, or write one of these."
+            )

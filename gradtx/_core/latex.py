@@ -42,7 +42,7 @@ class Page:
         self, letter: str, decay: Any, new: Tex, *, weight: Tex | None = None, initial: Any = 0.0
     ) -> Tex:
         """The symbol for a running average of `new`, or with a weight for a sum that decays."""
-        new = times(rest(decay) if weight is None else weight, new)
+        new = times(complement(decay) if weight is None else weight, new)
 
         def definition(m: str) -> Tex:
             zero = isinstance(initial, float) and initial == 0
@@ -52,22 +52,16 @@ class Page:
         return self.define(letter, definition)
 
 
-def plain(text: str) -> str:
+def escape(text: str) -> str:
     """`text` as upright letters, without what is markup there."""
     return re.sub(r"[^\w .,()=+/:-]", "", text).replace("_", r"\_").replace(" ", r"\ ")
-
-
-def said(rule: Any) -> str:
-    """A rule or mask in a word."""
-    text = show(rule)
-    return plain(text if re.fullmatch(r"\w+(\([\w.]*\))?", text) else "mask")
 
 
 def number(x: Any, step: str = "t-1") -> Tex:
     """A hyperparameter: its digits, or a schedule's value. At the first step a schedule sees 0."""
     if callable(x):
         name = show(x) if isinstance(x, static) else type(x).__name__
-        return Tex(rf"\operatorname{{{plain(name)}}}({step})")
+        return Tex(rf"\operatorname{{{escape(name)}}}({step})")
     if np.ndim(x):
         return Tex(r"\mathrm{array}")
     x = float(x)
@@ -80,7 +74,7 @@ def number(x: Any, step: str = "t-1") -> Tex:
     return Tex({"1": power, "-1": "-" + power}.get(mantissa, rf"{mantissa} \cdot {power}"), 1)
 
 
-def rest(decay: Any) -> Tex:
+def complement(decay: Any) -> Tex:
     """One minus a decay."""
     if isinstance(decay, float):
         return number(float(f"{1 - decay:.12g}"))
@@ -106,7 +100,7 @@ def times(a: Tex, b: Tex) -> Tex:
     return Tex(sign + r"\, ".join(texts), max(rank, 1))
 
 
-def over(a: Tex, b: Tex) -> Tex:
+def fraction(a: Tex, b: Tex) -> Tex:
     """The quotient."""
     return Tex(rf"\frac{{{a.text}}}{{{b.text}}}")
 
@@ -123,7 +117,7 @@ def sqrt(x: Tex) -> Tex:
 
 def call(name: str, *args: Tex) -> Tex:
     """A function of its arguments."""
-    return Tex(rf"\operatorname{{{plain(name)}}}\left({', '.join(x.text for x in args)}\right)")
+    return Tex(rf"\operatorname{{{escape(name)}}}\left({', '.join(x.text for x in args)}\right)")
 
 
 def cases(*rows: tuple[Tex, str]) -> Tex:

@@ -1,11 +1,14 @@
 """Arithmetic that no finite gradient breaks: squares, roots, averages and norms."""
 
+import functools
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from gradtx._core.dtypes import compute_dtype, real_dtype
+from gradtx._core.dtypes import compute_dtype, real_dtype, scalar
+from gradtx._core.numbers import Number
 from gradtx._core.trees import PyTree
 
 
@@ -18,22 +21,21 @@ def squarable(x: jax.Array) -> jax.Array:
     """`x` with entries that are too large to be squared brought down to where they can be.
 
     For what divides by a root mean square, only the direction of such an entry can matter; but its
-    square would be infinite, and the state lost for good. An infinite entry is brought down too: in
-    the numerator, by `bounded`, it stays and shows.
+    square would be infinite, and the state lost for good.
     """
     limit = 2.0 ** (jnp.finfo(real_dtype(x.dtype)).maxexp // 2 - 1)
     if jnp.iscomplexobj(x):
         # By the larger part, since the absolute value of a finite number may be infinite.
         size = jnp.maximum(jnp.abs(x.real), jnp.abs(x.imag))
-        shrink = jnp.where(size > limit, limit / usable(size), jnp.ones_like(size))
+        shrink = jnp.where(size > limit, limit / nonzero_or_one(size), jnp.ones_like(size))
         return jax.lax.complex(x.real * shrink, x.imag * shrink)
     # One operation: XLA computes it again wherever it is used, where it would write more to memory.
     return jnp.clip(x, -limit, limit)
 
 
 def bounded(x: jax.Array) -> jax.Array:
-    """`squarable(x)`, but infinite where `x` is: what stands beside its own squares."""
-    return jnp.where(jnp.isinf(x), x, squarable(x))
+    """`squarable(x)`, and NaN where `x` is infinite, so that an infinity is not hidden."""
+    return squarable(x) + 0 * x
 
 
 @jax.custom_jvp
@@ -52,8 +54,13 @@ def _sqrt_jvp(primals: Any, tangents: Any) -> Any:
     return y, jnp.where(zero, jnp.zeros_like(dx), dx / (2 * jnp.where(zero, jnp.ones_like(y), y)))
 
 
-def global_norm(tree: PyTree) -> jax.Array:
+def global_norm(tree: PyTree, axis_name: Any = None) -> jax.Array:
     r"""The Euclidean norm of all arrays of `tree` together, $\sqrt{\sum |x|^2}$, without overflow.
+
+    Args:
+        tree: a pytree of arrays.
+        axis_name: inside `shard_map`, the mesh axis (or the tuple of axes) whose shards are one tree; by
+            default the norm is that of what this device holds.
 
     Reduced in float32 at least. Squares of numbers above 1e19 overflow and below 1e-19 vanish, so when
     the plain sum leaves the safe range, and only then, it is taken again on the scaled arrays.
@@ -62,32 +69,80 @@ def global_norm(tree: PyTree) -> jax.Array:
     >>> f"{gradtx.global_norm({'a': jnp.array([3e30]), 'b': jnp.array([4e30])}):.4g}"
     '5e+30'
     """
-    unit, ratio = norm_parts(tree)
+    unit, ratio = norm_parts(tree, axis_name)
     return unit * ratio
 
 
-@jax.jit  # called eagerly too, where `cond` would be compiled at every step
-def norm_parts(tree: PyTree) -> tuple[jax.Array, jax.Array]:
+@functools.partial(jax.jit, static_argnums=1)  # eagerly, `cond` would be compiled at every step
+def norm_parts(tree: PyTree, axis_name: Any = None) -> tuple[jax.Array, jax.Array]:
     """The global norm as two factors, since that of finite arrays may itself be beyond all numbers."""
     leaves = [x for x in jax.tree.leaves(tree) if x.size]
     dtype = real_dtype(compute_dtype(*leaves))
-    parts = [part.astype(dtype) for x in leaves for part in real_parts(x)]
-    if not parts:
+    pieces = [piece.astype(dtype) for x in leaves for piece in real_parts(x)]
+    if not pieces:
         return jnp.ones((), dtype), jnp.zeros((), dtype)
-    plain = sum(jnp.sum(jnp.square(x)) for x in parts)
+
+    def over_shards(x: jax.Array, reduce: Any) -> jax.Array:
+        return x if axis_name is None else reduce(x, axis_name)
+
+    def scaled(pieces: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
+        largest = jnp.max(jnp.stack([jnp.max(jnp.abs(x)) for x in pieces]))
+        largest = over_shards(jax.lax.stop_gradient(largest), jax.lax.pmax)
+        # Within what has a reciprocal: who divides by the unit may multiply by that instead. The norm
+        # does not depend on the unit, so neither does the derivative.
+        unit = jnp.clip(nonzero_or_one(largest), limits.tiny, limits.max * 2.0**-16)
+        squares = sum(jnp.sum(jnp.square(x / unit)) for x in pieces)
+        return unit, sqrt(over_shards(squares, jax.lax.psum))
+
     limits = jnp.finfo(dtype)
+    plain = over_shards(sum(jnp.sum(jnp.square(x)) for x in pieces), jax.lax.psum)
     safe = (plain > limits.tiny / limits.eps) & (plain < limits.max)
-    return jax.lax.cond(safe, lambda _: (jnp.ones((), dtype), sqrt(plain)), _scaled, parts)
+    # `ones_like`, since both branches must vary over the same axes of a mesh inside `shard_map`.
+    return jax.lax.cond(safe, lambda _: (jnp.ones_like(plain), sqrt(plain)), scaled, pieces)
 
 
-def _scaled(parts: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(x)) for x in parts]))
-    # Within what has a reciprocal: who divides by the unit may multiply by that instead. The norm does
-    # not depend on it, so nor does the derivative.
-    limits = jnp.finfo(largest.dtype)
-    unit = jnp.clip(usable(largest), limits.tiny, limits.max * 2.0**-16)
-    unit = jax.lax.stop_gradient(unit)
-    return unit, sqrt(sum(jnp.sum(jnp.square(x / unit)) for x in parts))
+def average(mean: jax.Array, x: jax.Array, decay: Any) -> jax.Array:
+    """`decay * mean + (1 - decay) * x`, in forms that do not overflow between finite numbers."""
+    # The first form keeps a slow average exactly at a constant. `x - mean` would overflow where both
+    # are huge and of opposite sign; for a fast average so would the first form.
+    rate = 1 - decay
+    slow, fast = mean + (rate * x - rate * mean), decay * mean + rate * x
+    if isinstance(decay, float):
+        return slow if decay >= 0.99 else fast
+    return jnp.where(decay >= 0.99, slow, fast)
+
+
+def average_of_squares(mean: jax.Array, square: jax.Array, decay: Any) -> jax.Array:
+    """`decay * mean + (1 - decay) * square` of numbers that are not negative.
+
+    Their difference cannot overflow, so the shortest form that keeps an average at a constant is safe.
+    """
+    return mean + (1 - decay) * (square - mean)
+
+
+def log(decay: Any) -> Any:
+    """The logarithm of a decay by way of its complement, which is the number that moments use.
+
+    A Python number is taken in the host's float64; for an array `1 - decay` is exact in the array's
+    own precision. The logarithm of 0 is a large finite number, whose exponential is 0 as well.
+    """
+    if isinstance(decay, Number):
+        return decay.log
+    if isinstance(decay, float):
+        return math.log1p(-(1 - decay)) if decay > 0 else _LOG_OF_ZERO
+    return jnp.maximum(jnp.log1p(-(1 - scalar(decay))), _LOG_OF_ZERO)
+
+
+_LOG_OF_ZERO = -1e30
+
+
+def compensated_add(total: jax.Array, x: jax.Array) -> jax.Array:
+    """`total`, a sum and what rounding took from it (shape (2,)), with `x` added to it."""
+    # Kahan, 1965: a plain float32 sum of logarithms would lose the corrections that it is there for.
+    y = x - total[1]
+    new = jnp.maximum(total[0] + y, _LOG_OF_ZERO)
+    lost = jnp.where(new > _LOG_OF_ZERO, (new - total[0]) - y, jnp.zeros_like(new))
+    return jnp.stack([new, lost])
 
 
 def real_parts(x: jax.Array) -> tuple[jax.Array, ...]:
@@ -95,6 +150,6 @@ def real_parts(x: jax.Array) -> tuple[jax.Array, ...]:
     return (x.real, x.imag) if jnp.iscomplexobj(x) else (x,)
 
 
-def usable(unit: jax.Array) -> jax.Array:
-    """`unit`, or 1 where one cannot divide by it; what is not finite goes through and shows."""
+def nonzero_or_one(unit: jax.Array) -> jax.Array:
+    """`unit`, or 1 where `unit` cannot divide: where it is 0, or not finite."""
     return jnp.where((unit > 0) & (unit < jnp.inf), unit, jnp.ones_like(unit))

@@ -4,19 +4,24 @@
     update(updates, state, params=None, **extra) -> (updates, state)
 
 The two public methods are the boundary. They check that gradients, parameters and state belong
-together, put `None` where there is nothing to optimize, and round once, on the way out. What a
-transformation does stands in `init_tree` and `update_tree`; compositions call those, so that nothing
-is checked or rounded twice.
+together, put `None` where there is nothing to optimize, and round once, on the way out. Between them
+lies the lowered form (`program.py`), made once for each structure of parameters and kept on the value.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import jax
 import optax
 
-from gradtx._core.boundary import as_param, foreign_state, leave, matching, mismatch, unmapped
+from gradtx._core import boundary
+from gradtx._core.dtypes import like
+from gradtx._core.latex import Page, Tex, call
+from gradtx._core.program import Lowering, Program, Stream
+from gradtx._core.schedule import at_step
 from gradtx._core.static import frozendict
-from gradtx._core.trees import PyTree, flatten, paths
-from gradtx._core.values import Hyper, Value
+from gradtx._core.trees import PyTree, Structure, flatten
+from gradtx._core.values import Hyper, Value, mentions
 
 if TYPE_CHECKING:
     from gradtx._compose.fanout import fanout
@@ -26,8 +31,15 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
     """A gradient transformation as a value.
 
     Subclass it for what works on whole trees: declare fields, write `init_tree` and `update_tree`
-    (trees hold `None` where there is nothing to do; arithmetic is float32 at least). For what works on
-    one array at a time, subclass `Elementwise`; for an optimizer that is a composition, `Recipe`.
+    (trees hold `None` where there is nothing to do). For what works on one array at a time subclass
+    `Elementwise`, on one matrix at a time `Matrixwise`, around another transformation `Wrapper`; for
+    an optimizer that is a composition, `Recipe`.
+
+    Subclasses provide `update_tree(updates, state, params, extra) -> (updates, state)`, where `params`
+    is None if they were not passed and `extra` holds the keyword arguments of `update`, and, if there
+    is a state, `init_tree(params) -> state`. Gradients come bounded to what can be squared, unless the
+    class declares `linear = True`. A field annotated `Transform` takes gradtx's transformations and
+    Optax's, and nothing else.
 
     It is an `optax.GradientTransformationExtraArgs`, and `init, update = tx` unpacks it. `a / b`,
     `a * b`, `a + b`, `a - b` compose in parallel, see `fanout`.
@@ -41,26 +53,53 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
     Array([0.6, 0.8], dtype=float32)
     """
 
-    # Whether the parameters must be passed to `update`.
-    needs_params: ClassVar[bool] = False
-    # Whether it is written for one array (`init_leaf`, `update_leaf`), so that one pass serves many.
-    elementwise: ClassVar[bool] = False
-    # Whether `look` reads the whole tree, so that the updates must be there before the pass starts.
-    looks: ClassVar[bool] = False
-    # Whether it squares what it gets (and calls `squarable` on it first): then the branches beside it
-    # in a `fanout` get what is bounded alike.
-    squares: ClassVar[bool] = False
-
     # NumPy scalars leave `2.0 * tx` to us.
     __array_ufunc__ = None
+
+    # The hooks of which a class may override some; what it overrides decides how it is carried out.
+    _hooks: ClassVar[tuple[str, ...]] = ("init_tree", "update_tree")
+    _transforms: ClassVar[tuple[str, ...]] = ()
+    is_foreign: ClassVar[bool] = False
+    # Whether it is a wrapper: then it gets what its inner transformation made, and what that was given.
+    wraps: ClassVar[bool] = False
+    measures: ClassVar[bool] = False
+    begins: ClassVar[bool] = False
+    # Whether the class takes its schedules' values from the library, rather than ask them itself.
+    asks_schedules: ClassVar[bool] = True
+    # For each field of the state, its degree in the gradient: 1 for an average, 2 for one of squares.
+    degrees: ClassVar[Mapping[str, int]] = {}
+
+    if TYPE_CHECKING:
+        linear: ClassVar[bool] = False
+    else:
+
+        @property
+        def linear(self) -> bool:
+            """Whether gradients of any size may come in: true of a composition if all its parts say so."""
+            children = self.children
+            return bool(children) and all(child.linear for child in children)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        hints = cls._hints
+        cls._transforms = tuple(n for n, hint in hints.items() if mentions(hint, Transform))
+        boundary.check_class(cls, Transform)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         return tuple.__new__(cls)  # an empty tuple: the fields live in the instance's dictionary
 
+    def __post_init__(self) -> None:
+        for name in self._transforms:
+            where = f"{type(self).__name__}({name}=...)"
+            part = _adopted(getattr(self, name), self._hints[name], where)
+            object.__setattr__(self, name, part)
+        super().__post_init__()
+
     def init(self, params: PyTree) -> Any:  # pyright: ignore
         """The state before the first step: arrays only, shaped and sharded like the parameters."""
         leaves, structure = flatten(params)
-        return self.working().init_tree(structure.unflatten([as_param(p) for p in leaves]))
+        owned = [boundary.as_param(p) for p in leaves]
+        return self.program(owned, structure).init(owned)
 
     def update(  # pyright: ignore
         self, updates: PyTree, state: Any, params: PyTree = None, **extra: Any
@@ -70,88 +109,122 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
         Raises `ValueError` if `params` are needed and not given, or if structure, shape or kind of a
         gradient differ from its parameter's; the message names the leaf's path.
         """
-        if params is None and self.needs_params:
-            raise ValueError(
-                f"`{self}` needs the parameters: call `update(updates, state, params)`."
-            )
-        if field := unmapped(self):
-            raise ValueError(
-                f"`{field}` is an array where a step needs one number. To run the optimizers of a "
-                "sweep side by side, map over it: `jax.vmap(train, in_axes=(gradtx.axes(tx),))(tx)`."
-            )
+        boundary.check_mapped(self)
         gradients, structure = flatten(updates)
-        owners = [None] * len(gradients) if params is None else matching(params, updates, structure)
-        for i, (g, p) in enumerate(zip(gradients, owners, strict=True)):
-            if problem := mismatch(g, p):
-                raise ValueError(f"The gradient at `{paths(updates)[i] or '.'}` {problem}.")
-        todo, owned = [as_param(g) for g in gradients], owners
+        owners = boundary.owners_of(gradients, structure, updates, params)
+        todo, owned = [boundary.as_param(g) for g in gradients], owners
         if params is not None:
-            owned = [as_param(p) for p in owners]
+            owned = [boundary.as_param(p) for p in owners]
             todo = [None if p is None else g for g, p in zip(todo, owned, strict=True)]
-            params = structure.unflatten(owned)
+        program = self.program(todo if params is None else owned, structure)
         try:
-            out, state = self.working().update_tree(structure.unflatten(todo), state, params, extra)
+            out, new = program.update(todo, state, None if params is None else owned, extra)
         except Exception as error:
-            # Gradients stand in for parameters, unless some are missing.
-            if params is None and all(g is not None for g in gradients):
-                params = updates
-            if params is not None and (problem := foreign_state(self, state, params)):
+            if problem := boundary.foreign_state(self, program, state):
                 raise ValueError(problem) from error
             raise
-        rounded = map(leave, structure.flatten_up_to(out), todo, owned, owners)
-        return structure.unflatten(list(rounded)), state
+        rounded = map(boundary.round_update, out, todo, owned, owners)
+        return structure.unflatten(list(rounded)), new
 
     def init_tree(self, params: PyTree) -> Any:
-        """The state for a tree of parameters. The default has none."""
-        return ()
+        """The state for a tree of parameters, None where there is nothing to do."""
+        leaves, structure = flatten(params)
+        if self._overrides("update_tree"):
+            return optax.EmptyState()
+        return self.program(leaves, structure).init(leaves)
 
     def update_tree(
         self, updates: PyTree, state: Any, params: PyTree, extra: dict[str, Any]
     ) -> tuple[PyTree, Any]:
         """One step on a tree of updates, without checks or rounding."""
-        raise TypeError(f"`{type(self).__name__}` defines no `update_tree`.")
+        leaves, structure = flatten(updates)
+        owners = None if params is None else structure.flatten_up_to(params)
+        program = self.program(leaves if owners is None else owners, structure)
+        out, state = program.update(leaves, state, owners, extra)
+        return structure.unflatten(out), state
 
-    def working(self) -> Any:
-        """The transformation that does the work: those inside as theirs, and around one with schedules
-        a wrapper that counts the steps. A recipe's is its definition's."""
-        from gradtx._core.elementwise import scheduled, scheduled_fields  # they are transformations
+    # Lowering
 
-        parts = {name: _working(getattr(self, name)) for name in self._data}
-        changed = any(part is not getattr(self, name) for name, part in parts.items())
-        tx = self._with(**parts) if changed else self
-        return scheduled(tx) if scheduled_fields(tx) else tx
+    def program(self, leaves: list[Any], structure: Structure) -> Program:
+        """The lowered form for parameters of this structure and these shapes, made once."""
+        key = structure, tuple([None if x is None else (x.shape, x.dtype) for x in leaves])
+        known = self.__dict__.setdefault("_programs", {})
+        if key not in known:
+            if len(known) >= 8:
+                del known[next(iter(known))]
+            shapes = [None if k is None else jax.ShapeDtypeStruct(*k) for k in key[1]]
+            known[key] = Program(self, shapes, structure)
+        return known[key]
 
-    def _repr_latex_(self) -> str | None:
-        """The update as an equation, with the letters explained below it: what a notebook shows."""
-        from gradtx._show.equations import equations  # written in terms of every transformation
+    def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
+        """The stream after this transformation, and its state in numbers of cells (`program.py`)."""
+        if self._overrides("update_tree"):
+            return low.whole(self, stream)
+        raise TypeError(
+            f"`{type(self).__name__}` defines no `update_tree`. A subclass of `Transform` provides "
+            "`update_tree(updates, state, params, extra)`; one of `Elementwise` provides `update_leaf`."
+        )
 
-        return equations(self)
+    @property
+    def children(self) -> tuple["Transform", ...]:
+        """The transformations in the fields."""
+        if "_children" not in self.__dict__:
+            found: list[Transform] = []
+            for name in self._transforms:
+                value = getattr(self, name)
+                several = value.values() if isinstance(value, dict) else value
+                plain = type(value) is tuple or isinstance(value, dict)
+                found += [x for x in (several if plain else (value,)) if isinstance(x, Transform)]
+            self.__dict__["_children"] = tuple(found)
+        return self.__dict__["_children"]
 
-    # The operators, and their reflections: a tuple would concatenate and repeat.
+    @property
+    def whole(self) -> bool:
+        """Whether something inside has to see arrays of more than one leaf before it goes on."""
+        if "_whole" not in self.__dict__:
+            tree = self._overrides("update_tree")
+            self.__dict__["_whole"] = tree or self.measures or any(x.whole for x in self.children)
+        return self.__dict__["_whole"]
 
-    def __truediv__(self, other: "Transform | Hyper") -> "fanout":
-        return _fan("divide", self, other)
+    @property
+    def scheduled(self) -> tuple[str, ...]:
+        """The hyperparameters that are schedules."""
+        if not self.asks_schedules:
+            return ()
+        values = [
+            (name, getattr(self, name)) for name in self._data if name not in self._transforms
+        ]
+        return tuple([name for name, x in values if callable(x)])
 
-    def __rtruediv__(self, other: Hyper) -> "fanout":
-        return _fan("divide", other, self)
+    def at(self, step: Any) -> Self:
+        """The transformation with every schedule among its own fields replaced by its value at a step."""
+        own = type(self).__name__
+        values = {n: at_step(getattr(self, n), step, f"{own}({n}=...)") for n in self.scheduled}
+        return self._with(**values)
 
-    def __mul__(self, other: "Transform | Hyper") -> "fanout":  # pyright: ignore
-        return _fan("multiply", self, other)
+    @classmethod
+    def _overrides(cls, hook: str) -> bool:
+        return getattr(cls, hook, None) is not getattr(Transform, hook, None)
 
-    def __rmul__(self, other: Hyper) -> "fanout":  # pyright: ignore
-        return _fan("multiply", other, self)
+    def tex(self, g: Tex, page: Page) -> Tex:
+        """The update for the updates `g` as an equation; what has a memory goes to the page.
 
-    def __add__(self, other: "Transform | Hyper") -> "fanout":  # pyright: ignore
-        return _fan("add", self, other)
+        By default the transformation is a function of its name.
+        """
+        return call(type(self).__name__, g)
 
-    def __radd__(self, other: Hyper) -> "fanout":
-        return _fan("add", other, self)
+    # The operators, and their reflections, are attached by `fanout`.
 
-    def __sub__(self, other: "Transform | Hyper") -> "fanout":
-        return _fan("subtract", self, other)
+    if TYPE_CHECKING:
 
-    def __rsub__(self, other: Hyper) -> "fanout":
-        return _fan("subtract", other, self)
+        def __truediv__(self, other: "Transform | Hyper") -> "fanout": ...
+        def __rtruediv__(self, other: Hyper) -> "fanout": ...
+        def __mul__(self, other: "Transform | Hyper") -> "fanout": ...  # pyright: ignore
+        def __rmul__(self, other: Hyper) -> "fanout": ...  # pyright: ignore
+        def __add__(self, other: "Transform | Hyper") -> "fanout": ...  # pyright: ignore
+        def __radd__(self, other: Hyper) -> "fanout": ...
+        def __sub__(self, other: "Transform | Hyper") -> "fanout": ...
+        def __rsub__(self, other: Hyper) -> "fanout": ...
 
     # The pair (init, update), which is what Optax and its hosts unpack.
 
@@ -172,17 +245,78 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
 
     __lt__ = __le__ = __gt__ = __ge__ = _unordered  # pyright: ignore
 
+    def _no_tuple(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(
+            f"`{type(self).__name__}` is a value and not a named tuple; change it with "
+            "`gradtx.replace(tx, name=...)`, and read its fields by their names."
+        )
 
-def _working(field: Any) -> Any:
-    """A field with the transformations in it as those that work."""
-    if isinstance(field, Transform):
-        return field.working()
-    if isinstance(field, frozendict):
-        return frozendict({name: _working(x) for name, x in field.items()})
-    return tuple(map(_working, field)) if type(field) is tuple else field
+    _replace = _asdict = _no_tuple  # pyright: ignore
 
 
-def _fan(combine: str, *branches: Any) -> "fanout":
-    from gradtx._compose.fanout import fanout  # composition is written in terms of Transform
+class foreign(Transform):
+    """Any Optax transformation, as a link or branch of gradtx's.
 
-    return fanout(combine, *branches)
+    A field that takes transformations makes it by itself.
+
+    Args:
+        tx: an `optax.GradientTransformation`. It runs under standard dtype promotion, and its state
+            keeps the dtypes that it starts with.
+    """
+
+    tx: Any
+    linear = True
+    is_foreign = True
+
+    def init_tree(self, params: PyTree) -> Any:
+        with jax.numpy_dtype_promotion("standard"):
+            return jax.tree.map(_as_array, self.tx.init(params))
+
+    def update_tree(
+        self, updates: PyTree, state: Any, params: PyTree, extra: dict[str, Any]
+    ) -> tuple[PyTree, Any]:
+        update = optax.with_extra_args_support(self.tx).update
+        with jax.numpy_dtype_promotion("standard"):
+            updates, new = update(updates, state, params, **extra)
+        same = jax.tree.structure(new) == jax.tree.structure(state)
+        return updates, like(new, state) if same else new
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        return call(self.tx.init.__qualname__.split(".")[0], g)
+
+
+def _as_array(x: Any) -> Any:
+    return boundary.strong(x) if isinstance(x, bool | int | float | complex) else x
+
+
+def as_transform(x: Any, where: str) -> Transform:
+    """`x` as one of gradtx's; `where` names the argument in the error."""
+    if isinstance(x, Transform):
+        return x
+    if isinstance(x, optax.GradientTransformation):
+        return foreign(x)
+    what = (
+        f"`{x.__name__}` itself; call it, `{x.__name__}(...)`" if isinstance(x, type) else repr(x)
+    )
+    raise TypeError(
+        f"`{where}` must be a gradient transformation, gradtx's or Optax's, not {what}."
+    )
+
+
+def _adopted(value: Any, hint: Any, where: str) -> Any:
+    """The value of a field that takes transformations, Optax's as `foreign` ones."""
+    if isinstance(value, optax.GradientTransformation):
+        return as_transform(value, where)
+    if isinstance(value, Mapping) and mentions(hint, Mapping):
+        groups = {k: as_transform(x, f"{where[:-4]}{{{k!r}: ...}})") for k, x in value.items()}
+        return frozendict(groups)
+    if type(value) in (tuple, list) and mentions(hint, tuple):
+        numbers = mentions(hint, Hyper)
+        return tuple(x if numbers and _is_number(x) else _adopted(x, None, where) for x in value)
+    if value is None and mentions(hint, type(None)):
+        return None
+    return as_transform(value, where)
+
+
+def _is_number(x: Any) -> bool:
+    return not isinstance(x, optax.GradientTransformation)

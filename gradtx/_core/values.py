@@ -34,12 +34,9 @@ _DATA = "data"
 # is plain arithmetic.
 Hyper = Annotated[Any, _DATA]
 
-# A transformation inside another. Whether it can be mapped leaf by leaf shows at run time.
-Part = Annotated[Any, _DATA, "part"]
-
 # `tuple` and `dataclass` machinery that a field of these names would shadow.
 _RESERVED = frozenset(
-    {"count", "index", "_replace", "_fields", "_make", "_asdict", "init", "update"}
+    {"count", "index", "_replace", "_fields", "_make", "_asdict", "init", "update", "lower", "at"}
 )
 
 
@@ -56,6 +53,7 @@ class Value:
     limits: ClassVar[Mapping[str, str]] = {}
     _data: ClassVar[tuple[str, ...]] = ()
     _static: ClassVar[tuple[str, ...]] = ()
+    _hints: ClassVar[Mapping[str, Any]] = {}
     # Of the data fields, those that hold one number each: whether that may be None.
     _numbers: ClassVar[Mapping[str, bool]] = {}
 
@@ -66,6 +64,13 @@ class Value:
         names = [field.name for field in dataclasses.fields(cls)]  # pyright: ignore[reportArgumentType]
         if taken := _RESERVED.intersection(names):
             raise TypeError(f"`{cls.__name__}` cannot have a field named {sorted(taken)[0]!r}.")
+        cls._hints = {n: own[n] if n in own else cls._hints.get(n) for n in names}
+        for name in names:
+            if name in own and mentions(own[name], float):
+                raise TypeError(
+                    f"`{cls.__name__}.{name}` is annotated {own[name]!r}: such a field would be part of the "
+                    "structure, and every new number would compile again. Annotate it `gradtx.Hyper`."
+                )
         is_data = {
             name: _holds_data(own[name]) if name in own else name in cls._data for name in names
         }
@@ -167,6 +172,16 @@ def _holds_data(hint: Any) -> bool:
     if isinstance(hint, type) and not typing.get_args(hint):
         return issubclass(hint, Value | jax.Array)
     return any(map(_holds_data, typing.get_args(hint)))
+
+
+def mentions(hint: Any, what: Any) -> bool:
+    """Whether an annotation names a type, alone or inside a union, a tuple or a mapping."""
+    if hint is what or (
+        isinstance(hint, type) and isinstance(what, type) and issubclass(hint, what)
+    ):
+        return True
+    inside = () if typing.get_origin(hint) is Annotated else typing.get_args(hint)
+    return typing.get_origin(hint) is what or any(mentions(x, what) for x in inside)
 
 
 def _number(hint: Any) -> bool | None:

@@ -19,24 +19,41 @@ GROUP_BYTES = 2**28
 
 
 def map_groups(
-    f: Callable[[jax.Array], jax.Array], stacks: list[jax.Array], cap: int = GROUP_BYTES
-) -> list[jax.Array]:
-    """`f` of each stack of matrices `[batch, m, n]`, called once for all of one shape and dtype.
+    f: Callable[..., Any],
+    stacks: list[tuple[jax.Array, ...]],
+    *,
+    transposes: bool = False,
+    cap: int = GROUP_BYTES,
+) -> list[tuple[jax.Array, ...]]:
+    """`f` of each tuple of stacks `[batch, m, n]`, called once for all of one shape and dtype.
 
-    `f` takes and returns `[batch, m, n]` with m <= n and treats matrices separately; it commutes with
-    the transpose. A group of more than `cap` bytes is cut.
+    Args:
+        f: takes and returns stacks, and treats the matrices along their first axis separately.
+        stacks: for every leaf its matrices, and whatever else has one entry per matrix.
+        transposes: whether `f` commutes with the transpose; then wide and tall matrices of one size
+            are brought together, all of them wide.
+        cap: a group of more bytes is cut.
     """
     results: list[Any] = list(stacks)
 
-    def kind(i: int) -> tuple[Any, ...]:
-        return (*sorted(stacks[i].shape[1:]), str(stacks[i].dtype))
+    def turned(i: int) -> bool:
+        return transposes and not _is_wide(stacks[i][0])
+
+    def kind(i: int) -> Any:
+        shape = stacks[i][0].shape[1:]
+        rest = [(x.shape[1:], str(x.dtype)) for x in stacks[i][1:]]
+        return sorted(shape) if transposes else shape, str(stacks[i][0].dtype), rest
 
     for _, members in itertools.groupby(sorted(range(len(stacks)), key=kind), key=kind):
-        for chunk in _capped(list(members), stacks, cap):
-            wide = [stacks[i] if _is_wide(stacks[i]) else stacks[i].mT for i in chunk]
-            out = f(wide[0] if len(wide) == 1 else jnp.concatenate(wide))
-            for i, part in zip(chunk, _cut(out, [len(x) for x in wide]), strict=True):
-                results[i] = part if _is_wide(stacks[i]) else part.mT
+        for chunk in _capped(list(members), [x[0] for x in stacks], cap):
+            inputs = [[x.mT if turned(i) else x for x in stacks[i]] for i in chunk]
+            joined = [
+                x[0] if len(x) == 1 else jnp.concatenate(x) for x in zip(*inputs, strict=True)
+            ]
+            sizes = [len(x[0]) for x in inputs]
+            cuts = zip(*(_cut(x, sizes) for x in f(*joined)), strict=True)
+            for i, own in zip(chunk, cuts, strict=True):
+                results[i] = tuple(x.mT if turned(i) else x for x in own)
     return results
 
 
@@ -63,19 +80,6 @@ def in_turn(f: Callable[[jax.Array], jax.Array], stack: jax.Array) -> jax.Array:
         return jax.lax.dynamic_update_index_in_dim(stack, f(stack[i]), i, 0)
 
     return jax.lax.fori_loop(0, len(stack), replace, stack)
-
-
-def replicated(x: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
-    """`x` where products over its axes are allowed, and the way back to its own sharding.
-
-    On an Explicit mesh a product over a sharded axis has no sharding of its own to give, so the matrix
-    is gathered first. On an Auto mesh, and on one device, nothing is to be done.
-    """
-    sharding = jax.typeof(x).sharding
-    if all(axis is None for axis in sharding.spec):
-        return x, lambda y: y
-    whole = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
-    return jax.sharding.reshard(x, whole), lambda y: jax.sharding.reshard(y, sharding)
 
 
 def _is_wide(x: jax.Array) -> bool:

@@ -8,7 +8,7 @@ $Z = b R + c R^2$ and $R = X X^H$. There are two forms of running several of the
   $R \leftarrow (Z + a I) R (Z + a I)$; at the end $X \leftarrow Q X$.
 
 In exact arithmetic they agree. Rounded, the Gram form needs restarts, $X \leftarrow Q X$ and a fresh
-$R$; `_segments.py` decides where. The standard form is the run of segments of one step.
+$R$; `restarts.py` decides where. The standard form is the run of segments of one step.
 """
 
 import functools
@@ -94,9 +94,7 @@ def newton_schulz(
         raise ValueError(f"newton_schulz(x): its shape is {x.shape}; pass [..., m, n].")
     if not jnp.issubdtype(x.dtype, jnp.inexact):
         raise TypeError(f"newton_schulz(x): its dtype is {x.dtype}; cast it to a floating one.")
-    for name, value in (("form", form), ("norm", norm), ("batching", batching)):
-        if value not in _CHOICES[name]:
-            raise ValueError(f"newton_schulz({name}={value!r}): pass one of {_CHOICES[name]}.")
+    check_choices("newton_schulz", form=form, norm=norm, batching=batching)
     wide = promote(x.dtype, jnp.float32)
     dtype = wide if dtype is None else jnp.dtype(dtype)
     kind = jnp.complexfloating if jnp.iscomplexobj(x) else jnp.floating
@@ -130,6 +128,13 @@ def newton_schulz(
     else:
         result = orthogonalize(lying.reshape(-1, m, n))
     return result.reshape(lying.shape).mT if tall else result.reshape(lying.shape)
+
+
+def check_choices(owner: str, **choices: str) -> None:
+    """Raise `ValueError` for a word that `newton_schulz` does not know; `owner` is named."""
+    for name, value in choices.items():
+        if value not in _CHOICES[name]:
+            raise ValueError(f"{owner}({name}={value!r}): pass one of {_CHOICES[name]}.")
 
 
 def _product_eps(dtype: jnp.dtype, precision: Any) -> float:

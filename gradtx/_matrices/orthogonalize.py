@@ -1,23 +1,20 @@
-"""Orthogonalization of updates, leaf by leaf in meaning and group by group in execution."""
+"""Orthogonalization of updates, and the sizes that orthogonal updates are brought to."""
 
-import functools
 import math
 from typing import Any
 
 import jax
 
-from gradtx._core.dtypes import compute_dtype
-from gradtx._core.elementwise import Elementwise
-from gradtx._core.transform import Transform
-from gradtx._core.trees import PyTree, flatten, paths
-from gradtx._matrices.axes import MatrixAxes, hidden_matrices
-from gradtx._matrices.groups import map_groups, replicated
-from gradtx._matrices.newton_schulz import newton_schulz
+from gradtx._core.latex import Page, Tex, call, escape, times
+from gradtx._core.unit import Elementwise
+from gradtx._matrices.axes import hidden_matrices
+from gradtx._matrices.matrixwise import Matrixwise
+from gradtx._matrices.newton_schulz import check_choices, newton_schulz
 from gradtx._matrices.polynomials import resolve_coefficients
 from gradtx._transforms.scale import scale
 
 
-class orthogonalize_newton_schulz(Transform):
+class orthogonalize_newton_schulz(Matrixwise):
     r"""Every matrix is replaced by (nearly) its orthogonal factor, $G = U S V^T \mapsto U V^T$.
 
     That is the steepest descent direction under the spectral norm. Singular values are moved by odd
@@ -48,36 +45,21 @@ class orthogonalize_newton_schulz(Transform):
     precision: str | None = None
     restart: tuple[int, ...] | None = None
     symmetric: bool | None = None
-    axes: Any = hidden_matrices()
+    linear = True  # it takes gradients of any size
+    grouped = True
+    transposes = True
 
     def validate(self) -> None:
+        super().validate()
         resolve_coefficients(self.coefficients, self.steps)
+        check_choices("orthogonalize_newton_schulz", form=self.form, norm=self.norm)
 
-    def update_tree(
-        self, updates: PyTree, state: Any, params: PyTree, extra: dict[str, Any]
-    ) -> tuple[PyTree, Any]:
-        leaves, structure = flatten(updates)
-        todo = [(i, a) for i, a in enumerate(matrix_axes(self.axes, updates)) if a is not None]
-        gathered = [replicated(leaves[i].astype(compute_dtype(leaves[i]))) for i, _ in todo]
-        stacks = [axes.split(x) for (_, axes), (x, _) in zip(todo, gathered, strict=True)]
-        f = functools.partial(_newton_schulz, options=self._with(axes=None))
-        for (i, axes), (x, back), new in zip(todo, gathered, map_groups(f, stacks), strict=True):
-            leaves[i] = back(axes.join(new, x.shape))
-        return structure.unflatten(leaves), state
+    def update_matrix(self, x: jax.Array, state: Any) -> tuple[jax.Array, Any]:
+        options = {name: getattr(self, name) for name in self._static if name != "axes"}
+        return newton_schulz(x, **options), state
 
-
-@functools.partial(jax.jit, static_argnames="options")
-def _newton_schulz(x: jax.Array, options: orthogonalize_newton_schulz) -> jax.Array:
-    fields = {name: getattr(options, name) for name in options._static if name != "axes"}
-    return newton_schulz(x, **fields)
-
-
-def matrix_axes(rule: Any, tree: PyTree) -> list[MatrixAxes | None]:
-    """The matrix of every leaf of `flatten(tree)`, by `rule`; None for leaves that are None."""
-    leaves = flatten(tree)[0]
-    return [
-        None if x is None else rule.axes(p, x) for p, x in zip(paths(tree), leaves, strict=True)
-    ]
+    def tex(self, g: Tex, page: Page) -> Tex:
+        return call("NS", g)
 
 
 def _match_rms(inputs: int, outputs: int) -> float:
@@ -120,11 +102,12 @@ class scale_by_shape(Elementwise):
 
     A leaf with fewer than two axes counts as one input.
 
-    Raises `ValueError` for another mode.
+    Raises `ValueError` for an unknown mode.
     """
 
     mode: str = "match_rms"
     axes: Any = hidden_matrices()
+    linear = True
 
     def validate(self) -> None:
         if self.mode not in _SCALES:
@@ -132,14 +115,10 @@ class scale_by_shape(Elementwise):
                 f"`scale_by_shape(mode={self.mode!r})` must be one of {sorted(_SCALES)}."
             )
 
-    def marks(self, params: PyTree) -> list[Any]:
-        leaves = zip(paths(params), flatten(params)[0], strict=True)
-        return [1.0 if x is None else self._factor(path, x) for path, x in leaves]
+    def at_leaf(self, path: str, leaf: Any) -> Elementwise:
+        vector = len(leaf.shape) < 2
+        inputs, outputs = (1, leaf.size) if vector else self.axes.axes(path, leaf).size(leaf.shape)
+        return scale(_SCALES[self.mode](inputs, outputs) if inputs and outputs else 1.0)
 
-    def _factor(self, path: str, x: Any) -> float:
-        vector = len(x.shape) < 2
-        inputs, outputs = (1, x.size) if vector else self.axes.axes(path, x).size(x.shape)
-        return _SCALES[self.mode](inputs, outputs) if inputs and outputs else 1.0
-
-    def marked(self, mark: Any) -> Elementwise:
-        return scale(mark)
+    def tex(self, g: Tex, page: Page) -> Tex:
+        return times(Tex(rf"s_{{\mathrm{{{escape(self.mode)}}}}}"), g)

@@ -45,7 +45,7 @@ class qk_clip(Transform):
     names: str = r"(query|key|q|k)(_?proj)?/\w+$"
     axes: Any = hidden_matrices()
     limits = {"threshold": "(0, inf)"}
-    needs_params = True
+    linear = True  # it takes gradients of any size
 
     def update_tree(
         self, updates: PyTree, state: Any, params: PyTree, extra: dict[str, Any]
@@ -54,6 +54,10 @@ class qk_clip(Transform):
             raise ValueError(
                 "`qk_clip` needs the largest logit of every head: call `update(updates, state, params, "
                 "max_logits={'layers/0/attention': logits})`."
+            )
+        if params is None:
+            raise ValueError(
+                "`qk_clip` needs the parameters: call `update(updates, state, params, max_logits=...)`."
             )
         leaves, structure = flatten(updates)
         owners = structure.flatten_up_to(params)

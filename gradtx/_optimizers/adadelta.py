@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from gradtx._compose.chain import identity
 from gradtx._core.transform import Transform
 from gradtx._core.values import Hyper
 from gradtx._optimizers.convention import Conventional, with_decay
@@ -51,8 +52,11 @@ class adadelta(Conventional):
         super().__post_init__(convention)
 
     def expand(self) -> Transform:
+        # Optax has its weight decay in the first place, also where there is none.
+        first = [identity()] if self.weight_decay is None else []
         return with_decay(
             self,
+            *first,
             scale_by_adadelta(self.rho, self.eps),
             scale_by_learning_rate(self.learning_rate),
         )

@@ -5,10 +5,22 @@ from typing import Any
 from gradtx._core.transform import Transform
 from gradtx._core.values import Hyper
 from gradtx._optimizers.convention import Conventional, with_decay, with_decay_between
-from gradtx._transforms.adam import epsilon, scale_by_nadam_momentum, with_eps_root
-from gradtx._transforms.bias_correction import bias_correction
-from gradtx._transforms.moments import root, running_max, scale_by_momentum, second_moment
+from gradtx._transforms.adam import scale_by_adam, scale_by_amsgrad
 from gradtx._transforms.scale import scale_by_learning_rate
+
+
+def adam_of(recipe: Any, **options: Any) -> Transform:
+    """`scale_by_adam` with the numbers that a recipe of Adam's kin has."""
+    return scale_by_adam(
+        recipe.b1,
+        recipe.b2,
+        recipe.eps,
+        recipe.eps_root,
+        recipe.mu_dtype,
+        nu_dtype=recipe.nu_dtype,
+        eps_hat=recipe.eps_hat,
+        **options,
+    )
 
 
 class adam(Conventional):
@@ -57,10 +69,7 @@ class adam(Conventional):
     }
 
     def expand(self) -> Transform:
-        m = bias_correction(scale_by_momentum(self.b1, accumulator_dtype=self.mu_dtype))
-        v = bias_correction(second_moment(self.b2, accumulator_dtype=self.nu_dtype))
-        m = scale_by_nadam_momentum(self.b1, None, self.mu_dtype) if self.nesterov else m
-        step = m / (root(with_eps_root(self, v)) + epsilon(self))
+        step = adam_of(self, nesterov=self.nesterov)
         return with_decay(self, step, scale_by_learning_rate(self.learning_rate))
 
 
@@ -113,10 +122,7 @@ class adamw(Conventional):
     }
 
     def expand(self) -> Transform:
-        m = bias_correction(scale_by_momentum(self.b1, accumulator_dtype=self.mu_dtype))
-        v = bias_correction(second_moment(self.b2, accumulator_dtype=self.nu_dtype))
-        m = scale_by_nadam_momentum(self.b1, None, self.mu_dtype) if self.nesterov else m
-        step = m / (root(with_eps_root(self, v)) + epsilon(self))
+        step = adam_of(self, nesterov=self.nesterov)
         return with_decay_between(self, step)
 
 
@@ -166,12 +172,16 @@ class amsgrad(Conventional):
     }
 
     def expand(self) -> Transform:
-        m = scale_by_momentum(self.b1, accumulator_dtype=self.mu_dtype)
-        m = bias_correction(m) if self.bias_correction_mu else m
-        v = second_moment(self.b2, accumulator_dtype=self.nu_dtype)
-        if self.max_of_raw:
-            v = running_max(v)
-        v = bias_correction(v) if self.bias_correction_nu else v
-        v = v if self.max_of_raw else running_max(v)
-        step = m / (root(with_eps_root(self, v)) + epsilon(self))
+        step = scale_by_amsgrad(
+            self.b1,
+            self.b2,
+            self.eps,
+            self.eps_root,
+            self.mu_dtype,
+            self.bias_correction_mu,
+            self.bias_correction_nu,
+            self.nu_dtype,
+            self.eps_hat,
+            self.max_of_raw,
+        )
         return with_decay(self, step, scale_by_learning_rate(self.learning_rate))

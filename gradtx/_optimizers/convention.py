@@ -12,10 +12,10 @@ from dataclasses import KW_ONLY, InitVar
 from typing import Any, ClassVar
 
 from gradtx._compose.chain import chain, identity
-from gradtx._compose.partition import freeze
 from gradtx._compose.recipe import Recipe
 from gradtx._core.transform import Transform
 from gradtx._transforms.decay import decoupled_weight_decay
+from gradtx._transforms.freeze import freeze
 from gradtx._transforms.moments import scale_by_momentum
 from gradtx._transforms.scale import scale, scale_by_learning_rate
 
@@ -97,8 +97,8 @@ def with_decay_between(recipe: Any, step: Transform) -> Transform:
 def rate_and_heavy_ball(recipe: Any, accumulator_dtype: Any = None) -> list[Transform]:
     """The learning rate and the recipe's momentum, if any: outside of it, or inside."""
     rate = scale_by_learning_rate(recipe.learning_rate)
-    if recipe.momentum is None:
-        return [rate]
+    if recipe.momentum is None:  # Optax has something in this place too
+        return [rate, identity()] if recipe.lr_inside else [identity(), rate]
     heavy_ball = scale_by_momentum(
         recipe.momentum,
         form="heavy_ball",

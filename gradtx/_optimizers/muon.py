@@ -66,7 +66,7 @@ class muon(Recipe):
     def expand(self) -> Transform:
         step = chain(
             scale_by_momentum(self.beta, nesterov=self.nesterov, accumulator_dtype=self.mu_dtype),
-            *([equilibrate_rows(self.axes)] if self.equilibrate else []),
+            *([equilibrate_rows(axes=self.axes)] if self.equilibrate else []),
             _orthogonalize(self, form=self.form, dtype=self.ns_dtype),
             scale_by_shape(self.scaling, self.axes),
         )
@@ -108,7 +108,7 @@ class normuon(Recipe):
         step = chain(
             scale_by_momentum(self.beta, nesterov=True),
             _orthogonalize(self),
-            keep_norm(scale_by_neuron_rms(self.b2, axes=self.axes), self.axes),
+            keep_norm(scale_by_neuron_rms(self.b2, axes=self.axes), axes=self.axes),
             scale_by_shape(self.scaling, self.axes),
         )
         return _routed(self, step)
@@ -151,7 +151,7 @@ class adamuon(Recipe):
             scale_by_sign(),
             _orthogonalize(self),
             identity() / (root(second_moment(self.beta)) + self.eps),
-            scale_to_rms(0.2, self.axes),
+            scale_to_rms(0.2, axes=self.axes),
         )
         return _routed(self, step)
 

@@ -4,9 +4,8 @@ from typing import Any
 
 from gradtx._core.transform import Transform
 from gradtx._core.values import Hyper
+from gradtx._optimizers.adam import adam_of
 from gradtx._optimizers.convention import Conventional, with_decay, with_decay_between
-from gradtx._transforms.adam import adam_momentum, corrected_square, epsilon, with_eps_root
-from gradtx._transforms.moments import root
 from gradtx._transforms.scale import scale_by_learning_rate
 
 
@@ -51,8 +50,7 @@ class nadam(Conventional):
     }
 
     def expand(self) -> Transform:
-        m, v = adam_momentum(self, True, self.momentum_decay), corrected_square(self)
-        step = m / (root(with_eps_root(self, v)) + epsilon(self))
+        step = adam_of(self, nesterov=True, momentum_decay=self.momentum_decay)
         return with_decay(self, step, scale_by_learning_rate(self.learning_rate))
 
 
@@ -93,5 +91,5 @@ class nadamw(Conventional):
     }
 
     def expand(self) -> Transform:
-        m, v = adam_momentum(self, True, self.momentum_decay), corrected_square(self)
-        return with_decay_between(self, m / (root(with_eps_root(self, v)) + epsilon(self)))
+        step = adam_of(self, nesterov=True, momentum_decay=self.momentum_decay)
+        return with_decay_between(self, step)

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from gradtx._core.dtypes import scalar
+from gradtx._core.numerics import log
 from gradtx._core.values import Hyper, Value
-from gradtx._transforms.moments import log
 
 
 class _Constants(Value):

@@ -3,9 +3,10 @@
 from typing import Any, NamedTuple
 
 from gradtx._compose.partition import partition
-from gradtx._compose.recipe import Recipe
+from gradtx._core.boundary import as_param
+from gradtx._core.program import Lowering, Visit
 from gradtx._core.transform import Transform
-from gradtx._core.trees import PyTree, flatten, is_inexact, paths
+from gradtx._core.trees import PyTree, flatten
 from gradtx._core.values import Value
 
 
@@ -45,42 +46,28 @@ def routing(tx: Transform, params: PyTree) -> Routes:
     w     4x8    muon     matrix 4 -> 8
     """
     leaves, structure = flatten(params)
-    leaves = [x if hasattr(x, "shape") and is_inexact(x) else None for x in leaves]
-    params = structure.unflatten(leaves)
-    routes = []
-    for path, x, (labels, why) in zip(paths(params), leaves, _ways(tx, params), strict=True):
-        if x is not None:
-            routes.append(Route(path, tuple(x.shape), " > ".join(labels) or type(tx).__name__, why))
-    return Routes(routes)
+    shapes = [as_param(x) if hasattr(x, "shape") else None for x in leaves]
+    root = Visit(None, [], [])
+    low = Lowering(shapes, structure, root)
+    low.lower(tx, low.source())
+    ways: list[tuple[list[str], str]] = [([], "") for _ in shapes]
+    _follow(root.inside[0], low, ways)
+    return Routes(
+        Route(path, tuple(x.shape), " > ".join(labels) or type(tx).__name__, why)
+        for path, x, (labels, why) in zip(low.paths, shapes, ways, strict=True)
+        if x is not None
+    )
 
 
-def _ways(tx: Any, params: PyTree) -> list[tuple[list[str], str]]:
-    """For every leaf the labels that it passes under in `tx`, and the last rule's reason."""
-    leaves, structure = flatten(params)
-    if not isinstance(tx, partition):
-        below = [_ways(part, params) for part in _parts(tx)]
-        return next((w for w in below if any(labels for labels, _ in w)), [([], "")] * len(leaves))
-    ways: list[tuple[list[str], str]] = [([], "")] * len(leaves)
-    labels = tx.labels(params)
-    for label, part in tx.transforms.items():
-        own = structure.unflatten(
-            [x if at == label else None for x, at in zip(leaves, labels, strict=True)]
-        )
-        for i, (deeper, why) in enumerate(_ways(part, own)):
-            if labels[i] == label:
-                ways[i] = (
-                    [label, *deeper],
-                    why or _reason(tx.param_labels, paths(params)[i], leaves[i]),
-                )
-    return ways
-
-
-def _parts(tx: Any) -> list[Transform]:
-    if isinstance(tx, Recipe):
-        return [tx.expand()]
-    inside = [getattr(tx, name) for name in tx._data]
-    inside = [x for value in inside for x in (value if type(value) is tuple else (value,))]
-    return [x for x in inside if isinstance(x, Transform)]
+def _follow(visit: Visit, low: Lowering, ways: list[tuple[list[str], str]]) -> None:
+    """Note for every leaf the labels that it passes under, and the last rule's reason."""
+    if isinstance(visit.tx, partition):
+        rule, labels = visit.tx.param_labels, visit.tx.labels(low, visit.stream)
+        for i, term in enumerate(visit.stream):
+            if term is not None:
+                ways[i] = [*ways[i][0], labels[i]], _reason(rule, low.paths[i], low.leaves[i])
+    for inner in visit.inside:
+        _follow(inner, low, ways)
 
 
 def _reason(rule: Any, path: str, leaf: Any) -> str:

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import jax
 
-from gradtx._compose.partition import masked, only, partition
+from gradtx._compose.fanout import fanout
+from gradtx._compose.partition import partition
 from gradtx._compose.recipe import Recipe
-from gradtx._compose.rules import mask_leaves
-from gradtx._core.foreign import foreign
+from gradtx._core.program import Program, Visit, cells_of
 from gradtx._core.static import show
-from gradtx._core.transform import Transform
-from gradtx._core.trees import PyTree, is_inexact
+from gradtx._core.transform import Transform, foreign
+from gradtx._core.trees import PyTree, flatten, is_inexact
 from gradtx._core.values import same
 
 _WIDTH = 96
@@ -77,10 +77,23 @@ def summarize(tx: Transform, params: PyTree = None) -> Summary:
     ─────────────────────────────────────────────
     8.0 kB of state for 1,000 parameters, 2.0 floats per parameter
     """
-    shapes = None if params is None else jax.tree.map(_shape, params)
-    rows = tuple(_rows(tx, shapes))
-    sizes = [math.prod(x.shape) for x in jax.tree.leaves(shapes)]
-    return Summary(rows, rows[0].state_bytes, sum(sizes))
+    leaves, structure = flatten(params)
+    shapes = [_shape(x) for x in leaves]
+    if params is None:
+        rows, state_bytes = tuple(_rows(tx, None, lambda state: None)), None
+    else:
+        root = Visit(None, [], [])
+        program = Program(tx, shapes, structure, root)
+        cells = jax.eval_shape(program.init_cells, shapes)
+
+        def size(state: Any) -> int:
+            numbers = cells_of(state, len(shapes))
+            arrays = jax.tree.leaves([cells[number] for number in numbers])
+            return sum(math.prod(x.shape) * x.dtype.itemsize for x in arrays)
+
+        rows = tuple(_rows(tx, root.inside[0], size))
+        state_bytes = rows[0].state_bytes
+    return Summary(rows, state_bytes, sum(math.prod(x.shape) for x in shapes if x is not None))
 
 
 def _shape(x: Any) -> Any:
@@ -91,50 +104,37 @@ def _shape(x: Any) -> Any:
 
 
 def _rows(
-    node: Any, params: PyTree, first: str = "", rest: str = "", name: str = ""
+    node: Any, visit: Visit | None, size: Any, first: str = "", rest: str = "", name: str = ""
 ) -> Iterator[Row]:
-    """The rows of `node`, the first of them behind `first` and the others behind `rest`."""
+    """The rows of `node`, the first of them behind `first` and the others behind `rest`.
+
+    `visit` is how it was lowered, if it was, and `size` counts the bytes of a state.
+    """
     text = first + name + (_line(node) if isinstance(node, Transform) else show(node))
     text = text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
-    counted = params is not None and isinstance(node, Transform)
-    yield Row(text, _state_bytes(node, params) if counted else None)
-    below = _parts(node, params)
-    for i, (name, part, own) in enumerate(below):
+    counted = visit is not None and isinstance(node, Transform)
+    yield Row(text, size(visit.state) if counted and visit is not None else None)
+    below = _inside(node)
+    visits = visit.inside if visit is not None else []
+    for i, (name, inner) in enumerate(below):
         last = i == len(below) - 1
         yield from _rows(
-            part,
-            own,
+            inner,
+            visits[i] if i < len(visits) else None,
+            size,
             rest + ("└── " if last else "├── "),
             rest + ("    " if last else "│   "),
             name,
         )
 
 
-def _state_bytes(tx: Transform, params: PyTree) -> int:
-    state = jax.eval_shape(tx.working().init_tree, params)
-    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state))
-
-
-def _parts(node: Any, params: PyTree) -> list[tuple[str, Any, PyTree]]:
-    """What `node` is made of: a label, the part, and the parameters that reach it."""
-    if not isinstance(node, Transform):
-        return []
-    if isinstance(node, Recipe):
-        return [("", node.expand(), params)]
+def _inside(node: Any) -> list[tuple[str, Any]]:
+    """What `node` is made of, in the order in which it is lowered, with a label where there is one."""
     if isinstance(node, partition):
-        labels = None if params is None else node.labels(params)
-        return [
-            (f"{label}: ", tx, None if labels is None else only(params, labels, label))
-            for label, tx in node.transforms.items()
-        ]
-    if isinstance(node, masked):
-        if params is not None:
-            params = only(params, mask_leaves(node.mask, params, "masked"), True)
-        return [("", node.inner, params)]
-    fields = [value for name in node._data if _holds(value := getattr(node, name))]
-    return [
-        ("", x, params) for value in fields for x in (value if type(value) is tuple else [value])
-    ]
+        return [(f"{label}: ", tx) for label, tx in node.transforms.items()]
+    if isinstance(node, fanout):
+        return [("", branch) for branch in node.branches]
+    return [("", tx) for tx in node.children] if isinstance(node, Transform) else []
 
 
 def _line(node: Transform) -> str:

@@ -16,16 +16,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from optax import MaskedNode
 
 from gradtx._compose.chain import chain, identity
 from gradtx._compose.fanout import constant, fanout
-from gradtx._compose.partition import freeze, masked, partition
+from gradtx._compose.partition import masked, partition
+from gradtx._compose.recipe import Recipe
+from gradtx._core.boundary import as_param
 from gradtx._core.dtypes import compute_dtype
-from gradtx._core.elementwise import at_step, resolved, scheduled
+from gradtx._core.schedule import at_step
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, flatten, is_inexact, is_none, tree_map
 from gradtx._training.apply import apply_updates
 from gradtx._transforms.decay import decoupled_weight_decay
+from gradtx._transforms.freeze import freeze
 from gradtx._transforms.moments import scale_by_momentum
 from gradtx._transforms.scale import scale, scale_by_learning_rate
 
@@ -63,17 +67,18 @@ def lookahead_params(tx: Transform, params: PyTree, state: Any) -> PyTree:
 
 
 def _moved(tx: Transform, params: PyTree, state: Any, nesterov: bool, sign: float) -> PyTree:
-    shift = _shift(tx.working(), state, None, nesterov)
+    leaves, structure = flatten(params)
+    program = tx.program([as_param(p) for p in leaves], structure)
+    shift = _shift(tx, program.to_plain(state), None, nesterov)
     if shift is None:
         function = "eval_params" if nesterov else "lookahead_params"
         raise TypeError(
             f"`{function}` needs an optimizer that has a momentum with `nesterov={nesterov}`, and "
             f"`{tx}` has none."
         )
-    leaves, structure = flatten(params)
     shifts = flatten(shift)[0]
     moved = [
-        x if d is None or not is_inexact(x) else apply_updates(x, sign * d)
+        x if not hasattr(d, "dtype") or not is_inexact(x) else apply_updates(x, sign * d)
         for x, d in zip(leaves, shifts, strict=True)
     ]
     return structure.unflatten(moved)
@@ -81,7 +86,13 @@ def _moved(tx: Transform, params: PyTree, state: Any, nesterov: bool, sign: floa
 
 @functools.singledispatch
 def _shift(tx: Any, state: Any, shift: PyTree, nesterov: bool) -> PyTree:
-    """$L(b\\, m)$ after `tx`, when `shift` comes in from the links before it (None: no momentum yet)."""
+    """$L(b\\, m)$ after `tx`, when `shift` comes in from the links before it (None: no momentum yet).
+
+    `state` is that of the composition, whose recipes have not named their states.
+    """
+    scheduled = tx.scheduled
+    if scheduled and not hasattr(state, "step"):
+        return _shift(tx.at(state.count), state.inner, shift, nesterov)
     if shift is None and not _has_momentum(tx, nesterov):
         return None
     raise TypeError(
@@ -93,42 +104,27 @@ def _shift(tx: Any, state: Any, shift: PyTree, nesterov: bool) -> PyTree:
 def _has_momentum(tx: Any, nesterov: bool) -> bool:
     if isinstance(tx, scale_by_momentum):
         return tx.nesterov == nesterov
-    parts = [getattr(tx, name) for name in getattr(tx, "_data", ())]
-    parts += [x for part in parts if isinstance(part, tuple | dict) for x in _items(part)]
-    done = isinstance(tx, scheduled)  # what it is around works already
-    return any(
-        _has_momentum(part if done else part.working(), nesterov)
-        for part in parts
-        if isinstance(part, Transform)
-    )
+    return any(_has_momentum(child, nesterov) for child in tx.children)
 
 
-def _items(part: Any) -> list[Any]:
-    return (
-        []
-        if isinstance(part, Transform)
-        else list(part.values() if isinstance(part, dict) else part)
-    )
+@_shift.register
+def _(tx: Recipe, state: Any, shift: PyTree, nesterov: bool) -> PyTree:
+    return _shift(tx.children[0], state, shift, nesterov)
 
 
 @_shift.register
 def _(tx: scale_by_momentum, state: Any, shift: PyTree, nesterov: bool) -> PyTree:
-    if tx.nesterov != nesterov:
+    if tx.nesterov != nesterov or callable(tx.decay):
         return _shift.dispatch(object)(tx, state, shift, nesterov)
     if shift is not None:
         raise TypeError(f"There are two momenta in a row: `{tx}` comes after another one.")
-    return _times(tx.decay, state.mu)
-
-
-@_shift.register
-def _(tx: scheduled, state: Any, shift: PyTree, nesterov: bool) -> PyTree:
-    return _shift(resolved(tx.inner, state.count), state.inner, shift, nesterov)
+    return _times(tx.decay, state[0])
 
 
 @_shift.register
 def _(tx: chain, state: Any, shift: PyTree, nesterov: bool) -> PyTree:
     for link, inner in zip(tx.links, state, strict=True):
-        shift = _shift(link.working(), inner, shift, nesterov)
+        shift = _shift(link, inner, shift, nesterov)
     return shift
 
 
@@ -137,8 +133,8 @@ def _(tx: fanout, state: Any, shift: PyTree, nesterov: bool) -> PyTree:
     if tx.combine not in ("add", "subtract"):
         return _shift.dispatch(object)(tx, state, shift, nesterov)
     total = None
-    for i, (part, inner) in enumerate(zip(tx.parts, state, strict=True)):
-        own = _shift(part.working(), inner, shift, nesterov)
+    for i, (branch, inner) in enumerate(zip(tx.terms, state, strict=True)):
+        own = _shift(branch, inner, shift, nesterov)
         own = _times(-1.0, own) if tx.combine == "subtract" and i and own is not None else own
         total = own if total is None else total if own is None else _sum(total, own)
     return total
@@ -147,15 +143,15 @@ def _(tx: fanout, state: Any, shift: PyTree, nesterov: bool) -> PyTree:
 @_shift.register
 def _(tx: partition, state: Any, shift: PyTree, nesterov: bool) -> PyTree:
     found = [
-        _shift(part.working(), state.inner_states[label], None, nesterov)
-        for label, part in tx.transforms.items()
+        _shift(group, state.inner_states[label].inner_state, None, nesterov)
+        for label, group in tx.transforms.items()
     ]
     return _alone(tx, shift, [x for x in found if x is not None])
 
 
 @_shift.register
 def _(tx: masked, state: Any, shift: PyTree, nesterov: bool) -> PyTree:
-    inner = _shift(tx.inner.working(), state.inner_state, None, nesterov)
+    inner = _shift(tx.inner, state.inner_state, None, nesterov)
     return _alone(tx, shift, [] if inner is None else [inner])
 
 
@@ -170,12 +166,14 @@ def _alone(tx: Any, shift: PyTree, found: list[PyTree]) -> PyTree:
 
 @_shift.register
 def _(tx: scale, state: Any, shift: PyTree, nesterov: bool) -> PyTree:
+    if callable(tx.step_size):
+        return _shift.dispatch(object)(tx, state, shift, nesterov)
     return shift if shift is None else _times(tx.step_size, shift)
 
 
 @_shift.register
 def _(tx: scale_by_learning_rate, state: Any, shift: PyTree, nesterov: bool) -> PyTree:
-    rate = at_step(tx.learning_rate, state.count)
+    rate = at_step(tx.learning_rate, state.step)
     return shift if shift is None else _times(-rate if tx.flip_sign else rate, shift)
 
 
@@ -205,6 +203,9 @@ def _times(factor: Any, tree: PyTree) -> PyTree:
 
 
 def _sum(a: PyTree, b: PyTree) -> PyTree:
-    return jax.tree.map(
-        lambda x, y: y if x is None else x if y is None else x + y, a, b, is_leaf=is_none
-    )
+    def total(x: Any, y: Any) -> Any:
+        if hasattr(x, "dtype") and hasattr(y, "dtype"):
+            return x + y
+        return x if hasattr(x, "dtype") else y
+
+    return jax.tree.map(total, a, b, is_leaf=lambda x: is_none(x) or isinstance(x, MaskedNode))

@@ -8,22 +8,18 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from gradtx._compose.chain import identity
 from gradtx._compose.recipe import Recipe
 from gradtx._core.dtypes import accumulator
-from gradtx._core.elementwise import Elementwise, refuse_schedule
-from gradtx._core.numerics import abs_square, bounded, squarable
+from gradtx._core.latex import Page, Tex, complement, fraction, number, plus, sqrt, square, times
+from gradtx._core.numerics import abs_square, average, average_of_squares
 from gradtx._core.transform import Transform
+from gradtx._core.unit import Elementwise, refuse_schedule
 from gradtx._core.values import Hyper
 from gradtx._transforms.bias_correction import bias_correction
-from gradtx._transforms.moments import average, root, second_moment
-
-
-class SumOfSquaresState(NamedTuple):
-    """The sum of the squared gradients, real and like the parameters."""
-
-    sum_of_squares: Any
+from gradtx._transforms.moments import root, second_moment
 
 
 class sum_of_squares(Elementwise):
@@ -40,22 +36,25 @@ class sum_of_squares(Elementwise):
     initial: Hyper = 0.0
     accumulator_dtype: str | None = None
     limits = {"initial": "[0, inf)"}
-    squares = True
+    degrees = {"sum_of_squares": 2}
 
     def validate(self) -> None:
         refuse_schedule(self, "initial")
 
-    def init_leaf(self, param: Any) -> SumOfSquaresState:
+    def init_leaf(self, param: Any) -> Any:
         dtype, initial = self.accumulator_dtype, self.initial
-        return SumOfSquaresState(accumulator(param, dtype, real=True, fill=initial))
+        return optax.ScaleByRssState(accumulator(param, dtype, real=True, fill=initial))
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         # Each square is finite, but their sum may not be: it stays where it can still divide. The sum
         # comes last, since XLA would write its argument to memory if the bound did.
         total = state.sum_of_squares
         room = 0.5 * jnp.finfo(total.dtype).max - total
-        total = total + jnp.minimum(abs_square(squarable(update)), room)
-        return total, SumOfSquaresState(total)
+        total = total + jnp.minimum(abs_square(update), room)
+        return total, optax.ScaleByRssState(total)
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        return page.average("G", 1.0, square(g), weight=Tex("1"), initial=self.initial)
 
 
 class CenteredMomentState(NamedTuple):
@@ -89,7 +88,7 @@ class centered_second_moment(Elementwise):
     decay: Hyper = 0.9
     initial: Hyper = 0.0
     limits = {"decay": "[0, 1)", "initial": "[0, inf)"}
-    squares = True
+    degrees = {"mu": 1, "nu": 2}
 
     def validate(self) -> None:
         refuse_schedule(self, "initial")
@@ -100,14 +99,25 @@ class centered_second_moment(Elementwise):
         )
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        update = squarable(update)
         mu = average(state.mu, update, self.decay)
         # From the new mean, so that XLA need not copy the old one; and half the distance, since that
         # between two numbers that can be squared may be one that cannot. At b = 0 it is 0.
         half = 0.5 * update - 0.5 * mu
-        weight = 4 * (1 - self.decay) / jnp.maximum(self.decay, 1e-6)
+        weight = 4 * (1 - self.decay) / jnp.maximum(jnp.asarray(self.decay), 1e-6)
         nu = self.decay * state.nu + weight * abs_square(half)
         return nu, CenteredMomentState(mu, nu)
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        v = page.average("v", self.decay, square(g), initial=self.initial)
+        m = page.average("m", self.decay, g)
+        return page.define("s", lambda _: plus(v, square(m), "-"))
+
+
+class ScaleByRmsWithCountState(NamedTuple):
+    """Steps taken, and the average of the squared gradients."""
+
+    count: Any
+    nu: Any
 
 
 class scale_by_rms(Recipe):
@@ -129,6 +139,11 @@ class scale_by_rms(Recipe):
     eps_in_sqrt: bool = True
     bias_correction: bool = False
     limits = {"eps": "[0, inf)"}
+
+    def state(self) -> Any:
+        if callable(self.decay) or callable(self.eps):
+            return None
+        return ScaleByRmsWithCountState if self.bias_correction else optax.ScaleByRmsState
 
     def expand(self) -> Transform:
         v = second_moment(self.decay, initial=self.initial_scale)
@@ -156,6 +171,9 @@ class scale_by_stddev(Recipe):
     eps_in_sqrt: bool = True
     limits = {"eps": "[0, inf)"}
 
+    def state(self) -> Any:
+        return None if callable(self.decay) or callable(self.eps) else CenteredMomentState
+
     def expand(self) -> Transform:
         s = centered_second_moment(self.decay, initial=self.initial_scale)
         return _over_root(s, self.eps, self.eps_in_sqrt)
@@ -177,6 +195,9 @@ class scale_by_adagrad(Recipe):
     eps_in_sqrt: bool = True
     limits = {"eps": "[0, inf)"}
 
+    def state(self) -> Any:
+        return None if callable(self.eps) else optax.ScaleByRssState
+
     def expand(self) -> Transform:
         return _over_root(
             sum_of_squares(self.initial_accumulator_value), self.eps, self.eps_in_sqrt
@@ -185,13 +206,6 @@ class scale_by_adagrad(Recipe):
 
 def _over_root(squares: Transform, eps: Any, eps_in_sqrt: bool) -> Transform:
     return identity() / (root(squares + eps) if eps_in_sqrt else root(squares) + eps)
-
-
-class AdaDeltaState(NamedTuple):
-    """The averages of the squared gradients and of the squared updates, real."""
-
-    e_g: Any
-    e_x: Any
 
 
 class scale_by_adadelta(Elementwise):
@@ -212,16 +226,34 @@ class scale_by_adadelta(Elementwise):
     rho: Hyper = 0.9
     eps: Hyper = 1e-6
     limits = {"rho": "[0, 1)", "eps": "(0, inf)"}
-    squares = True
+    degrees = {"e_g": 2, "e_x": 0}
 
-    def init_leaf(self, param: Any) -> AdaDeltaState:
-        return AdaDeltaState(accumulator(param, real=True), accumulator(param, real=True))
+    def init_leaf(self, param: Any) -> Any:
+        return optax.ScaleByAdaDeltaState(
+            accumulator(param, real=True), accumulator(param, real=True)
+        )
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        square = abs_square(squarable(update))
-        e_g = average(state.e_g, square, self.rho)
+        squares = abs_square(update)
+        e_g = average_of_squares(state.e_g, squares, self.rho)
         # The square of the update without its root: two cheap uses, where one root that both share
         # would be written to memory.
-        moved = (square / (e_g + self.eps)) * (state.e_x + self.eps)
-        update = (jnp.sqrt(state.e_x + self.eps) / jnp.sqrt(e_g + self.eps)) * bounded(update)
-        return update, AdaDeltaState(e_g, average(state.e_x, moved, self.rho))
+        moved = (squares / (e_g + self.eps)) * (state.e_x + self.eps)
+        update = (jnp.sqrt(state.e_x + self.eps) / jnp.sqrt(e_g + self.eps)) * update
+        return update, optax.ScaleByAdaDeltaState(
+            e_g, average_of_squares(state.e_x, moved, self.rho)
+        )
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        def update(x: str) -> Tex:
+            return times(
+                fraction(sqrt(plus(Tex(f"{x}_{{t-1}}"), eps)), sqrt(plus(v, eps))),
+                g,
+            )
+
+        def average(x: str) -> Tex:
+            old = times(number(self.rho), Tex(f"{x}_{{t-1}}"))
+            return plus(old, times(complement(self.rho), square(update(x))))
+
+        eps, v = number(self.eps), page.average("v", self.rho, square(g))
+        return update(page.define("x", average).text.removesuffix("_t"))

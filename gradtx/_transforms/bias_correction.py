@@ -3,13 +3,16 @@
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from gradtx._core.dtypes import scalar, scalar_dtype
-from gradtx._core.elementwise import Elementwise, Wrapper, next_count
-from gradtx._core.values import Hyper
-from gradtx._transforms.moments import log
+from gradtx._compose.wrapper import Wrapper, moment_of
+from gradtx._core.dtypes import scalar
+from gradtx._core.latex import Page, Tex, complement, fraction, number, plus, times
+from gradtx._core.layout import shared
+from gradtx._core.numerics import compensated_add, log
+from gradtx._core.schedule import at_step, next_count
+from gradtx._core.unit import Elementwise
+from gradtx._transforms.moments import Moment, running_max
 
 
 class BiasCorrectionState(NamedTuple):
@@ -21,13 +24,13 @@ class BiasCorrectionState(NamedTuple):
     inner: Any
 
 
-class bias_correction(Wrapper):
+class bias_correction(Wrapper, Elementwise):
     r"""A moment divided by its gain, so that a constant gradient comes out unchanged.
 
     $$ \hat m_t = \frac{m_t}{1 - \prod_{s \le t} b_s}, \qquad 1 - b^t = -\operatorname{expm1}(t
        \operatorname{log1p}(-(1 - b))) $$
 
-    `inner` is `scale_by_momentum`, `second_moment` or a `running_max` of it; the gain of a heavy ball
+    `inner` is a `Moment` (`scale_by_momentum`, `second_moment`) or a `running_max` of one; the gain of a heavy ball
     is $(1 - b^t)/(1 - b)$ and that of a Nesterov average $1 - b^{t+1}$. Within 5e-7 (relative) from
     the first step on, also past step $2^{31}$; for a start at zero. Raises `TypeError` for anything
     that has no such gain (a centred variance) and for a heavy ball whose decay is scheduled. Source:
@@ -41,62 +44,46 @@ class bias_correction(Wrapper):
     """
 
     def validate(self) -> None:
-        super().validate()
-        if not hasattr(self.inner, "gain"):
+        inside = self.inner.inner if isinstance(self.inner, running_max) else self.inner
+        if not isinstance(inside, Moment):
             raise TypeError(
                 f"`bias_correction` divides a moment by its gain, and `{self.inner!r}` has none. Wrap "
                 "`scale_by_momentum(...)` or `second_moment(...)` before taking roots or quotients."
             )
-        moment = _moment(self.inner)
-        if isinstance(moment.decay, float) and moment.decay == 1:
+        if isinstance(inside.decay, float) and inside.decay == 1:
             raise ValueError(f"`bias_correction({self.inner!r})`: a sum has no gain to divide by.")
-        if callable(moment.decay) and getattr(moment, "form", "ema") != "ema":
+        if callable(inside.decay) and getattr(inside, "form", "ema") != "ema":
             raise TypeError(
                 f"`bias_correction({self.inner!r})`: only an average has a gain under a schedule."
             )
 
-    def init_shared(self) -> BiasCorrectionState:
-        log_kept = np.zeros(2, scalar_dtype()) if callable(_moment(self.inner).decay) else ()
-        return BiasCorrectionState(np.int32(0), log_kept, self.inner.init_shared())
+    def init_leaf(self, param: Any, inner: Any) -> BiasCorrectionState:
+        by_schedule = callable(moment_of(self).decay)
+        return BiasCorrectionState(shared(0), shared(np.zeros(2)) if by_schedule else (), inner)
 
-    def advance(self, shared: Any, look: Any) -> tuple[Any, Elementwise]:
-        inner, acting = self.inner.advance(shared.inner, look)
-        count = next_count(shared.count)
-        moment = _moment(acting)
-        if callable(_moment(self.inner).decay):
-            log_kept = compensated_add(shared.log_kept, log(moment.decay))
-            total = log_kept[0]
+    def begin(self, state: BiasCorrectionState, measured: Any) -> tuple[BiasCorrectionState, Any]:
+        moment, count = moment_of(self), next_count(state.count)
+        decay = at_step(moment.decay, state.count)
+        if isinstance(state.log_kept, tuple):
+            return state._replace(count=count), moment.gain(scalar(count) * log(decay), decay)
+        log_kept = compensated_add(state.log_kept, log(decay))
+        return state._replace(count=count, log_kept=log_kept), moment.gain(log_kept[0], decay)
+
+    def update_leaf(
+        self, update: jax.Array, state: Any, param: Any, given: Any, gain: Any
+    ) -> tuple[jax.Array, Any]:
+        return update / gain, state
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        moment: Any = moment_of(self)
+        m, b = page.symbol(self.inner.tex(g, page)), number(moment.decay)
+        ahead = getattr(moment, "nesterov", False)
+        if callable(moment.decay):
+            kept = Tex(rf"\prod_{{s<t}} {number(moment.decay, 's').text}")
+            kept = times(b, kept) if ahead else kept
         else:
-            log_kept, total = (), scalar(count) * log(moment.decay)
-        acting = bias_corrected(acting, moment.gain(total, moment.decay))
-        return BiasCorrectionState(count, log_kept, inner), acting
-
-    def init_leaf(self, param: Any) -> BiasCorrectionState:
-        log_kept = None if callable(_moment(self.inner).decay) else ()
-        return BiasCorrectionState(None, log_kept, self.inner.init_leaf(param))
-
-
-class bias_corrected(Wrapper):
-    """`bias_correction` at one step: the moment divided by a known gain."""
-
-    gain: Hyper
-
-    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        update, inner = self.inner.update_leaf(update, state.inner, param)
-        return update / self.gain, state._replace(inner=inner)
-
-
-def _moment(tx: Any) -> Any:
-    """The moment inside its wrappers."""
-    while isinstance(tx, Wrapper):
-        tx = tx.inner
-    return tx
-
-
-def compensated_add(total: jax.Array, x: jax.Array) -> jax.Array:
-    """`total`, a sum and what rounding took from it, with `x` added to it."""
-    # Kahan, 1965: a plain float32 sum of logarithms would lose the corrections that it is there for.
-    y = x - total[1]
-    new = total[0] + y
-    lost = jnp.where(jnp.isfinite(new), (new - total[0]) - y, jnp.zeros_like(new))
-    return jnp.stack([new, lost])
+            kept = Tex(rf"{b.within(2)}^{{{'t+1' if ahead else 't'}}}")
+        heavy = getattr(moment, "form", "ema") == "heavy_ball"
+        new = times(complement(moment.decay), m) if heavy else m
+        letter = rf"\hat{{{m.text.removesuffix('_t')}}}"
+        return page.define(letter, lambda _: fraction(new, plus(Tex("1"), kept, "-")))

@@ -1,14 +1,16 @@
 """Clipping: bounds on single entries and on norms, of the tree, of a leaf, of a unit."""
 
 import math
+from collections.abc import Hashable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from gradtx._core.elementwise import Elementwise
-from gradtx._core.numerics import norm_parts, real_parts, sqrt, usable
+from gradtx._core.latex import Page, Tex, call, number, times
+from gradtx._core.numerics import nonzero_or_one, norm_parts, real_parts, sqrt
 from gradtx._core.trees import PyTree
+from gradtx._core.unit import Elementwise
 from gradtx._core.values import Hyper
 
 
@@ -27,14 +29,19 @@ class clip(Elementwise):
 
     max_delta: Hyper
     limits = {"max_delta": "[0, inf)"}
+    linear = True  # it takes gradients of any size
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         if jnp.iscomplexobj(update):
             # By the larger part first, since the absolute value of a finite number may be infinite.
-            unit = usable(jnp.maximum(jnp.abs(update.real), jnp.abs(update.imag)))
+            unit = nonzero_or_one(jnp.maximum(jnp.abs(update.real), jnp.abs(update.imag)))
             shrink, unit = _shrink(unit, jnp.abs(update / unit), self.max_delta)
             return update / unit * shrink, state
-        return jnp.clip(update, -self.max_delta, self.max_delta), state
+        limit = jnp.asarray(self.max_delta).astype(update.dtype)
+        return jnp.clip(update, -limit, limit), state
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        return call("clip", g, Tex(rf"\pm {number(self.max_delta).text}"))
 
 
 class clip_by_global_norm(Elementwise):
@@ -42,6 +49,8 @@ class clip_by_global_norm(Elementwise):
 
     Args:
         max_norm: $c \ge 0$, a number, an array or a schedule.
+        axis_name: inside `shard_map` with leaves that are shards, the mesh axis (or the tuple of axes)
+            over which they are one tree; by default the norm is that of what this device holds.
 
     The norm is reduced in float32 at least and does not overflow. A gradient that is not finite makes
     all updates NaN, so that it shows. Raises `ValueError` for a negative norm. Source: Pascanu et al.,
@@ -54,27 +63,29 @@ class clip_by_global_norm(Elementwise):
     """
 
     max_norm: Hyper
+    axis_name: Hashable | None = None
     limits = {"max_norm": "[0, inf)"}
-    looks = True
+    linear = True  # it takes gradients of any size
 
-    def look(self, updates: PyTree, params: PyTree, extra: dict[str, Any]) -> Any:
-        return norm_parts(updates)
+    def measure(self, updates: PyTree, params: PyTree, extra: dict[str, Any]) -> Any:
+        return norm_parts(updates, self.axis_name)
 
-    def advance(self, shared: Any, look: Any) -> tuple[Any, Elementwise]:
-        unit, ratio = look
+    def begin(self, state: Any, measured: Any) -> tuple[Any, Any]:
+        unit, ratio = measured
         factor, unit = _shrink(unit, ratio, self.max_norm)
-        # No divisor: XLA would divide once and keep the quotients, 8 bytes a parameter more.
-        return shared, shrunk(factor, 1 / unit)
+        # Not a divisor: XLA would divide once and keep the quotients, 8 bytes a parameter more. Not one
+        # factor: the product of the two could vanish.
+        return state, (1 / unit, factor)
 
+    def update_leaf(
+        self, update: jax.Array, state: Any, param: Any, told: Any
+    ) -> tuple[jax.Array, Any]:
+        inverse, factor = told
+        return update * inverse * factor, state
 
-class shrunk(Elementwise):
-    """`clip_by_global_norm` at one step: $u = g\\, a\\, c$, where $a\\, c$ alone could vanish."""
-
-    factor: Hyper
-    inverse: Hyper
-
-    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        return update * self.inverse * self.factor, state
+    def tex(self, g: Tex, page: Page) -> Tex:
+        g = page.symbol(g)
+        return times(Tex(rf"\min\left(1, {number(self.max_norm).text} / \|{g.text}\|\right)"), g)
 
 
 class clip_by_block_rms(Elementwise):
@@ -82,17 +93,21 @@ class clip_by_block_rms(Elementwise):
 
     Args:
         threshold: $c \ge 0$, a number, an array or a schedule.
+        axis_name: as in `clip_by_global_norm`, for a leaf that is a shard.
 
     A leaf whose gradient is not finite becomes NaN. Raises `ValueError` for a negative threshold.
     Source: Shazeer & Stern, 2018, arXiv:1804.04235, section 6.
     """
 
     threshold: Hyper
+    axis_name: Hashable | None = None
     limits = {"threshold": "[0, inf)"}
+    linear = True  # it takes gradients of any size
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        unit, ratio = norm_parts(update)
-        factor, unit = _shrink(unit, ratio, self.threshold * math.sqrt(update.size))
+        unit, ratio = norm_parts(update, self.axis_name)
+        size = update.size * (1 if self.axis_name is None else jax.lax.axis_size(self.axis_name))
+        factor, unit = _shrink(unit, ratio, self.threshold * math.sqrt(size))
         return update / unit * factor, state
 
 
@@ -121,12 +136,12 @@ class adaptive_grad_clip(Elementwise):
     eps: Hyper = 1e-3
     axis: int | tuple[int, ...] | None = None
     limits = {"clipping": "[0, inf)", "eps": "[0, inf)"}
-    needs_params = True
+    linear = True  # it takes gradients of any size
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         axes = _unit_axes(update.shape) if self.axis is None else self.axis
         unit, ratio = _unit_norm(param, axes)
-        limit = self.clipping * jnp.maximum(unit * ratio, self.eps)
+        limit = self.clipping * jnp.maximum(unit * ratio, jnp.asarray(self.eps).astype(unit.dtype))
         unit, ratio = _unit_norm(update, axes)
         factor, unit = _shrink(unit, ratio, limit)
         return update / unit * factor, state
@@ -143,14 +158,14 @@ def _unit_norm(x: jax.Array, axes: Any) -> tuple[jax.Array, jax.Array]:
     parts = real_parts(x)
     tops = [jnp.max(jnp.abs(part), axes, keepdims=True, initial=0) for part in parts]
     largest = tops[0] if len(tops) == 1 else jnp.maximum(*tops)
-    unit = usable(jnp.minimum(largest, jnp.finfo(largest.dtype).max * 2.0**-16))
+    unit = nonzero_or_one(jnp.minimum(largest, jnp.finfo(largest.dtype).max * 2.0**-16))
     return unit, sqrt(sum(jnp.sum(jnp.square(part / unit), axes, keepdims=True) for part in parts))
 
 
 def _shrink(unit: jax.Array, ratio: jax.Array, limit: Any) -> tuple[jax.Array, jax.Array]:
     """What to multiply and to divide by to bring the norm `unit * ratio` down to `limit`; the factor is
     NaN if the norm is not finite."""
-    limit = jax.lax.convert_element_type(limit, unit.dtype)
+    limit = jnp.asarray(limit).astype(unit.dtype)
     one = jnp.ones_like(ratio)
     above = ratio > limit / unit
     factor = jnp.where(above, limit / jnp.where(above, ratio, one), one)

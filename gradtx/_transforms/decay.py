@@ -5,9 +5,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gradtx._compose.rules import as_rule, mask_leaves
-from gradtx._core.elementwise import Elementwise
-from gradtx._core.trees import PyTree
+from gradtx._compose.partition import masked
+from gradtx._compose.rules import as_mask, rule_name
+from gradtx._core.latex import Page, Tex, number, plus, times
+from gradtx._core.program import Lowering, Stream
+from gradtx._core.unit import Elementwise
 from gradtx._core.values import Hyper
 
 
@@ -38,28 +40,35 @@ class decoupled_weight_decay(Elementwise):
     mask: Any = None
     cautious: bool = False
     limits = {"weight_decay": "[0, inf)"}
-    needs_params = True
+    linear = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mask", as_rule(self.mask))
+        object.__setattr__(self, "mask", as_mask(self.mask))
         super().__post_init__()
 
-    def marks(self, params: PyTree) -> list[Any] | None:
-        return (
-            None if self.mask is None else mask_leaves(self.mask, params, "decoupled_weight_decay")
-        )
-
-    def marked(self, mark: Any) -> Elementwise:
-        return self._with(mask=None if mark else False)
-
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        decays = self.mask is not False and not _is_zero(self.weight_decay)
-        if not decays:
+        if _is_zero(self.weight_decay):
             return update, state
         decay = self.weight_decay * param
         if self.cautious:
             decay = jnp.where((update.conj() * param).real >= 0, decay, jnp.zeros_like(decay))
         return update + decay, state
+
+    def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
+        if self.mask is None:
+            return super().lower(low, stream)
+        return low.lower(masked(self._with(mask=None), self.mask), stream)
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        if _is_zero(self.weight_decay):
+            return g
+        decay = times(number(self.weight_decay), Tex(r"\theta"))
+        if self.mask is not None:
+            decay = times(decay, Tex(rf"[\mathrm{{{rule_name(self.mask)}}}]"))
+        if self.cautious:
+            g = page.symbol(g)
+            decay = times(decay, Tex(rf"[{g.text}\, \theta \geq 0]"))
+        return plus(g, decay)
 
 
 def _is_zero(rate: Any) -> bool:

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from gradtx._core.dtypes import promote
-from gradtx._core.elementwise import Elementwise
-from gradtx._core.numerics import bounded, squarable, usable
+from gradtx._core.numerics import nonzero_or_one
+from gradtx._core.sharding import replicated
+from gradtx._core.unit import Elementwise
 from gradtx._core.values import Hyper
 
 
@@ -36,7 +37,7 @@ class scale_by_full_matrix_adagrad(Elementwise):
     eps: Hyper = 1e-7
     max_size: int = 1024
     limits = {"eps": "[0, inf)"}
-    squares = True
+    degrees = {"outer_products": 2}
 
     def init_leaf(self, param: Any) -> OuterProductsState:
         if param.size > self.max_size:
@@ -50,19 +51,19 @@ class scale_by_full_matrix_adagrad(Elementwise):
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         if not update.size:
             return update, state
-        g = squarable(update).reshape(-1)
+        update, back = replicated(update)
+        g = update.reshape(-1)
         total = state.outer_products + jnp.outer(g, g.conj())
         # Each product of finite entries is finite, but their sum may not be.
         full = jnp.isinf(total).any() & jnp.isfinite(g).all()
         total = jnp.where(full, state.outer_products, total)
-        g = bounded(update).reshape(-1)
         u = _over_root(total, g, jnp.asarray(self.eps, g.real.dtype))
-        return u.reshape(update.shape), OuterProductsState(total)
+        return back(u.reshape(update.shape)), OuterProductsState(total)
 
 
 def _spectrum(matrix: jax.Array, eps: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Eigenvectors, roots of eigenvalues, and what to multiply by along each (0 where there is none)."""
-    unit = usable(jnp.max(jnp.diagonal(matrix).real))
+    unit = nonzero_or_one(jnp.max(jnp.diagonal(matrix).real))
     values, vectors = jnp.linalg.eigh(matrix / unit)
     rounding = values.size * jnp.finfo(values.dtype).eps * jnp.max(values)
     real = values > rounding

@@ -1,26 +1,46 @@
 """Moments: averages of the gradient and of its square, and their roots."""
 
-import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from gradtx._compose.recipe import Recipe
-from gradtx._core.dtypes import accumulator, scalar
-from gradtx._core.elementwise import Elementwise, Wrapper, refuse_schedule
-from gradtx._core.numerics import abs_square, sqrt, squarable
+from gradtx._compose.wrapper import Wrapper
+from gradtx._core.dtypes import accumulator
+from gradtx._core.latex import Page, Tex, complement, number, plus, sqrt as sqrt_tex, square, times
+from gradtx._core.numerics import abs_square, average, average_of_squares, log, sqrt
 from gradtx._core.transform import Transform
+from gradtx._core.unit import Elementwise, refuse_schedule
 from gradtx._core.values import Hyper
 
 
+class Moment(Elementwise):
+    """An average or a sum of what comes in, which knows what a constant comes out as.
+
+    Subclasses provide `decay`, a field, and `gain(log_kept, decay)`: what a constant of 1 comes out as,
+    when the logarithm of the start's remaining weight is `log_kept`. `bias_correction` divides by it.
+    """
+
+    decay: Hyper = 0.9
+    _hooks = Elementwise._hooks
+
+    def gain(self, log_kept: Any, decay: Any) -> Any:
+        """What a constant of 1 comes out as."""
+        raise TypeError(
+            f"`{type(self).__name__}` defines no `gain`. A subclass of `Moment` provides "
+            "`gain(log_kept, decay)`."
+        )
+
+
 class MomentumState(NamedTuple):
-    """The average (or sum) of past gradients, `mu`, like the parameters."""
+    """The average of past gradients, `mu`, like the parameters."""
 
     mu: Any
 
 
-class scale_by_momentum(Elementwise):
+class scale_by_momentum(Moment):
     r"""Momentum: the gradient is replaced by an average of the gradients so far.
 
     $$ m_t = b\, m_{t-1} + (1 - b)\, g_t \quad\text{("ema")}, \qquad
@@ -34,9 +54,9 @@ class scale_by_momentum(Elementwise):
         decay: $b$, in [0, 1); 1 is allowed for "heavy_ball", which then sums.
         form: "ema" (Adam) or "heavy_ball" (Polyak; torch, `optax.trace`).
         nesterov: whether the update looks ahead.
-        accumulator_dtype: of `mu`; by default the parameter's, and float32 at least.
+        accumulator_dtype: of the average; by default the parameter's, and float32 at least.
 
-    Raises `ValueError` for a decay outside its interval or an unknown form. Sources: Polyak, 1964;
+    The state is `MomentumState(mu)`, or for a heavy ball `optax.TraceState(trace)`. Raises `ValueError` for a decay outside its interval or an unknown form. Sources: Polyak, 1964;
     Nesterov, 1983; Sutskever et al., 2013.
 
     >>> import gradtx, jax.numpy as jnp
@@ -51,6 +71,8 @@ class scale_by_momentum(Elementwise):
     nesterov: bool = False
     accumulator_dtype: str | None = None
     limits = {"decay": "[0, 1]"}
+    linear = True
+    degrees = {"mu": 1, "trace": 1}
 
     def validate(self) -> None:
         if self.form not in ("ema", "heavy_ball"):
@@ -62,17 +84,22 @@ class scale_by_momentum(Elementwise):
                 "`scale_by_momentum(decay=1.0)` never takes a gradient in; below 1 it does."
             )
 
-    def init_leaf(self, param: Any) -> MomentumState:
-        return MomentumState(mu=accumulator(param, self.accumulator_dtype))
+    def init_leaf(self, param: Any) -> Any:
+        kind = MomentumState if self.form == "ema" else optax.TraceState
+        return kind(accumulator(param, self.accumulator_dtype))
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        rate = 1 - self.decay if self.form == "ema" else 1.0
-        mu = (
-            average(state.mu, update, self.decay)
-            if self.form == "ema"
-            else self.decay * state.mu + update
-        )
-        return (self.decay * mu + rate * update if self.nesterov else mu), MomentumState(mu)
+        (old,) = state
+        average_form = self.form == "ema"
+        m = average(old, update, self.decay) if average_form else self.decay * old + update
+        rate = 1 - self.decay if average_form else 1.0
+        return (self.decay * m + rate * update if self.nesterov else m), type(state)(m)
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        weight = complement(self.decay) if self.form == "ema" else Tex("1")
+        m = page.average("m", self.decay, g, weight=weight)
+        ahead = plus(times(number(self.decay), m), times(weight, g))
+        return page.define("n", lambda _: ahead) if self.nesterov else m
 
     def gain(self, log_kept: Any, decay: Any) -> Any:
         r"""What a constant gradient of 1 comes out as, when $\log \prod b_t$ of the start is kept."""
@@ -86,7 +113,7 @@ class SecondMomentState(NamedTuple):
     nu: Any
 
 
-class second_moment(Elementwise):
+class second_moment(Moment):
     r"""The running mean of squares: $u_t = v_t = b\, v_{t-1} + (1 - b)\, |g_t|^2$.
 
     Args:
@@ -108,7 +135,7 @@ class second_moment(Elementwise):
     accumulator_dtype: str | None = None
     initial: Hyper = 0.0
     limits = {"decay": "[0, 1)", "initial": "[0, inf)"}
-    squares = True
+    degrees = {"nu": 2}
 
     def validate(self) -> None:
         refuse_schedule(self, "initial")
@@ -118,44 +145,28 @@ class second_moment(Elementwise):
         return SecondMomentState(nu=accumulator(param, dtype, real=True, fill=initial))
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        nu = average(state.nu, abs_square(squarable(update)), self.decay)
+        nu = average_of_squares(state.nu, abs_square(update), self.decay)
         return nu, SecondMomentState(nu)
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        return page.average("v", self.decay, square(g), initial=self.initial)
 
     def gain(self, log_kept: Any, decay: Any) -> Any:
         """What a constant square of 1 comes out as."""
         return -jnp.expm1(log_kept)
 
 
-def average(mean: jax.Array, x: jax.Array, decay: Any) -> jax.Array:
-    """`decay * mean + (1 - decay) * x`, in forms that do not overflow between finite numbers."""
-    # The first form keeps a slow average exactly at a constant; `x - mean` would overflow where both
-    # are huge and opposite, and for a fast average so would the product.
-    rate = 1 - decay
-    slow, fast = mean + (rate * x - rate * mean), decay * mean + rate * x
-    if isinstance(decay, float):
-        return slow if decay >= 0.5 else fast
-    return jnp.where(decay >= 0.5, slow, fast)
-
-
-def log(decay: Any) -> Any:
-    """The logarithm of a decay by way of its complement, which is the number that moments use.
-
-    Of a Python number in the host's float64; for an array 1 - decay is exact in its own precision.
-    """
-    if isinstance(decay, float):
-        return math.log1p(-(1 - decay)) if decay > 0 else -math.inf
-    return jnp.log1p(-(1 - scalar(decay)))
-
-
-class root(Wrapper):
+class root(Wrapper, Elementwise):
     r"""The square root of what another transformation gives: $u = \sqrt{f(g)}$, with slope 0 at 0.
 
-    Raises `TypeError` if `inner` does not work on one array at a time.
+    Raises `TypeError` if `inner` is not a transformation.
     """
 
-    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        update, state = self.inner.update_leaf(update, state, param)
+    def update_leaf(self, update: jax.Array, state: Any, param: Any, given: Any) -> Any:
         return sqrt(update), state
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        return sqrt_tex(self.inner.tex(g, page))
 
 
 class rms(Recipe):
@@ -184,30 +195,24 @@ class RunningMaxState(NamedTuple):
     inner: Any
 
 
-class running_max(Wrapper):
+class running_max(Wrapper, Elementwise):
     r"""The largest that another transformation has given: $u_t = \max(u_{t-1}, f(g_t))$, $u_0 = 0$.
 
     Around a corrected second moment it is Optax's AMSGrad; a bias correction around it, torch's.
-    Raises `TypeError` if `inner` does not work on one array at a time. Source: Reddi, Kale & Kumar,
-    2018, arXiv:1904.09237.
+    Raises `TypeError` if `inner` is not a transformation. Source: Reddi, Kale & Kumar, 2018,
+    arXiv:1904.09237.
     """
 
-    def init_leaf(self, param: Any) -> RunningMaxState:
-        return RunningMaxState(accumulator(param, real=True), self.inner.init_leaf(param))
+    degrees = {"maximum": 2}
 
-    def init_shared(self) -> RunningMaxState:
-        return RunningMaxState(None, self.inner.init_shared())
+    def init_leaf(self, param: Any, inner: Any) -> RunningMaxState:
+        return RunningMaxState(accumulator(param, real=True), inner)
 
-    def advance(self, shared: Any, look: Any) -> tuple[Any, Elementwise]:
-        inner, acting = self.inner.advance(shared.inner, look)
-        return RunningMaxState(None, inner), self._with(inner=acting)
-
-    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        update, inner = self.inner.update_leaf(update, state.inner, param)
+    def update_leaf(self, update: jax.Array, state: Any, param: Any, given: Any) -> Any:
         maximum = jnp.maximum(state.maximum, update)
-        return maximum, RunningMaxState(maximum, inner)
+        return maximum, state._replace(maximum=maximum)
 
-    @property
-    def gain(self) -> Any:
-        """The moment's own: the largest value for a constant gradient is the last one."""
-        return self.inner.gain  # pyright: ignore[reportAttributeAccessIssue]
+    def tex(self, g: Tex, page: Page) -> Tex:
+        x = page.symbol(self.inner.tex(g, page)).text
+        letter = rf"\bar{{{x.removesuffix('_t')}}}"
+        return page.define(letter, lambda m: Tex(rf"\max\left({m}_{{t-1}}, {x}\right)"))

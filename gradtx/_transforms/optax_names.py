@@ -1,12 +1,16 @@
-"""Optax's spellings of what has another name, or is put together, here."""
+"""Optax's names for what has another name here, or is put together."""
 
-from gradtx._compose.partition import freeze
+from typing import Any
+
+import optax
+
 from gradtx._compose.recipe import Recipe
 from gradtx._core.transform import Transform
 from gradtx._core.values import Hyper
 from gradtx._transforms.adaptive import scale_by_adagrad
 from gradtx._transforms.bias_correction import bias_correction
 from gradtx._transforms.decay import decoupled_weight_decay
+from gradtx._transforms.freeze import freeze
 from gradtx._transforms.moments import scale_by_momentum
 from gradtx._transforms.scale import scale
 
@@ -47,6 +51,10 @@ class ema(Recipe):
     decay: Hyper
     debias: bool = True
     accumulator_dtype: str | None = None
+    renames = {"mu": "ema"}
+
+    def state(self) -> Any:
+        return None if callable(self.decay) or not self.debias else optax.EmaState
 
     def expand(self) -> Transform:
         average = scale_by_momentum(self.decay, accumulator_dtype=self.accumulator_dtype)

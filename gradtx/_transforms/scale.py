@@ -4,11 +4,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from gradtx._core.dtypes import scalar, scalar_dtype
-from gradtx._core.elementwise import Elementwise, at_step, next_count
-from gradtx._core.transform import Transform
+from gradtx._core.dtypes import scalar
+from gradtx._core.latex import Page, Tex, call, number, times
+from gradtx._core.layout import shared
+from gradtx._core.schedule import next_count
+from gradtx._core.unit import Elementwise
 from gradtx._core.values import Hyper
 
 
@@ -28,15 +29,19 @@ class scale(Elementwise):
     """
 
     step_size: Hyper
+    linear = True
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         return self.step_size * update, state
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        return times(number(self.step_size), g)
 
 
 class LearningRateState(NamedTuple):
     """Steps taken, and the learning rate that the last one used (0 before the first)."""
 
-    count: Any
+    step: Any
     last_learning_rate: Any
 
 
@@ -61,22 +66,23 @@ class scale_by_learning_rate(Elementwise):
     learning_rate: Hyper
     flip_sign: bool = True
     limits = {"learning_rate": "[0, inf)"}
-
-    def init_shared(self) -> LearningRateState:
-        return LearningRateState(np.int32(0), np.zeros((), scalar_dtype()))
-
-    def advance(self, shared: Any, look: Any) -> tuple[Any, Elementwise]:
-        rate = scalar(at_step(self.learning_rate, shared.count))
-        return LearningRateState(next_count(shared.count), rate), self._with(learning_rate=rate)
+    linear = True
 
     def init_leaf(self, param: Any) -> LearningRateState:
-        return LearningRateState(None, None)
+        return LearningRateState(step=shared(0), last_learning_rate=shared(0.0))
 
-    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        return (-self.learning_rate if self.flip_sign else self.learning_rate) * update, state
+    def begin(self, state: LearningRateState, measured: Any) -> tuple[LearningRateState, Any]:
+        rate = scalar(self.learning_rate)
+        return LearningRateState(next_count(state.step), rate), rate
 
-    def working(self) -> Transform:
-        return self  # resolves its schedule itself, since it records the value
+    def update_leaf(
+        self, update: jax.Array, state: Any, param: Any, rate: Any
+    ) -> tuple[jax.Array, Any]:
+        return (-rate if self.flip_sign else rate) * update, state
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        step = times(number(self.learning_rate), g)
+        return times(Tex("-1"), step) if self.flip_sign else step
 
 
 class scale_by_sign(Elementwise):
@@ -85,5 +91,10 @@ class scale_by_sign(Elementwise):
     Source: Bernstein et al., 2018, arXiv:1802.04434 (signSGD).
     """
 
+    linear = True  # it takes gradients of any size
+
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         return jnp.sign(update), state
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        return call("sign", g)

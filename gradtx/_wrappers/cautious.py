@@ -5,13 +5,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gradtx._core.dtypes import compute_dtype
-from gradtx._core.foreign import as_transform
-from gradtx._core.transform import Transform
-from gradtx._core.trees import PyTree, tree_map
+from gradtx._compose.wrapper import Wrapper
+from gradtx._core.unit import Elementwise
 
 
-class cautious(Transform):
+class cautious(Wrapper, Elementwise):
     r"""The entries of an update that agree with the gradient, enlarged to make up for the others.
 
     $$ u = f(g) \odot \phi / \max(\operatorname{mean} \phi, 10^{-3}), \qquad
@@ -19,7 +17,7 @@ class cautious(Transform):
 
     with the mean over a leaf. `inner` has to point the way the gradient does: put the learning rate
     outside, `chain(cautious(m), scale_by_learning_rate(lr))`. Complex entries agree where the real
-    part of $\bar f g$ is positive. Raises `TypeError` if `inner` is no transformation. Source: Liang et
+    part of $\bar f g$ is positive. Raises `TypeError` if `inner` is not a transformation. Source: Liang et
     al., 2024, arXiv:2411.16085.
 
     >>> import gradtx, jax.numpy as jnp
@@ -29,31 +27,11 @@ class cautious(Transform):
     Array([6., 0.], dtype=float32)
     """
 
-    inner: Transform
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "inner", as_transform(self.inner, "cautious(inner)"))
-        super().__post_init__()
-
-    @property
-    def needs_params(self) -> bool:  # pyright: ignore
-        return self.inner.needs_params
-
-    def init_tree(self, params: PyTree) -> Any:
-        return self.inner.init_tree(params)
-
-    def update_tree(
-        self, updates: PyTree, state: Any, params: PyTree, extra: dict[str, Any]
-    ) -> tuple[PyTree, Any]:
-        new, state = self.inner.update_tree(updates, state, params, extra)
-        return tree_map(_agreeing, new, updates), state
-
-
-def _agreeing(u: jax.Array, g: jax.Array) -> jax.Array:
-    # The signs, not the product, which vanishes for small numbers.
-    g = g.astype(compute_dtype(u, g))
-    agrees = (jnp.sign(u) * jnp.sign(g).conj()).real > 0
-    share = jnp.mean(agrees, dtype=jnp.finfo(u.dtype).dtype) if u.size else jnp.ones((), u.dtype)
-    # A NaN agrees with nothing and is not to be hidden.
-    kept = jnp.where(agrees | jnp.isnan(u), u, jnp.zeros((), u.dtype))
-    return kept / jnp.maximum(share, 1e-3).astype(u.dtype)
+    def update_leaf(self, update: jax.Array, state: Any, param: Any, given: jax.Array) -> Any:
+        # The signs, not the product, which vanishes for small numbers.
+        agrees = (jnp.sign(update) * jnp.sign(given).conj()).real > 0
+        real = jnp.finfo(update.dtype).dtype
+        share = jnp.mean(agrees, dtype=real) if update.size else jnp.ones((), real)
+        # A NaN agrees with nothing and is not to be hidden.
+        kept = jnp.where(agrees | jnp.isnan(update), update, jnp.zeros((), update.dtype))
+        return kept / jnp.maximum(share, 1e-3).astype(update.dtype), state

@@ -1,0 +1,81 @@
+"""`Wrapper`: one transformation around another."""
+
+from typing import Any
+
+from gradtx._core.latex import Page, Tex, call
+from gradtx._core.program import Lowering, Stream
+from gradtx._core.transform import Transform
+from gradtx._core.trees import PyTree
+
+
+class Wrapper(Transform):
+    """A transformation around another one, `inner`: gradtx's or Optax's, of arrays or of trees.
+
+    There are two ways to write one.
+
+    *Around what `inner` makes of each array.* Derive from `Wrapper` and `Elementwise` (or `Matrixwise`)
+    and provide `update_leaf(update, state, param, given)`: `update` is what `inner` made of the
+    gradient `given`. A state of its own is described by `init_leaf(param, inner)`, which puts `inner`
+    where the state of the inner transformation belongs; without one, the state is that of `inner`.
+
+    *Around the call.* Derive from `Wrapper` alone and provide
+    `update_tree(updates, state, params, extra)` and, for a state of its own, `init_tree(params)`. They
+    call `self.inner.update_tree(...)` and `self.inner.init_tree(...)`, or do not.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> class absolute(gradtx.Wrapper, gradtx.Elementwise):
+    ...     def update_leaf(self, update, state, param, given):
+    ...         return jnp.abs(update), state
+    >>> absolute(gradtx.scale(2.0)).update(jnp.array([1.0, -3.0]), ())[0]
+    Array([2., 6.], dtype=float32)
+    """
+
+    inner: Transform
+
+    _hooks = ("init_tree", "update_tree")
+    wraps = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # `Elementwise` says of itself that it is not linear; a wrapper is what its inner one is.
+        if "linear" not in vars(cls):
+            cls.linear = vars(Transform)["linear"]
+
+    def init_leaf(self, param: Any, inner: Any) -> Any:
+        """The state of one array, with `inner` where the inner transformation's state belongs."""
+        return inner
+
+    def init_matrix(self, x: Any, inner: Any) -> Any:
+        """The state of matrices, with `inner` where the inner transformation's state belongs."""
+        return inner
+
+    def init_tree(self, params: PyTree) -> Any:
+        return self.inner.init_tree(params) if self._calls else super().init_tree(params)
+
+    def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
+        if self._calls:
+            return low.whole(self, stream)
+        stream = low.compute(stream) if self.whole else stream
+        made, state = low.lower(self.inner, stream)
+        return self.lower_unit(low, (made, stream), state)
+
+    def lower_unit(
+        self, low: Lowering, streams: tuple[Stream, ...], inner: Any
+    ) -> tuple[Stream, Any]:
+        unit = getattr(super(), "lower_unit", None)  # that of `Elementwise` or `Matrixwise`
+        return (streams[0], inner) if unit is None else unit(low, streams, inner)
+
+    @property
+    def _calls(self) -> bool:
+        """Whether it is written around the call, and not around what comes out of it."""
+        return type(self).update_tree is not Transform.update_tree
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        return call(type(self).__name__, self.inner.tex(g, page))
+
+
+def moment_of(tx: Any) -> Any:
+    """The transformation inside all wrappers."""
+    while isinstance(tx, Wrapper):
+        tx = tx.inner
+    return tx

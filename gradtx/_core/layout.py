@@ -1,0 +1,121 @@
+"""The state of one unit of work: which of its fields are arrays, and which all units share.
+
+An author describes the state once, in `init_leaf` (or `init_matrix`): a NamedTuple of arrays, of
+`shared(0)` where all leaves share a scalar, and of what is handed in where the state of an inner
+transformation stands. A `Layout` is what the library reads off that description.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gradtx._core.dtypes import scalar_dtype
+
+
+class shared:
+    """A scalar in the state of a leaf that all leaves share: a count, a rate, a running product.
+
+    Args:
+        value: what the scalar starts from, a number or a small NumPy array.
+
+    `init_leaf` puts it into the state, `begin` advances it once per step, and in `update_leaf` it is
+    None. Whole numbers are kept as int32, others as float32 (float64 where that is enabled). Raises
+    `TypeError` for what is not a number.
+
+    >>> import gradtx
+    >>> gradtx.shared(0), gradtx.shared(0.0)
+    (shared(0), shared(0.0))
+    """
+
+    def __init__(self, value: Any) -> None:
+        array = np.asarray(value)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(
+                f"`shared({value!r})` must be a number or an array of numbers: it is a scalar of the "
+                "state, which all leaves share."
+            )
+        self.value = array.astype(bool if array.dtype.kind == "b" else _dtype(array))
+
+    def __repr__(self) -> str:
+        return f"shared({self.value.tolist()})"
+
+    def _key(self) -> Any:
+        return self.value.shape, self.value.dtype.name, self.value.tobytes()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, shared) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+
+def _dtype(array: np.ndarray) -> Any:
+    return np.int32 if array.dtype.kind in "iu" else scalar_dtype()
+
+
+class Inner:
+    """Stands in a wrapper's state where the state of the inner transformation belongs."""
+
+    def __repr__(self) -> str:
+        return "inner"
+
+
+INNER = Inner()
+# Without leaves, so that both survive an abstract evaluation.
+jax.tree_util.register_pytree_node(shared, lambda x: ((), x), lambda x, _: x)
+jax.tree_util.register_pytree_node(Inner, lambda x: ((), None), lambda _, __: INNER)
+
+
+def _is_mark(x: Any) -> bool:
+    return isinstance(x, shared | Inner)
+
+
+class Layout:
+    """The structure of a unit's state, and what stands at each of its positions.
+
+    `arrays` and `scalars` are the positions of arrays and of shared scalars, `starts` what the shared
+    scalars start from; `inner` is the position of the inner state, if there is one.
+    """
+
+    def __init__(self, state: Any) -> None:
+        marks, self.structure = jax.tree.flatten(state, is_leaf=_is_mark)
+        self.size = len(marks)
+        self.arrays = tuple(i for i, x in enumerate(marks) if not _is_mark(x))
+        self.scalars = tuple(i for i, x in enumerate(marks) if isinstance(x, shared))
+        self.starts = tuple(x.value for x in marks if isinstance(x, shared))
+        self.inner = next((i for i, x in enumerate(marks) if isinstance(x, Inner)), None)
+        self.key = self.structure, self.arrays, self.scalars
+
+    def fill(self, positions: tuple[int, ...], values: Any) -> Any:
+        """A state with these values at these positions, and None at all others."""
+        flat: list[Any] = [None] * self.size
+        for i, x in zip(positions, values, strict=True):
+            flat[i] = x
+        return self.structure.unflatten(flat)
+
+    def pick(self, positions: tuple[int, ...], state: Any) -> list[Any]:
+        """The entries of a state at these positions. Raises `ValueError` for another structure."""
+        flat = self.structure.flatten_up_to(state)
+        return [flat[i] for i in positions]
+
+    @functools.cached_property
+    def step(self) -> int | None:
+        """Which of the shared scalars is called `step`, where the state is a NamedTuple with one."""
+        names = getattr(self.structure.unflatten(range(self.size)), "_fields", ())
+        position = names.index("step") if "step" in names else None
+        return self.scalars.index(position) if position in self.scalars else None
+
+
+@functools.lru_cache(maxsize=1024)
+def layout_of(init: Any, key: Any, shape: tuple[int, ...]) -> Layout:
+    """The layout of the states that a transformation makes for arrays of this shape.
+
+    `init(tx, array)` makes one of them; `key` is the structure of `tx`, in which 1.0 stands for every
+    number and array, since they do not decide the structure of a state.
+    """
+    tx = key.unflatten([1.0] * key.num_leaves)
+    state = jax.eval_shape(lambda x: init(tx, x), jax.ShapeDtypeStruct(shape, jnp.float32))
+    return Layout(state)

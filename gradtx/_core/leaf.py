@@ -1,0 +1,174 @@
+"""The work on one leaf: one traced function for all leaves of the same shape, dtype and program.
+
+A `LeafProgram` is a list of instructions, each a transformation applied to what comes in or to what
+earlier instructions gave. Called inside another `jit` it is traced and lowered once and then only
+called (XLA inlines the calls, so fusion is as if the program were written out); called eagerly it is
+one dispatch per leaf.
+"""
+
+import functools
+import weakref
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gradtx._core.dtypes import cast_floating, compute_dtype, like, real_dtype
+from gradtx._core.layout import Layout
+from gradtx._core.numbers import Number, travels
+
+
+class Split(NamedTuple):
+    """A transformation in two parts: its structure with its Python numbers, and its arrays.
+
+    The numbers keep their float64 value at trace time, and equal numbers give an equal structure: an
+    equal transformation that was built again traces nothing. A number is `...` where it travels as an
+    argument instead, see `numbers.py`.
+    """
+
+    structure: Any
+    numbers: tuple[Any, ...]
+
+    def join(self, arrays: Any, rows: Any) -> Any:
+        """The transformation; `arrays` and `rows` are iterators that other instructions share."""
+        leaves = []
+        for x in self.numbers:
+            if x is None:
+                leaves.append(next(arrays))
+            elif x is ...:
+                value, complement, log = next(rows)
+                leaves.append(Number(value, complement, log))
+            else:
+                leaves.append(x)
+        return self.structure.unflatten(leaves)
+
+
+def split(tx: Any) -> tuple[Split, list[Any]]:
+    """The two parts of a transformation."""
+    leaves, structure = jax.tree.flatten(tx)
+    numbers = tuple(x if isinstance(x, float) else None for x in leaves)
+    return Split(structure, numbers), [x for x in leaves if not isinstance(x, float)]
+
+
+class Instruction(NamedTuple):
+    """One transformation in a leaf's program.
+
+    `args` are indices: what comes in first, then what instructions gave. `scheduled` names the fields
+    whose values come from `begin`, and `told` says whether `begin` has something for the leaves.
+    """
+
+    tx: Split
+    args: tuple[int, ...]
+    layout: Layout | None
+    scheduled: tuple[str, ...]
+    told: bool
+
+
+class LeafProgram:
+    """Instructions, of which the last gives the result. Equal programs are one object."""
+
+    def __init__(self, instructions: tuple[Instruction, ...], result: int) -> None:
+        self.instructions, self.result = instructions, result
+
+    @classmethod
+    def of(cls, instructions: tuple[Instruction, ...], result: int) -> "LeafProgram":
+        """The program of these instructions; one object for equal ones, so that `jit` knows it."""
+        layouts = tuple(x.layout and x.layout.key for x in instructions)
+        key = tuple(x._replace(layout=None) for x in instructions), layouts, result
+        if (known := _programs.get(key)) is None:
+            _programs[key] = known = cls(instructions, result)
+        return known
+
+    @functools.cached_property
+    def freed(self) -> "tuple[LeafProgram, tuple[float, ...]]":
+        """The program with its numbers as arguments, and the numbers."""
+        instructions, numbers = [], []
+        for x in self.instructions:
+            free = tuple(... if n is not None and travels(n) else n for n in x.tx.numbers)
+            numbers += [n for n, f in zip(x.tx.numbers, free, strict=True) if f is ...]
+            instructions.append(x._replace(tx=x.tx._replace(numbers=free)))
+        return LeafProgram.of(tuple(instructions), self.result), tuple(numbers)
+
+
+# A program lives as long as a compiled function or an optimizer that uses it.
+_programs: Any = weakref.WeakValueDictionary()
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def run_leaf(
+    program: LeafProgram,
+    numbers: Any,
+    arrays: list[Any],
+    told: list[Any],
+    updates: tuple[jax.Array, ...],
+    cells: tuple[Any, ...],
+    param: Any,
+) -> tuple[jax.Array, tuple[Any, ...]]:
+    """The one function that every leaf goes through, where its dtype is decided.
+
+    Args:
+        program: what is done.
+        numbers: rows of the numbers that travel as arguments, or None.
+        arrays: the arrays among the hyperparameters.
+        told: what `begin` has for the leaves, for each instruction with something.
+        updates: what comes in.
+        cells: the arrays of the leaf's states, instruction after instruction. State crosses the border
+            as a flat tuple: eagerly, NamedTuples would cost a tenth of the step.
+        param: the parameter, or None.
+    """
+    dtype = compute_dtype(*updates, param)
+    shape = updates[0].shape
+    wide_arrays = iter(cast_floating(arrays, dtype))
+    rows = iter(() if numbers is None else numbers.astype(real_dtype(dtype)))
+    told_next, cells_next = iter(cast_floating(told, dtype)), iter(cells)
+    values: list[Any] = [u.astype(dtype) for u in updates]
+    param = None if param is None else param.astype(dtype)
+    new_cells: list[Any] = []
+    # A complex leaf mixes with its real second moment on purpose; a real one has nothing to promote.
+    mixed = (
+        jax.numpy_dtype_promotion("standard") if jnp.issubdtype(dtype, complex) else nullcontext()
+    )
+    with mixed:
+        for x in program.instructions:
+            tx = x.tx.join(wide_arrays, rows)
+            scheduled, now = next(told_next) if x.told else ((), None)
+            if x.scheduled:
+                tx = tx._with(**dict(zip(x.scheduled, scheduled, strict=True)))
+            old = [] if x.layout is None else [next(cells_next) for _ in x.layout.arrays]
+            state = (
+                ()
+                if x.layout is None
+                else x.layout.fill(x.layout.arrays, cast_floating(old, dtype))
+            )
+            update, new = tx.apply_leaf([values[i] for i in x.args], state, param, now)
+            values.append(_checked(tx, update, shape).astype(dtype))
+            if x.layout is not None:
+                new_cells += like(_picked(tx, x.layout, new, old, shape), old)
+    return values[program.result], tuple(new_cells)
+
+
+def _checked(tx: Any, update: Any, shape: tuple[int, ...]) -> jax.Array:
+    if jnp.shape(update) == shape:
+        return update
+    raise ValueError(
+        f"`update_leaf` of `{type(tx).__name__}` returned an update of shape {jnp.shape(update)} for a "
+        f"gradient of shape {shape}. Return an update of the gradient's shape."
+    )
+
+
+def _picked(tx: Any, layout: Layout, new: Any, old: list[Any], shape: tuple[int, ...]) -> list[Any]:
+    try:
+        arrays = layout.pick(layout.arrays, new)
+    except ValueError:
+        made = layout.structure.unflatten(["*"] * layout.size)
+        raise TypeError(
+            f"`update_leaf` of `{type(tx).__name__}` returned the state {jax.tree.map(jnp.shape, new)}, "
+            f"but the state of a leaf is {made}. Return what `init_leaf` describes, with new arrays."
+        ) from None
+    if any(jnp.shape(n) != o.shape for n, o in zip(arrays, old, strict=True)):
+        raise ValueError(
+            f"A gradient of shape {shape} does not fit the state of `{type(tx).__name__}` for its leaf, "
+            f"of shape {', '.join(str(o.shape) for o in old)}."
+        )
+    return arrays

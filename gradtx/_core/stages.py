@@ -1,0 +1,312 @@
+"""The stages of a lowered transformation, in the order in which a step runs them.
+
+Measure   what one transformation has to know of the whole tree
+Begin     what all units share: counts, schedules, factors; computed once per step
+Pass      one function per leaf, for all elementwise neighbours together
+Tree      a transformation of the whole tree
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gradtx._core.dtypes import cast, compute_dtype
+from gradtx._core.layout import Layout
+from gradtx._core.leaf import LeafProgram, run_leaf, split
+from gradtx._core.numbers import rows
+from gradtx._core.numerics import bounded
+from gradtx._core.schedule import at_step, next_count
+from gradtx._core.trees import PyTree, Structure
+
+
+class Frame:
+    """One step: the cells of the state, the registers, and what was passed to `update`.
+
+    `free` says whether numbers travel as arguments (see `numbers.py`).
+    """
+
+    def __init__(
+        self, low: Any, cells: list[Any], updates: list[Any], params: Any, extra: Any, free: bool
+    ) -> None:
+        self.low, self.cells, self.extra, self.free = low, cells, extra, free
+        self.registers: list[list[Any]] = [updates] + [[]] * (low.registers - 1)
+        self.params = params
+        self.told: dict[Any, Any] = {}
+        self.measured: dict[Any, Any] = {}
+
+    def tree(self, leaves: list[Any], owned: list[bool]) -> PyTree:
+        """A tree of the leaves that a transformation owns, None elsewhere."""
+        return self.low.tree([x if own else None for x, own in zip(leaves, owned, strict=True)])
+
+
+class Call:
+    """A unit's place in a program: which leaves it owns and which cells of the state.
+
+    Attributes:
+        tx: the transformation.
+        variants: the transformation of every leaf, where they differ.
+        layout: the structure of the state of one leaf.
+        slots: for each array of the state, the cell of the first leaf.
+        cells: the cells of the shared scalars.
+        step: the cell of the step that schedules see; `counts` says whether it is advanced here.
+        begins: whether there is anything to do once per step.
+    """
+
+    measured: "Measure | None" = None
+    scheduled: tuple[str, ...] = ()
+    step: int | None = None
+    counts = begins = False
+    slots: list[int]
+    cells: list[int]
+
+    def __init__(self, tx: Any, variants: Any, init: Any, layout: Layout, owned: list[int]) -> None:
+        self.tx, self.variants, self.layout, self.owned = tx, variants, layout, owned
+        self.init_unit = init
+
+    def init(self, cells: list[Any], params: list[Any], absent: list[Any]) -> None:
+        """Fill the cells before the first step."""
+        for first in self.slots:
+            cells[first : first + len(params)] = absent
+        for i in self.owned:
+            tx = self.tx if self.variants is None else self.variants[i]
+            # Not under jit: `full_like` of a committed array keeps its sharding, a traced one loses it.
+            state = self.init_unit(tx, params[i]) if self.init_unit else tx.init_unit(params[i])
+            for first, x in zip(
+                self.slots, self.layout.pick(self.layout.arrays, state), strict=True
+            ):
+                cells[first + i] = x
+        for number, start in zip(self.cells, self.layout.starts, strict=True):
+            cells[number] = jnp.asarray(start)
+        if self.counts:
+            cells[self.step] = jnp.int32(0)
+
+
+class Measure:
+    """What a transformation has to know of the whole tree before any leaf is updated."""
+
+    def __init__(self, tx: Any, register: int, owned: list[bool]) -> None:
+        self.tx, self.register, self.owned = tx, register, owned
+
+    def run(self, frame: Frame) -> None:
+        updates = frame.registers[self.register] if self.register >= 0 else [None] * len(self.owned)
+        params = frame.params and frame.tree(frame.params, self.owned)
+        frame.measured[self] = self.tx.measure(frame.tree(updates, self.owned), params, frame.extra)
+
+
+class Begin:
+    """What the units of several calls share, computed once per step in one traced function."""
+
+    def __init__(self, calls: list[Call]) -> None:
+        self.calls = calls
+        parts = [split(call.tx) for call in calls]
+        self.arrays = [arrays for _, arrays in parts]
+        self.work = tuple(
+            (key, call.layout.key, call.scheduled, call.counts)
+            for call, (key, _) in zip(calls, parts, strict=True)
+        )
+        self.program = _Shared(self.work, tuple(call.layout for call in calls))
+
+    def run(self, frame: Frame) -> None:
+        cells = frame.cells
+        shared = [[cells[number] for number in call.cells] for call in self.calls]
+        steps = [None if call.step is None else cells[call.step] for call in self.calls]
+        measured = [call.measured and frame.measured[call.measured] for call in self.calls]
+        function = _begin.__wrapped__ if frame.free else _begin
+        results = function(self.program, self.arrays, shared, steps, measured)
+        for call, (new, step, told) in zip(self.calls, results, strict=True):
+            for number, x in zip(call.cells, new, strict=True):
+                cells[number] = x
+            if call.counts:
+                cells[call.step] = step
+            frame.told[call] = told
+
+
+class _Shared:
+    """The shared work of several calls, equal and hashed by what is to be done."""
+
+    def __init__(self, work: tuple[Any, ...], layouts: tuple[Layout, ...]) -> None:
+        self.work, self.layouts = work, layouts
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Shared) and self.work == other.work
+
+    def __hash__(self) -> int:
+        return hash(self.work)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _begin(program: _Shared, arrays: Any, shared: Any, steps: Any, measured: Any) -> list[Any]:
+    results = []
+    for (key, _, scheduled, counts), layout, own, scalars, step, known in zip(
+        program.work, program.layouts, arrays, shared, steps, measured, strict=True
+    ):
+        tx = key.join(iter(own), iter(()))
+        old = [
+            cast(jnp.asarray(x), start.dtype)
+            for x, start in zip(scalars, layout.starts, strict=True)
+        ]
+        values = tuple(
+            at_step(getattr(tx, name), step, f"{type(tx).__name__}({name}=...)")
+            for name in scheduled
+        )
+        if scheduled:
+            tx = tx._with(**dict(zip(scheduled, values, strict=True)))
+        new, now = tx.begin(layout.fill(layout.scalars, old), known)
+        moved = _advanced(tx, layout, new, old)
+        results.append((moved, next_count(step) if counts else None, (values, now)))
+    return results
+
+
+def _advanced(tx: Any, layout: Layout, new: Any, old: list[jax.Array]) -> list[jax.Array]:
+    """The new shared scalars, in the dtypes and shapes of the old ones."""
+    name = type(tx).__name__
+    try:
+        scalars = layout.pick(layout.scalars, new)
+    except (ValueError, TypeError):
+        raise TypeError(
+            f"`begin` of `{name}` must return the state (its shared scalars, with None where leaves have "
+            f"arrays) and what the leaves are told; its first result was {new!r}. Return "
+            "`state._replace(count=...), now`."
+        ) from None
+    for i, (n, o) in enumerate(zip(scalars, old, strict=True)):
+        if jnp.shape(n) != o.shape or not hasattr(n, "dtype"):
+            raise TypeError(
+                f"`begin` of `{name}` returned {n!r} for shared scalar {i} of its state; return an array "
+                f"of shape {o.shape}."
+            )
+    return [cast(jnp.asarray(n), o.dtype) for n, o in zip(scalars, old, strict=True)]
+
+
+class Group:
+    """The leaves that share a program, and what the program reads.
+
+    `program` is None where the leaves only go from one register to another.
+    """
+
+    def __init__(
+        self,
+        program: LeafProgram | None,
+        leaves: list[int],
+        sources: list[int],
+        calls: Any,
+        arrays: Any,
+    ) -> None:
+        self.program, self.leaves, self.sources = program, leaves, sources
+        self.arrays = arrays
+        self.told = [call for call in calls if call.begins]
+        self.slots = [first for call in calls for first in call.slots]
+
+    @functools.cached_property
+    def freed(self) -> tuple[Any, Any]:
+        """The program with its numbers as an argument, and these numbers."""
+        assert self.program is not None
+        program, numbers = self.program.freed
+        return program, rows(numbers)
+
+
+class Pass:
+    """One function per leaf: everything elementwise between two looks at the whole tree."""
+
+    def __init__(self, result: int, groups: list[Group]) -> None:
+        self.result, self.groups = result, groups
+
+    def run(self, frame: Frame) -> None:
+        params, cells = frame.params, frame.cells
+        out: list[Any] = [None] * len(frame.registers[0])
+        for group in self.groups:
+            sources = [frame.registers[register] for register in group.sources]
+            if group.program is None:
+                for i in group.leaves:
+                    out[i] = sources[0][i]
+                continue
+            told = [frame.told[call] for call in group.told]
+            program, numbers = group.freed if frame.free else (group.program, None)
+            for i in group.leaves:
+                updates = tuple([source[i] for source in sources])
+                if updates[0] is None:  # no gradient at this step
+                    continue
+                own = tuple([cells[first + i] for first in group.slots])
+                param = None if params is None else params[i]
+                try:
+                    out[i], new = run_leaf(
+                        program, numbers, group.arrays, told, updates, own, param
+                    )
+                except Exception as error:
+                    shape = updates[0].shape
+                    error.add_note(
+                        f"This is the leaf `{frame.low.paths[i] or '.'}`, of shape {shape}."
+                    )
+                    raise
+                for first, x in zip(group.slots, new, strict=True):
+                    cells[first + i] = x
+        frame.registers[self.result] = out
+
+
+class Tree:
+    """A transformation of the whole tree, which keeps its state in one cell."""
+
+    cell = step = -1
+
+    def __init__(self, tx: Any, source: int, result: int, owned: list[bool]) -> None:
+        self.tx, self.source, self.result, self.owned = tx, source, result, owned
+
+    def init(
+        self, cells: list[Any], params: list[Any], absent: list[Any], structure: Structure
+    ) -> None:
+        """Fill the cell before the first step."""
+        gap = absent if self.tx.is_foreign else [None] * len(params)
+        own = [p if has else x for p, x, has in zip(params, gap, self.owned, strict=True)]
+        cells[self.cell] = self.tx.init_tree(structure.unflatten(own))
+        if self.step >= 0:
+            cells[self.step] = jnp.int32(0)
+
+    def run(self, frame: Frame) -> None:
+        tx, cells = self.tx, frame.cells
+        if self.step >= 0:
+            tx = tx.at(cells[self.step])
+            cells[self.step] = next_count(jnp.asarray(cells[self.step]))
+        updates = frame.registers[self.source] if self.source >= 0 else frame.registers[0]
+        if not (tx.linear or tx.wraps):
+            updates = [
+                bounded(u.astype(compute_dtype(u))) if has and u is not None else u
+                for u, has in zip(updates, self.owned, strict=True)
+            ]
+        params = frame.params and frame.tree(frame.params, self.owned)
+        given = frame.tree(updates, self.owned)
+        result = tx.update_tree(given, cells[self.cell], params, frame.extra)
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise TypeError(
+                f"`update_tree` of `{type(tx).__name__}` must return the updates and the new state; it "
+                f"returned {type(result).__name__}. Write `return updates, state`."
+            )
+        new, cells[self.cell] = result
+        out = frame.low.structure.flatten_up_to(new)
+        for i, (u, old) in enumerate(zip(out, updates, strict=True)):
+            if self.owned[i] and old is not None and jnp.shape(u) != old.shape:
+                raise ValueError(
+                    f"`update_tree` of `{type(tx).__name__}` returned an update of shape "
+                    f"{jnp.shape(u)} at `{frame.low.paths[i] or '.'}` for a gradient of shape {old.shape}."
+                )
+        frame.registers[self.result] = [
+            u if has else None for u, has in zip(out, self.owned, strict=True)
+        ]
+
+
+def shared_keys(stages: list[Any]) -> tuple[Any, Any]:
+    """What tells programs apart but for their numbers and schedules, and these numbers and schedules."""
+    structure, numbers = [], []
+    for stage in stages:
+        structure.append(type(stage))
+        if isinstance(stage, Begin):
+            for key, layout, scheduled, _ in stage.work:
+                structure.append((type(layout), scheduled))
+                numbers.append(key)
+        elif isinstance(stage, Pass):
+            for group in stage.groups:
+                if group.program is not None:
+                    program, own = group.program.freed
+                    structure.append(program)
+                    numbers.append(own)
+    return tuple(structure), tuple(numbers)

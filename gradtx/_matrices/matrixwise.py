@@ -1,0 +1,222 @@
+"""`Matrixwise`: transformations written for one matrix at a time.
+
+Which axes of a leaf are its matrix, the cast to float32, gathering what is sharded, and bringing
+matrices of one shape together stand here, once.
+"""
+
+import functools
+from dataclasses import KW_ONLY
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from gradtx._core.dtypes import cast_floating, compute_dtype, like
+from gradtx._core.layout import INNER, Layout
+from gradtx._core.leaf import Split, split
+from gradtx._core.program import Lowering, Stream, Term
+from gradtx._core.sharding import is_sharded, replicated
+from gradtx._core.stages import Call
+from gradtx._core.unit import Elementwise, Unit
+from gradtx._matrices.axes import MatrixAxes, hidden_matrices
+from gradtx._matrices.groups import map_groups
+
+
+class Matrixwise(Unit):
+    """A transformation of one matrix at a time.
+
+    Subclasses provide `update_matrix(x, state) -> (x, state)` for matrices `[batch, in, out]`, written
+    with `@` and `.mT`; each matrix is treated by itself. They may provide `init_matrix(x) -> state`,
+    whose arrays have the batch as their first axis, and `begin` and `measure` as in `Elementwise`.
+    Stacked layers, experts, blocks of fused projections and convolutions arrive as a batch.
+
+    Everything is float32 at least there, and gathered where it is sharded. Gradients come bounded to
+    what can be squared, unless the class declares `linear = True`.
+
+    Args:
+        axes: the rule that says which axes of a leaf are its matrix; by default `hidden_matrices()`.
+
+    Raises `ValueError` for a leaf with fewer than two axes, with its path.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> class whiten_rows(gradtx.Matrixwise):
+    ...     def update_matrix(self, x, state):
+    ...         return x / jnp.sqrt(jnp.sum(x * x, axis=-2, keepdims=True)), state
+    >>> whiten_rows().update(jnp.array([[3.0, 0.5], [4.0, 0.0]]), ())[0]
+    Array([[0.6, 1. ],
+           [0.8, 0. ]], dtype=float32)
+    """
+
+    _: KW_ONLY
+    axes: Any = hidden_matrices()
+
+    _hooks = ("init_matrix", "update_matrix", "measure", "begin")
+    linear = False
+    # Whether one call for all matrices of one shape is faster, as it is for matrix products.
+    grouped: ClassVar[bool] = False
+    # Whether the transformation of a transpose is the transpose of the transformation.
+    transposes: ClassVar[bool] = False
+
+    def validate(self) -> None:
+        if not hasattr(self.axes, "axes"):
+            raise TypeError(
+                f"`{type(self).__name__}(axes={self.axes!r})` must be a rule with a method "
+                "`axes(path, leaf)` that returns `MatrixAxes`, such as `hidden_matrices()`."
+            )
+
+    def init_matrix(self, x: Any) -> Any:
+        """The state of matrices `[batch, in, out]`. The default has none."""
+        return INNER if self.wraps else Elementwise.init_leaf(self, x)  # pyright: ignore
+
+    def update_matrix(self, x: jax.Array, state: Any, *more: Any) -> Any:
+        """What happens to matrices `[batch, in, out]`: the new update and the new state."""
+        raise TypeError(
+            f"`{type(self).__name__}` defines no `update_matrix`. A subclass of `Matrixwise` provides "
+            "`update_matrix(x, state)`, which returns the update and the state."
+        )
+
+    @property
+    def whole(self) -> bool:
+        return self.grouped or super().whole
+
+    def lower_unit(
+        self, low: Lowering, streams: tuple[Stream, ...], inner: Any
+    ) -> tuple[Stream, Any]:
+        axes = matrix_axes(self.axes, low, streams[0])
+        bare = self.bare._with(axes=None)
+        if self.grouped:
+            return self._lower_group(low, streams, inner, axes)
+        found: dict[MatrixAxes, Any] = {None: None}  # pyright: ignore
+        for a in axes:
+            if a not in found:
+                found[a] = _on_matrices(bare, a)
+        return low.unit(self, streams, inner, [found[a] for a in axes])
+
+    def _lower_group(
+        self, low: Lowering, streams: tuple[Stream, ...], inner: Any, axes: list[Any]
+    ) -> tuple[Stream, Any]:
+        streams = tuple(low.compute(stream) for stream in streams)
+        bare = self.bare._with(axes=None)
+        variants = [None if a is None else _on_matrices(bare, a) for a in axes]
+        call, state = low.call(self, streams, inner, variants)
+        low.begin()
+        sources = [next((t.register for t in s if t is not None), -1) for s in streams]
+        stage = Together(call, bare, axes, sources, low.register())
+        low.stages.append(stage)
+        term = Term(None, None, (), stage.result)
+        return [None if x is None else term for x in streams[0]], state
+
+    def apply_matrices(self, xs: list[jax.Array], state: Any, told: Any) -> Any:
+        """`update_matrix` as the library calls it, on matrices."""
+        more = (told,) if self.begins or self.measures else ()
+        result = self.update_matrix(xs[0], state, *xs[1:], *more)
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise TypeError(
+                f"`update_matrix` of `{type(self).__name__}` must return the update and the new state; "
+                f"it returned {type(result).__name__}. Write `return x, state`."
+            )
+        if jnp.shape(result[0]) != xs[0].shape:
+            raise ValueError(
+                f"`update_matrix` of `{type(self).__name__}` returned an update of shape "
+                f"{jnp.shape(result[0])} for matrices of shape {xs[0].shape}, [batch, in, out]."
+            )
+        return result
+
+
+class _on_matrices(Elementwise):
+    """A transformation of matrices as one of the leaf that they are the axes of."""
+
+    unit: Unit
+    axes: Any
+    linear = False
+
+    def init_unit(self, param: Any) -> Any:
+        unit: Any = self.unit
+
+        def init(param: Any) -> Any:
+            x = self.axes.split(param)
+            return unit.init_matrix(x, INNER) if unit.wraps else unit.init_matrix(x)
+
+        if not isinstance(param, jax.ShapeDtypeStruct) and not is_sharded(param):
+            return init(param)
+        # Without the parameter's numbers, which the state does not depend on.
+        return jax.jit(lambda: init(jnp.zeros(param.shape, param.dtype)))()
+
+    def apply_leaf(self, args: list[jax.Array], state: Any, param: Any, told: Any) -> Any:
+        unit: Any = self.unit
+        gathered = [replicated(x) for x in args]
+        matrices = [self.axes.split(x) for x, _ in gathered]
+        x, state = unit.apply_matrices(matrices, state, told)
+        return gathered[0][1](self.axes.join(x, args[0].shape)), state
+
+
+class Together:
+    """A stage that works on the matrices of all leaves, those of one shape in one call."""
+
+    def __init__(
+        self, call: Call, tx: Any, axes: list[Any], sources: list[int], result: int
+    ) -> None:
+        self.call, self.axes, self.sources, self.result = call, axes, sources, result
+        self.tx, self.arrays = split(tx)
+        self.transposes = tx.transposes
+        self.leaves = [i for i, a in enumerate(axes) if a is not None]
+
+    def run(self, frame: Any) -> None:
+        told = frame.told[self.call] if self.call.begins else ((), None)
+        inputs = [frame.registers[source] for source in self.sources]
+        leaves = [i for i in self.leaves if inputs[0][i] is not None]
+        stacks, backs = [], []
+        for i in leaves:
+            dtype = compute_dtype(*(x[i] for x in inputs))
+            gathered = [replicated(x[i].astype(dtype)) for x in inputs]
+            backs.append(gathered[0][1])
+            matrices = [self.axes[i].split(x) for x, _ in gathered]
+            state = [frame.cells[first + i] for first in self.call.slots]
+            stacks.append((*matrices, *state))
+        f = functools.partial(
+            _update_matrices,
+            self.tx,
+            self.call.layout,
+            self.call.scheduled,
+            len(inputs),
+            self.arrays,
+            told,
+        )
+        out: list[Any] = [None] * len(self.axes)
+        results = map_groups(f, stacks, transposes=self.transposes)
+        for i, back, (x, *state) in zip(leaves, backs, results, strict=True):
+            shape = inputs[0][i].shape
+            out[i] = back(self.axes[i].join(x, shape))
+            for first, new in zip(self.call.slots, state, strict=True):
+                frame.cells[first + i] = new
+        frame.registers[self.result] = out
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _update_matrices(
+    key: Split,
+    layout: Layout,
+    scheduled: Any,
+    count: int,
+    arrays: Any,
+    told: Any,
+    *stacks: jax.Array,
+) -> tuple[jax.Array, ...]:
+    dtype = stacks[0].dtype
+    tx = key.join(iter(cast_floating(arrays, dtype)), iter(()))
+    values, now = cast_floating(told, dtype)
+    if scheduled:
+        tx = tx._with(**dict(zip(scheduled, values, strict=True)))
+    old = list(stacks[count:])
+    state = layout.fill(layout.arrays, cast_floating(old, dtype))
+    x, new = tx.apply_matrices(list(stacks[:count]), state, now)
+    return x.astype(dtype), *like(layout.pick(layout.arrays, new), old)
+
+
+def matrix_axes(rule: Any, low: Lowering, stream: Stream) -> list[MatrixAxes | None]:
+    """The matrix of every leaf of a stream by a rule, None for leaves that it does not hold."""
+    known = low.once(("axes", rule), dict)
+    for i, term in enumerate(stream):
+        if term is not None and i not in known:
+            known[i] = rule.axes(low.paths[i], low.leaves[i])
+    return [None if term is None else known[i] for i, term in enumerate(stream)]

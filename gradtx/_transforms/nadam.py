@@ -1,0 +1,104 @@
+"""NAdam's momentum: an average that looks one step ahead."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gradtx._core.dtypes import accumulator, scalar
+from gradtx._core.latex import Page, Tex, complement, fraction, number, plus, times
+from gradtx._core.layout import shared
+from gradtx._core.numerics import average, compensated_add, log
+from gradtx._core.schedule import at_step, next_count
+from gradtx._core.unit import Elementwise
+from gradtx._core.values import Hyper
+
+
+class NadamMomentumState(NamedTuple):
+    """Steps taken; where $\\mu$ changes the logarithm of $\\prod \\mu$, as the sum and what rounding took
+    from it (shape (2,)), else empty; the average gradient."""
+
+    count: Any
+    log_kept: Any
+    mu: Any
+
+
+class scale_by_nadam_momentum(Elementwise):
+    r"""NAdam's momentum: a corrected average that is one step ahead, and the gradient's own part.
+
+    $$ u_t = \frac{\mu_{t+1}\, m_t}{1 - \prod_{s \le t+1} \mu_s}
+           + \frac{(1 - \mu_t)\, g_t}{1 - \prod_{s \le t} \mu_s}, \qquad
+       m_t = b\, m_{t-1} + (1 - b)\, g_t $$
+
+    Args:
+        decay: $b$, in [0, 1).
+        momentum_decay: $\psi$ of Dozat's warming $\mu_t = b\, (1 - 0.96^{\psi t} / 2)$ (torch, Keras);
+            None for $\mu_t = b$ (Optax).
+        accumulator_dtype: of `mu`; by default the parameter's, and float32 at least.
+
+    It is not a Nesterov average divided by its gain, since both of its terms are corrected separately.
+    Raises `ValueError` for a number outside its interval. Source: Dozat, 2016.
+    """
+
+    decay: Hyper = 0.9
+    momentum_decay: Hyper | None = None
+    accumulator_dtype: str | None = None
+    limits = {"decay": "[0, 1)", "momentum_decay": "[0, inf)"}
+    linear = True
+    degrees = {"mu": 1}
+    asks_schedules = False  # a schedule is asked for two steps at once
+
+    def init_leaf(self, param: Any) -> NadamMomentumState:
+        changes = callable(self.decay) or self.momentum_decay is not None
+        log_kept = shared(np.zeros(2)) if changes else ()
+        return NadamMomentumState(shared(0), log_kept, accumulator(param, self.accumulator_dtype))
+
+    def begin(self, state: NadamMomentumState, measured: Any) -> tuple[NadamMomentumState, Any]:
+        count = next_count(state.count)
+        rate, log_mu = self._rate_at(state.count)
+        rate_next, log_next = self._rate_at(count)
+        if isinstance(state.log_kept, tuple):
+            kept = scalar(count) * log_mu
+        else:
+            state = state._replace(log_kept=compensated_add(state.log_kept, log_mu))
+            kept = state.log_kept[0]
+        ahead = (1 - rate_next) / -jnp.expm1(kept + log_next)
+        now = rate / -jnp.expm1(kept)
+        decay = at_step(self.decay, state.count) if callable(self.decay) else None
+        return state._replace(count=count), (decay, ahead, now)
+
+    def update_leaf(
+        self, update: jax.Array, state: Any, param: Any, told: Any
+    ) -> tuple[jax.Array, Any]:
+        decay, ahead, now = told
+        # A constant is not handed over, so that it keeps its digits.
+        mu = average(state.mu, update, self.decay if decay is None else decay)
+        return ahead * mu + now * update, state._replace(mu=mu)
+
+    def _rate_at(self, count: Any) -> tuple[Any, Any]:
+        """$1 - \\mu$ and $\\log \\mu$ of the step after `count` steps."""
+        decay = at_step(self.decay, count)
+        if self.momentum_decay is None:
+            return 1 - decay, log(decay)
+        steps = scalar(at_step(self.momentum_decay, count)) * (scalar(count) + 1)
+        rate = (1 - decay) + 0.5 * decay * jnp.exp(log(0.96) * steps)
+        return rate, jnp.log1p(-rate)
+
+    @property
+    def bare(self) -> Any:
+        changes = [n for n in ("decay", "momentum_decay") if callable(getattr(self, n))]
+        return self._with(**dict.fromkeys(changes)) if changes else self
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        mu = Tex(r"\mu_t")
+        m = page.average("m", self.decay, g, weight=complement(self.decay))
+        ahead = fraction(times(Tex(r"\mu_{t+1}"), m), Tex(r"1 - \prod_{s \le t+1} \mu_s", 0))
+        now = fraction(times(plus(Tex("1"), mu, "-"), g), Tex(r"1 - \prod_{s \le t} \mu_s", 0))
+        b = number(self.decay)
+        if self.momentum_decay is None:
+            page.lines[r"\mu_t"] = b.text
+        else:
+            power = times(number(self.momentum_decay), Tex("t"))
+            page.lines[r"\mu_t"] = rf"{b.text}\left(1 - \frac{{0.96^{{{power.text}}}}}{{2}}\right)"
+        return page.define("n", lambda _: plus(ahead, now))
