@@ -138,7 +138,10 @@ def test_counts_saturate():
         "bias_correction(second_moment(fading))",
     ):
         tx = zoo.evaluate(row)
-        _, state = tx.update(g, with_count(tx, 2**31 - 1, g))
+        state = with_count(tx, 2**31 - 1, g)
+        if row.startswith("adam"):
+            state = gradtx.set(state, step=2**31 - 1)
+        _, state = tx.update(g, state)
         counts = [x for x in jax.tree.leaves(state) if x.dtype == jnp.int32]
         assert counts and all(int(x) == 2**31 - 1 for x in counts)
 
@@ -199,8 +202,8 @@ def test_adamw_is_one_traced_function_for_each_shape():
         f"b{i}": jnp.ones(3) for i in range(20)
     }
     text = jax.jit(tx.update).lower(params, tx.init(params), params).as_text()
-    assert text.count("func.func private @_update_leaf") == 2
-    assert text.count("call @_update_leaf") == 40
+    assert text.count("func.func private @run_leaf") == 2
+    assert text.count("call @run_leaf") == 40
 
 
 def test_a_sum_has_no_gain():

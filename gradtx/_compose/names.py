@@ -6,7 +6,7 @@ and checkpoints know. A name is the last field on the way to a cell; two counter
 name advance together, so one is kept.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from gradtx._core.program import Cell, Lowering, Named, Slot
@@ -27,7 +27,7 @@ def named_state(
     Raises `TypeError` if the fields are not those of the composition, or if two arrays have one name.
     """
     found: dict[str, Any] = {}
-    for field, place in _places(state, ""):
+    for field, place in _places(state, "", []):
         field = renames.get(field, field)
         known = found.setdefault(field, place)
         if known is place:
@@ -46,13 +46,15 @@ def named_state(
     return Named(name(**found), state)
 
 
-def _places(node: Any, field: str) -> Iterator[tuple[str, Any]]:
-    """Every place in a state, with the last name on the way to it."""
-    if isinstance(node, Named):
-        yield from _places(node.public, field)
-    elif isinstance(node, Slot | Cell):
-        yield field, node
-    elif isinstance(node, tuple):
-        names = getattr(node, "_fields", (field,) * len(node))
-        for name, x in zip(names, node, strict=True):
-            yield from _places(x, name)
+def _places(node: Any, field: str, found: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Note every place in a state, with the last name on the way to it."""
+    if isinstance(node, Slot | Cell):
+        found.append((field, node))
+    elif isinstance(node, Named):
+        _places(node.public, field, found)
+    elif isinstance(node, tuple) and node:
+        for name, x in zip(
+            getattr(node, "_fields", None) or (field,) * len(node), node, strict=True
+        ):
+            _places(x, name, found)
+    return found

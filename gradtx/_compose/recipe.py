@@ -39,7 +39,7 @@ class Recipe(Transform):
     renames: ClassVar[Mapping[str, str]] = {}
 
     def __post_init__(self) -> None:
-        if "mask" in self._static:
+        if self._hints.get("mask") is Any:
             # Before a tree of bools is frozen like any other mapping.
             object.__setattr__(self, "mask", as_mask(self.mask))  # pyright: ignore
         super().__post_init__()

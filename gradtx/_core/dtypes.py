@@ -8,24 +8,36 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from gradtx._core.trees import PyTree
+from gradtx._core.trees import PyTree, is_inexact_dtype
 
 
 @functools.lru_cache
 def promote(*dtypes: Any) -> jnp.dtype:
-    """The common dtype of `dtypes`, also where strict promotion is on: our casts are deliberate."""
+    """The common dtype of `dtypes`, also where strict promotion is on: the library's casts are deliberate.
+
+    An 8-bit float has no promotion in JAX; here it gives way to any wider dtype, and two kinds of it
+    meet in float32.
+    """
+    if len({jnp.dtype(dtype) for dtype in dtypes}) == 1:
+        return jnp.dtype(dtypes[0])
+    wide = [dtype for dtype in dtypes if not _is_float8(dtype)] or [jnp.float32]
     with jax.numpy_dtype_promotion("standard"):
-        return jnp.dtype(functools.reduce(jnp.promote_types, dtypes))
+        return jnp.dtype(functools.reduce(jnp.promote_types, wide))
+
+
+def _is_float8(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.floating) and jnp.dtype(dtype).itemsize == 1
 
 
 def compute_dtype(*arrays: Any) -> jnp.dtype:
     """The dtype in which arrays are worked on: their promotion, and float32 at least."""
-    return promote(jnp.float32, *(x.dtype for x in arrays if x is not None))
+    dtypes = {None if x is None else x.dtype for x in arrays} - {None}
+    return promote(jnp.float32, *dtypes)
 
 
 def result_dtype(update: Any, param: Any) -> jnp.dtype:
     """The dtype in which an update leaves: the promotion of the gradient's and the parameter's."""
-    return promote(*(x.dtype for x in (update, param) if x is not None))
+    return promote(update.dtype) if param is None else promote(update.dtype, param.dtype)
 
 
 def real_dtype(dtype: Any) -> jnp.dtype:
@@ -45,20 +57,25 @@ def scalar(x: ArrayLike) -> jax.Array:
 
 def cast_floating(tree: PyTree, dtype: Any) -> PyTree:
     """Floating arrays of `tree` in the precision of `dtype`, complex ones kept complex."""
-    real = real_dtype(dtype)
-    widest = promote(real, jnp.complex64)
-
-    def cast(x: Any) -> Any:
-        if not isinstance(x, jax.Array | np.ndarray) or not jnp.issubdtype(x.dtype, jnp.inexact):
-            return x
-        return jax.lax.convert_element_type(x, widest if jnp.iscomplexobj(x) else real)
-
-    return jax.tree.map(cast, tree)
+    leaves, structure = jax.tree.flatten(tree)
+    real = None
+    for i, x in enumerate(leaves):
+        own = getattr(x, "dtype", None)
+        if own is None or own == dtype or not is_inexact_dtype(own):
+            continue
+        real = real or real_dtype(dtype)
+        wide = promote(real, jnp.complex64) if jnp.issubdtype(own, jnp.complexfloating) else real
+        if own != wide:
+            leaves[i] = jax.lax.convert_element_type(x, wide)
+    return structure.unflatten(leaves)
 
 
 def like(new: PyTree, old: PyTree) -> PyTree:
     """`new` with the dtypes of `old`, strongly typed: what keeps a state's type fixed."""
-    return jax.tree.map(lambda n, o: cast(n, o.dtype), new, old)
+    leaves, structure = jax.tree.flatten(new)
+    for i, o in enumerate(structure.flatten_up_to(old)):
+        leaves[i] = cast(leaves[i], o.dtype)
+    return structure.unflatten(leaves)
 
 
 def cast(x: Any, dtype: Any) -> jax.Array:

@@ -31,29 +31,40 @@ class shared:
     """
 
     def __init__(self, value: Any) -> None:
+        if isinstance(value, jax.core.Tracer):
+            raise TypeError(
+                f"`shared({value})` must start from a known value, and this one was computed in `init_leaf`. "
+                "Compute it before, outside of the class, or pass a NumPy array."
+            )
+        if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.extended):
+            self.value = value  # a key for random numbers
+            return
         array = np.asarray(value)
         if array.dtype.kind not in "biuf":
             raise TypeError(
-                f"`shared({value!r})` must be a number or an array of numbers: it is a scalar of the "
-                "state, which all leaves share."
+                f"`shared({value!r})` must be a number, an array of numbers or a random key: it is a scalar "
+                "of the state, which all leaves share."
             )
-        self.value = array.astype(bool if array.dtype.kind == "b" else _dtype(array))
+        kinds = {"b": np.bool_, "i": np.int32, "u": np.int32, "f": scalar_dtype()}
+        self.value = array.astype(kinds[array.dtype.kind])
+
+    def fresh(self) -> jax.Array:
+        """The value as an array with a buffer of its own."""
+        return jnp.array(self.value, copy=True)
 
     def __repr__(self) -> str:
-        return f"shared({self.value.tolist()})"
+        return f"shared({self.value.tolist() if isinstance(self.value, np.ndarray) else self.value})"
 
     def _key(self) -> Any:
-        return self.value.shape, self.value.dtype.name, self.value.tobytes()
+        known = isinstance(self.value, np.ndarray)
+        data = self.value if known else np.asarray(jax.random.key_data(self.value))
+        return data.shape, str(self.value.dtype), data.tobytes()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, shared) and self._key() == other._key()
 
     def __hash__(self) -> int:
         return hash(self._key())
-
-
-def _dtype(array: np.ndarray) -> Any:
-    return np.int32 if array.dtype.kind in "iu" else scalar_dtype()
 
 
 class Inner:
@@ -85,7 +96,8 @@ class Layout:
         self.size = len(marks)
         self.arrays = tuple(i for i, x in enumerate(marks) if not _is_mark(x))
         self.scalars = tuple(i for i, x in enumerate(marks) if isinstance(x, shared))
-        self.starts = tuple(x.value for x in marks if isinstance(x, shared))
+        self.shared = tuple(x for x in marks if isinstance(x, shared))
+        self.starts = tuple(x.value for x in self.shared)
         self.inner = next((i for i, x in enumerate(marks) if isinstance(x, Inner)), None)
         self.key = self.structure, self.arrays, self.scalars
 
@@ -98,8 +110,12 @@ class Layout:
 
     def pick(self, positions: tuple[int, ...], state: Any) -> list[Any]:
         """The entries of a state at these positions. Raises `ValueError` for another structure."""
-        flat = self.structure.flatten_up_to(state)
-        return [flat[i] for i in positions]
+        return list(map(self.structure.flatten_up_to(state).__getitem__, positions))
+
+    @functools.cached_property
+    def empty(self) -> Any:
+        """The state of a transformation that keeps nothing."""
+        return self.structure.unflatten([])
 
     @functools.cached_property
     def step(self) -> int | None:
@@ -110,11 +126,12 @@ class Layout:
 
 
 @functools.lru_cache(maxsize=1024)
-def layout_of(init: Any, key: Any, shape: tuple[int, ...]) -> Layout:
+def layout_of(init: Any, key: Any, shape: tuple[int, ...], scalars: Any) -> Layout:
     """The layout of the states that a transformation makes for arrays of this shape.
 
     `init(tx, array)` makes one of them; `key` is the structure of `tx`, in which 1.0 stands for every
-    number and array, since they do not decide the structure of a state.
+    number and array, since they do not decide the structure of a state. `scalars` is the dtype of shared
+    scalars, which follows JAX's setting for 64 bits.
     """
     tx = key.unflatten([1.0] * key.num_leaves)
     state = jax.eval_shape(lambda x: init(tx, x), jax.ShapeDtypeStruct(shape, jnp.float32))

@@ -7,6 +7,7 @@ one dispatch per leaf.
 """
 
 import functools
+import itertools
 import weakref
 from contextlib import nullcontext
 from typing import Any, NamedTuple
@@ -47,8 +48,14 @@ class Split(NamedTuple):
 def split(tx: Any) -> tuple[Split, list[Any]]:
     """The two parts of a transformation."""
     leaves, structure = jax.tree.flatten(tx)
-    numbers = tuple(x if isinstance(x, float) else None for x in leaves)
-    return Split(structure, numbers), [x for x in leaves if not isinstance(x, float)]
+    numbers: list[Any] = []
+    arrays: list[Any] = []
+    for x in leaves:
+        is_number = isinstance(x, float)
+        numbers.append(x if is_number else None)
+        if not is_number:
+            arrays.append(x)
+    return Split(structure, tuple(numbers)), arrays
 
 
 class Instruction(NamedTuple):
@@ -74,10 +81,12 @@ class LeafProgram:
     @classmethod
     def of(cls, instructions: tuple[Instruction, ...], result: int) -> "LeafProgram":
         """The program of these instructions; one object for equal ones, so that `jit` knows it."""
-        layouts = tuple(x.layout and x.layout.key for x in instructions)
-        key = tuple(x._replace(layout=None) for x in instructions), layouts, result
-        if (known := _programs.get(key)) is None:
-            _programs[key] = known = cls(instructions, result)
+        key: list[Any] = [result]
+        for x in instructions:
+            key += [*x[:2], None if x.layout is None else x.layout.key, *x[3:]]
+        known = _programs.get(tuple(key))
+        if known is None:
+            _programs[tuple(key)] = known = cls(instructions, result)
         return known
 
     @functools.cached_property
@@ -119,39 +128,37 @@ def run_leaf(
     """
     dtype = compute_dtype(*updates, param)
     shape = updates[0].shape
-    wide_arrays = iter(cast_floating(arrays, dtype))
+    wide_arrays = iter(cast_floating(arrays, dtype) if arrays else ())
     rows = iter(() if numbers is None else numbers.astype(real_dtype(dtype)))
-    told_next, cells_next = iter(cast_floating(told, dtype)), iter(cells)
-    values: list[Any] = [u.astype(dtype) for u in updates]
+    told_next = iter(cast_floating(told, dtype) if told else ())
+    cells_next = iter(cast_floating(cells, dtype) if cells else ())
+    values = [u.astype(dtype) for u in updates]
     param = None if param is None else param.astype(dtype)
     new_cells: list[Any] = []
     # A complex leaf mixes with its real second moment on purpose; a real one has nothing to promote.
-    mixed = (
-        jax.numpy_dtype_promotion("standard") if jnp.issubdtype(dtype, complex) else nullcontext()
-    )
-    with mixed:
+    is_complex = jnp.issubdtype(dtype, jnp.complexfloating)
+    with jax.numpy_dtype_promotion("standard") if is_complex else nullcontext():
         for x in program.instructions:
-            tx = x.tx.join(wide_arrays, rows)
+            tx, layout = x.tx.join(wide_arrays, rows), x.layout
             scheduled, now = next(told_next) if x.told else ((), None)
             if x.scheduled:
-                tx = tx._with(**dict(zip(x.scheduled, scheduled, strict=True)))
-            old = [] if x.layout is None else [next(cells_next) for _ in x.layout.arrays]
-            state = (
-                ()
-                if x.layout is None
-                else x.layout.fill(x.layout.arrays, cast_floating(old, dtype))
-            )
-            update, new = tx.apply_leaf([values[i] for i in x.args], state, param, now)
-            values.append(_checked(tx, update, shape).astype(dtype))
-            if x.layout is not None:
-                new_cells += like(_picked(tx, x.layout, new, old, shape), old)
-    return values[program.result], tuple(new_cells)
+                tx = tx.with_values(dict(zip(x.scheduled, scheduled, strict=True)))
+            args = list(map(values.__getitem__, x.args))
+            if layout is None or not layout.size:
+                state = None if layout is None else layout.empty
+                update, _ = tx.apply_leaf(args, state, param, now)
+            else:
+                old = list(itertools.islice(cells_next, len(layout.arrays)))
+                update, new = tx.apply_leaf(args, layout.fill(layout.arrays, old), param, now)
+                new_cells += _picked(tx, layout, new, old, shape)
+            if jnp.shape(update) != shape:
+                raise _misshapen(tx, update, shape)
+            values.append(update)
+    return values[program.result].astype(dtype), tuple(like(new_cells, list(cells)))
 
 
-def _checked(tx: Any, update: Any, shape: tuple[int, ...]) -> jax.Array:
-    if jnp.shape(update) == shape:
-        return update
-    raise ValueError(
+def _misshapen(tx: Any, update: Any, shape: tuple[int, ...]) -> ValueError:
+    return ValueError(
         f"`update_leaf` of `{type(tx).__name__}` returned an update of shape {jnp.shape(update)} for a "
         f"gradient of shape {shape}. Return an update of the gradient's shape."
     )
@@ -166,9 +173,10 @@ def _picked(tx: Any, layout: Layout, new: Any, old: list[Any], shape: tuple[int,
             f"`update_leaf` of `{type(tx).__name__}` returned the state {jax.tree.map(jnp.shape, new)}, "
             f"but the state of a leaf is {made}. Return what `init_leaf` describes, with new arrays."
         ) from None
-    if any(jnp.shape(n) != o.shape for n, o in zip(arrays, old, strict=True)):
-        raise ValueError(
-            f"A gradient of shape {shape} does not fit the state of `{type(tx).__name__}` for its leaf, "
-            f"of shape {', '.join(str(o.shape) for o in old)}."
-        )
+    for new_array, old_array in zip(arrays, old, strict=True):
+        if jnp.shape(new_array) != old_array.shape:
+            raise ValueError(
+                f"A gradient of shape {shape} does not fit the state of `{type(tx).__name__}` for its "
+                f"leaf, of shape {', '.join(str(o.shape) for o in old)}."
+            )
     return arrays

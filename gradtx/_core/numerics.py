@@ -117,6 +117,8 @@ def average_of_squares(mean: jax.Array, square: jax.Array, decay: Any) -> jax.Ar
 
     Their difference cannot overflow, so the shortest form that keeps an average at a constant is safe.
     """
+    if isinstance(decay, float) and decay < 0.5:  # then `square` is the larger part, and stays exact
+        return decay * mean + (1 - decay) * square
     return mean + (1 - decay) * (square - mean)
 
 

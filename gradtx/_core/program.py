@@ -20,6 +20,7 @@ import numpy as np
 import optax
 
 from gradtx._core.boundary import with_own_empties
+from gradtx._core.dtypes import scalar_dtype
 from gradtx._core.layout import layout_of
 from gradtx._core.leaf import Instruction, LeafProgram, split
 from gradtx._core.numerics import bounded
@@ -148,8 +149,10 @@ class Lowering:
 
     def bounded(self, stream: Stream) -> Stream:
         """The stream with gradients bounded to what can be squared."""
-        done = all(term is None or term.tx is BOUND for term in stream)
-        return stream if done else self.apply(None, BOUND, stream)
+        for term in stream:
+            if term is not None and term.tx is not BOUND:
+                return self.apply(None, BOUND, stream)
+        return stream
 
     def same(self, tx: Any) -> Any:
         """One object for equal transformations, so that their leaves share a program."""
@@ -157,7 +160,7 @@ class Lowering:
 
     def compute(self, stream: Stream) -> Stream:
         """The same stream, with every term in a register."""
-        registers = {term.register for term in stream if term is not None}
+        registers = {-2 if term is None else term.register for term in stream} - {-2}
         if len(registers) <= 1 and -1 not in registers:
             return stream
         self.begin()
@@ -203,6 +206,8 @@ class Lowering:
         `inner` the state of the inner transformation, `variants` the transformation of every leaf
         where they differ, and `init` makes the state of one leaf.
         """
+        if tx.measures:  # what it measures is computed first, and only once
+            streams = tuple(self.compute(stream) for stream in streams)
         call, state = self.call(tx, streams, inner, variants, init)
         bare = tx.bare if variants is None else variants
         return self.apply(call, bare, *streams), state
@@ -220,15 +225,18 @@ class Lowering:
         first = owned[0] if owned else None
         shape = (1, 1) if first is None else self.leaves[first].shape
         model = tx if variants is None or first is None else variants[first]
-        layout = layout_of(init or type(model).init_unit, jax.tree.structure(model), shape)
+        key = jax.tree.structure(model)
+        layout = layout_of(init or type(model).init_unit, key, shape, scalar_dtype())
         call = Call(tx, variants, init, layout, owned)
-        call.slots = [self.cell(len(self.leaves)) for _ in layout.arrays]
-        call.cells = [self.cell() for _ in layout.scalars]
         fields: list[Any] = [None] * layout.size
-        for i, number in zip(layout.arrays, call.slots, strict=True):
-            fields[i] = Slot(number)
-        for i, number, start in zip(layout.scalars, call.cells, layout.starts, strict=True):
-            fields[i] = Cell(number, counts=start.dtype == np.int32 and not start.ndim)
+        for i in layout.arrays:
+            fields[i] = Slot(self.cells)
+            call.slots.append(self.cells)
+            self.cells += len(self.leaves)
+        for i, start in zip(layout.scalars, layout.starts, strict=True):
+            fields[i] = Cell(self.cells, counts=start.dtype == np.int32 and not start.ndim)
+            call.cells.append(self.cells)
+            self.cells += 1
         if layout.inner is not None:
             fields[layout.inner] = inner
         state = layout.structure.unflatten(fields)
@@ -249,7 +257,7 @@ class Lowering:
 
     def measure(self, tx: Any, stream: Stream) -> Measure:
         """A stage that asks a transformation for what it has to know of the whole tree."""
-        stage = Measure(tx, _register(self.compute(stream)), [term is not None for term in stream])
+        stage = Measure(tx, _register(stream), [term is not None for term in stream])
         self.stages.append(stage)
         return stage
 
@@ -286,39 +294,40 @@ def _group(result: Term, leaves: list[int]) -> Group:
     """The program of the leaves whose update is one term, and what it reads."""
     if result.register >= 0:
         return Group(None, leaves, [result.register], [], [])
-    terms: list[Term] = []
-    seen: set[int] = set()
-
-    def visit(term: Term) -> None:
-        if id(term) in seen:
-            return
-        seen.add(id(term))
+    terms: dict[Term, None] = {}  # every term after its arguments
+    waiting = [result]
+    while waiting:
+        term = waiting[-1]
+        before = len(waiting)
         for arg in term.args:
-            visit(arg)
-        terms.append(term)
-
-    visit(result)
-    sources = [t for t in terms if t.register >= 0]
-    steps = [t for t in terms if t.register < 0]
-    place = {id(t): i for i, t in enumerate([*sources, *steps])}
-    instructions, arrays = [], []
-    for term in steps:
+            if arg not in terms:
+                waiting.append(arg)
+        if len(waiting) == before:
+            terms.setdefault(waiting.pop())
+    place: dict[Term, int] = {}
+    sources: list[int] = []
+    for term in terms:
+        if term.register >= 0:
+            place[term] = len(sources)
+            sources.append(term.register)
+    instructions, arrays, calls = [], [], []
+    for term in terms:
+        if term.register >= 0:
+            continue
+        place[term] = len(place)
         key, own = split(term.tx)
         arrays += own
-        call = term.call
-        same = call is not None and type(term.tx) is type(call.tx)
-        instructions.append(
-            Instruction(
-                key,
-                tuple(place[id(arg)] for arg in term.args),
-                call and call.layout,
-                call.scheduled if same else (),
-                call is not None and call.begins,
-            )
-        )
-    program = LeafProgram.of(tuple(instructions), place[id(result)])
-    calls = [term.call for term in steps if term.call is not None]
-    return Group(program, leaves, [t.register for t in sources], calls, arrays)
+        args = tuple(map(place.__getitem__, term.args))
+        call, tx = term.call, term.tx
+        if call is None:
+            instructions.append(Instruction(key, args, None, (), False))
+            continue
+        calls.append(call)
+        same = type(getattr(tx, "unit", tx)) is type(call.tx)
+        scheduled = call.scheduled if same else ()
+        instructions.append(Instruction(key, args, call.layout, scheduled, call.begins))
+    program = LeafProgram.of(tuple(instructions), place[result])
+    return Group(program, leaves, sources, calls, arrays)
 
 
 class _bound(Value):
@@ -348,7 +357,8 @@ class Program:
         low.begin()
         self.result = _register(stream)
         for call in low.calls:
-            call.cells = [low.merged.get(number, number) for number in call.cells]
+            for i, number in enumerate(call.cells):
+                call.cells[i] = low.merged.get(number, number)
             call.step = low.merged.get(call.step, call.step)  # pyright: ignore
         self.stages, self.state = low.stages, state
         self.numbers, self.layout = _numbered(state, low, public=True)

@@ -58,12 +58,12 @@ class Call:
     scheduled: tuple[str, ...] = ()
     step: int | None = None
     counts = begins = False
-    slots: list[int]
-    cells: list[int]
 
     def __init__(self, tx: Any, variants: Any, init: Any, layout: Layout, owned: list[int]) -> None:
         self.tx, self.variants, self.layout, self.owned = tx, variants, layout, owned
         self.init_unit = init
+        self.slots: list[int] = []
+        self.cells: list[int] = []
 
     def init(self, cells: list[Any], params: list[Any], absent: list[Any]) -> None:
         """Fill the cells before the first step."""
@@ -77,8 +77,8 @@ class Call:
                 self.slots, self.layout.pick(self.layout.arrays, state), strict=True
             ):
                 cells[first + i] = x
-        for number, start in zip(self.cells, self.layout.starts, strict=True):
-            cells[number] = jnp.asarray(start)
+        for number, start in zip(self.cells, self.layout.shared, strict=True):
+            cells[number] = start.fresh()
         if self.counts:
             cells[self.step] = jnp.int32(0)
 
@@ -100,13 +100,16 @@ class Begin:
 
     def __init__(self, calls: list[Call]) -> None:
         self.calls = calls
-        parts = [split(call.tx) for call in calls]
-        self.arrays = [arrays for _, arrays in parts]
-        self.work = tuple(
-            (key, call.layout.key, call.scheduled, call.counts)
-            for call, (key, _) in zip(calls, parts, strict=True)
-        )
-        self.program = _Shared(self.work, tuple(call.layout for call in calls))
+        self.arrays: list[Any] = []
+        work: list[Any] = []
+        layouts: list[Layout] = []
+        for call in calls:
+            key, arrays = split(call.tx)
+            self.arrays.append(arrays)
+            layouts.append(call.layout)
+            work.append((key, call.layout.key, call.scheduled, call.counts))
+        self.work = tuple(work)
+        self.program = _Shared(self.work, tuple(layouts))
 
     def run(self, frame: Frame) -> None:
         cells = frame.cells

@@ -15,7 +15,7 @@ import jax
 import optax
 
 from gradtx._core import boundary
-from gradtx._core.dtypes import like
+from gradtx._core.dtypes import like, scalar_dtype
 from gradtx._core.latex import Page, Tex, call
 from gradtx._core.program import Lowering, Program, Stream
 from gradtx._core.schedule import at_step
@@ -76,8 +76,13 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
         @property
         def linear(self) -> bool:
             """Whether gradients of any size may come in: true of a composition if all its parts say so."""
-            children = self.children
-            return bool(children) and all(child.linear for child in children)
+            known = self.__dict__.get("_linear")
+            if known is None:
+                known = bool(self.children)
+                for child in self.children:
+                    known = known and child.linear
+                self.__dict__["_linear"] = known
+            return known
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -85,8 +90,10 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
         cls._transforms = tuple(n for n, hint in hints.items() if mentions(hint, Transform))
         boundary.check_class(cls, Transform)
 
+    _empty = tuple.__new__  # an empty tuple: the fields live in the instance's dictionary
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        return tuple.__new__(cls)  # an empty tuple: the fields live in the instance's dictionary
+        return tuple.__new__(cls)
 
     def __post_init__(self) -> None:
         for name in self._transforms:
@@ -147,7 +154,8 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
 
     def program(self, leaves: list[Any], structure: Structure) -> Program:
         """The lowered form for parameters of this structure and these shapes, made once."""
-        key = structure, tuple([None if x is None else (x.shape, x.dtype) for x in leaves])
+        arrays = tuple([None if x is None else (x.shape, x.dtype) for x in leaves])
+        key = structure, arrays, scalar_dtype()
         known = self.__dict__.setdefault("_programs", {})
         if key not in known:
             if len(known) >= 8:
@@ -172,9 +180,11 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
             found: list[Transform] = []
             for name in self._transforms:
                 value = getattr(self, name)
-                several = value.values() if isinstance(value, dict) else value
-                plain = type(value) is tuple or isinstance(value, dict)
-                found += [x for x in (several if plain else (value,)) if isinstance(x, Transform)]
+                if isinstance(value, Transform):
+                    found.append(value)
+                elif isinstance(value, dict | tuple):
+                    several = value.values() if isinstance(value, dict) else value
+                    found += [x for x in several if isinstance(x, Transform)]
             self.__dict__["_children"] = tuple(found)
         return self.__dict__["_children"]
 
@@ -182,19 +192,22 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
     def whole(self) -> bool:
         """Whether something inside has to see arrays of more than one leaf before it goes on."""
         if "_whole" not in self.__dict__:
-            tree = self._overrides("update_tree")
-            self.__dict__["_whole"] = tree or self.measures or any(x.whole for x in self.children)
+            known = self.measures or type(self).update_tree is not Transform.update_tree
+            for child in self.children:
+                known = known or child.whole
+            self.__dict__["_whole"] = known
         return self.__dict__["_whole"]
 
     @property
     def scheduled(self) -> tuple[str, ...]:
         """The hyperparameters that are schedules."""
-        if not self.asks_schedules:
-            return ()
-        values = [
-            (name, getattr(self, name)) for name in self._data if name not in self._transforms
-        ]
-        return tuple([name for name, x in values if callable(x)])
+        if "_scheduled" not in self.__dict__:
+            found: list[str] = []
+            for name in self._data if self.asks_schedules else ():
+                if name not in self._transforms and callable(getattr(self, name)):
+                    found.append(name)
+            self.__dict__["_scheduled"] = tuple(found)
+        return self.__dict__["_scheduled"]
 
     def at(self, step: Any) -> Self:
         """The transformation with every schedule among its own fields replaced by its value at a step."""

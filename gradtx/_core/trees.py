@@ -53,11 +53,12 @@ def _is_box(x: Any) -> bool:
 def is_inexact(x: Any) -> bool:
     """Whether `x` is something that is optimized: a floating or complex array, or a Python number."""
     dtype = getattr(x, "dtype", None)
-    return isinstance(x, float | complex) if dtype is None else _is_inexact_dtype(dtype)
+    return isinstance(x, float | complex) if dtype is None else is_inexact_dtype(dtype)
 
 
 @functools.lru_cache
-def _is_inexact_dtype(dtype: Any) -> bool:
+def is_inexact_dtype(dtype: Any) -> bool:
+    """Whether this is a floating or complex dtype."""
     return bool(jnp.issubdtype(dtype, jnp.inexact))
 
 

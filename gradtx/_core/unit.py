@@ -52,8 +52,14 @@ class Unit(Transform):
     @property
     def bare(self) -> "Unit":
         """The transformation without what its leaves do not need: schedules, and what it is around."""
-        changes = dict.fromkeys(self.scheduled) | ({"inner": None} if self.wraps else {})
-        return self._with(**changes) if changes else self
+        scheduled = self.scheduled
+        if not scheduled and not self.wraps:
+            return self
+        return self._with(**dict.fromkeys((*scheduled, "inner") if self.wraps else scheduled))
+
+    def with_values(self, values: dict[str, Any]) -> Any:
+        """The transformation with these values of its schedules."""
+        return self._with(**values)
 
     def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
         return self.lower_unit(low, (stream if self.linear else low.bounded(stream),), None)

@@ -54,6 +54,8 @@ class Value:
     _data: ClassVar[tuple[str, ...]] = ()
     _static: ClassVar[tuple[str, ...]] = ()
     _hints: ClassVar[Mapping[str, Any]] = {}
+    # Makes an instance without fields.
+    _empty: ClassVar[Callable[..., Any]] = object.__new__
     # Of the data fields, those that hold one number each: whether that may be None.
     _numbers: ClassVar[Mapping[str, bool]] = {}
 
@@ -78,14 +80,19 @@ class Value:
         cls._static = tuple(name for name in names if not is_data[name])
         single = {name: _number(hint) for name, hint in own.items() if is_data.get(name)}
         cls._numbers = {k: v for k, v in {**cls._numbers, **single}.items() if v is not None}
+        data, static = cls._data, cls._static
         jax.tree_util.register_pytree_with_keys(
             cls,
             lambda self: (
-                [(jax.tree_util.GetAttrKey(n), getattr(self, n)) for n in cls._data],
+                [(jax.tree_util.GetAttrKey(n), getattr(self, n)) for n in data],
                 self._aux(),
             ),
             cls._unflatten,
-            lambda self: ([getattr(self, n) for n in cls._data], self._aux()),
+            # Called more often than anything else, so that it makes no other call.
+            lambda self: (
+                tuple(map(self.__dict__.__getitem__, data)),
+                tuple(map(self.__dict__.__getitem__, static)),
+            ),
         )
 
     def __post_init__(self) -> None:
@@ -109,22 +116,23 @@ class Value:
         """Raise `ValueError` if the fields do not go together. Overridden by subclasses."""
 
     def _aux(self) -> tuple[Hashable, ...]:
-        return tuple(getattr(self, name) for name in self._static)
+        return tuple(map(self.__dict__.__getitem__, self._static))
 
     @classmethod
     def _unflatten(cls, aux: Any, children: Any) -> Self:
         # Does not run `__init__`: JAX puts placeholders, batch axes and None where numbers were.
-        self = cls.__new__(cls)
-        for name, value in zip(cls._data, children, strict=True):
-            object.__setattr__(self, name, value)
-        for name, value in zip(cls._static, aux, strict=True):
-            object.__setattr__(self, name, value)
+        self = cls._empty(cls)
+        self.__dict__.update(zip(cls._data, children, strict=True))
+        self.__dict__.update(zip(cls._static, aux, strict=True))
         return self
 
     def _with(self, **changes: Any) -> Self:
         """A copy with other fields, not validated: for values made inside a step."""
-        fields = {name: getattr(self, name) for name in self._data + self._static} | changes
-        return self._unflatten([fields[n] for n in self._static], [fields[n] for n in self._data])
+        new = self._empty(type(self))
+        fields = self.__dict__
+        for name in self._data + self._static:
+            new.__dict__[name] = changes[name] if name in changes else fields[name]
+        return new
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Without it, pickle would call NamedTuple's `__getnewargs__`, which iterates the value.

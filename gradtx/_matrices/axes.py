@@ -33,7 +33,8 @@ class MatrixAxes(NamedTuple):
 
     def size(self, shape: tuple[int, ...]) -> tuple[int, int]:
         """Inputs and outputs of one matrix."""
-        inputs, outputs = (math.prod(shape[i] for i in axes) for axes in self[:2])
+        inputs = math.prod(map(shape.__getitem__, self.inputs))
+        outputs = math.prod(map(shape.__getitem__, self.outputs))
         return inputs, outputs // self.blocks
 
     def batch(self, shape: tuple[int, ...]) -> int:

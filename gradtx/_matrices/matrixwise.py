@@ -75,6 +75,10 @@ class Matrixwise(Unit):
             "`update_matrix(x, state)`, which returns the update and the state."
         )
 
+    def init_unit(self, param: Any) -> Any:
+        """The state of a matrix, where there is no leaf to say which of its axes are one."""
+        return _on_matrices(self, MatrixAxes((0,), (1,))).init_unit(param)
+
     @property
     def whole(self) -> bool:
         return self.grouped or super().whole
@@ -129,6 +133,9 @@ class _on_matrices(Elementwise):
     unit: Unit
     axes: Any
     linear = False
+
+    def with_values(self, values: dict[str, Any]) -> Any:
+        return self._with(unit=self.unit.with_values(values))
 
     def init_unit(self, param: Any) -> Any:
         unit: Any = self.unit

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from gradtx._core.dtypes import promote
+from gradtx._core.dtypes import compute_dtype, promote
 from gradtx._core.trees import PyTree, flatten
 
 
@@ -43,5 +43,6 @@ def _added(p: object, u: object) -> object:
     if jnp.issubdtype(param.dtype, jnp.bool_):
         return p
     dtype = promote(param.dtype, update.dtype)
+    dtype = compute_dtype(param, update) if dtype.itemsize == 1 else dtype
     total = jax.lax.convert_element_type(param, dtype) + jax.lax.convert_element_type(update, dtype)
     return jax.lax.convert_element_type(total, param.dtype)

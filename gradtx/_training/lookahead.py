@@ -76,7 +76,7 @@ def _moved(tx: Transform, params: PyTree, state: Any, nesterov: bool, sign: floa
             f"`{function}` needs an optimizer that has a momentum with `nesterov={nesterov}`, and "
             f"`{tx}` has none."
         )
-    shifts = flatten(shift)[0]
+    shifts = structure.flatten_up_to(shift)
     moved = [
         x if not hasattr(d, "dtype") or not is_inexact(x) else apply_updates(x, sign * d)
         for x, d in zip(leaves, shifts, strict=True)

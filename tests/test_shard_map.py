@@ -1,0 +1,286 @@
+"""Inside `jax.shard_map`: every row of the zoo, and norms of trees whose leaves are shards.
+
+In the zoo's tests there are two kinds of leaves. Those under `own` vary over the mesh: every device holds
+whole leaves of its own, as in an ensemble with one member per device. Those under `same` are replicated.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import zoo
+from jax.sharding import NamedSharding, PartitionSpec as P
+
+import gradtx
+from gradtx import clip_by_block_rms, clip_by_global_norm, global_norm
+
+
+def placed(mesh, specs, tree):
+    """The tree on the mesh: `shard_map` on an Explicit mesh takes only arrays that are there already."""
+    return jax.tree.map(lambda x, spec: jax.device_put(x, NamedSharding(mesh, spec)), tree, specs)
+
+
+# --- The zoo --------------------------------------------------------------------------------------
+
+STEPS = 3
+
+
+@pytest.fixture(scope="module", params=zoo.ROWS, ids=str)
+def row(request):
+    """Of module scope, so that pytest runs all tests of one row together and they share programs."""
+    return request.param
+
+
+def is_own(path):
+    return any(getattr(key, "key", None) == "own" for key in path)
+
+
+def own_leaves(f, tree, *rest):
+    """The tree with `f` of every leaf under `own`."""
+    return jax.tree.map_with_path(lambda p, x, *xs: f(x, *xs) if is_own(p) else x, tree, *rest)
+
+
+def of_device(tree, i=0):
+    """The tree of device `i`; inside `shard_map`, where each holds one part, that of this device."""
+    return own_leaves(lambda x: x[i], tree)
+
+
+def together(trees):
+    """The trees of all devices as one, where leaves under `own` have a new axis over the devices."""
+    return own_leaves(lambda *xs: np.stack(xs), *trees)
+
+
+def specs_of(tree):
+    """What `shard_map` has to know of such a tree, be it of parameters, of gradients or a state."""
+    return jax.tree.map_with_path(lambda path, _: P("d") if is_own(path) else P(), tree)
+
+
+@functools.cache
+def two_devices(shapes):
+    """The mesh, parameters and gradients of both devices on it, and the same for each device alone.
+
+    Gradients have a leading axis over the steps. `shapes` is the name of a table of the zoo.
+    """
+    shapes = getattr(zoo, shapes)
+
+    def over_steps(seed):
+        trees = [zoo.tree(seed=seed + step, shapes=shapes) for step in range(STEPS)]
+        return jax.tree.map(lambda *xs: np.stack(xs), *trees)
+
+    params, gradients = zoo.tree(seed=2, shapes=shapes), over_steps(30)
+    each = [
+        (
+            {"own": zoo.tree(seed=i, shapes=shapes), "same": params},
+            {"own": over_steps(10 + 10 * i), "same": gradients},
+        )
+        for i in range(2)
+    ]
+    mesh = jax.make_mesh((2,), ("d",), devices=jax.devices()[:2])
+    both = together(each)
+    return mesh, placed(mesh, specs_of(both), both), each
+
+
+def parts(row, tree):
+    """The trees that a row is run on: all leaves in one, unless each leaf's update depends on the others.
+
+    A replicated leaf that is scaled by a norm over leaves that vary would itself vary from then on.
+    """
+    return [{k: x} for k, x in tree.items()] if "global_norm" in row.code else [tree]
+
+
+def init(tx, row, params):
+    return [tx.init(part) for part in parts(row, params)]
+
+
+def train(tx, row, params, states, gradients):
+    """Parameters and states after a scan over the steps.
+
+    `scan` raises a TypeError unless the carry keeps its structure, shapes, dtypes and varying axes.
+    """
+
+    def body(carry, g):
+        params, states = carry
+        new_params, new_states = {}, []
+        for part, state, updates in zip(parts(row, params), states, parts(row, g), strict=True):
+            updates, state = tx.update(updates, state, part)
+            new_params |= gradtx.apply_updates(part, updates)
+            new_states.append(state)
+        return (new_params, new_states), None
+
+    return jax.lax.scan(body, (params, states), gradients)[0]
+
+
+def types(tree):
+    """Shapes, dtypes, weak types and varying axes of all leaves."""
+    # As text, since a type also names its mesh, and constants are on none.
+    return jax.tree.map(lambda x: (str(jax.typeof(x)), x.weak_type), tree)
+
+
+def close(a, b):
+    """Whether two trees agree to a few roundings of the largest entry of each leaf."""
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True):
+        assert x.dtype == y.dtype
+        eps = float(jnp.finfo(x.dtype).eps) if jnp.issubdtype(x.dtype, jnp.inexact) else 0
+        x, y = (np.asarray(z, "float64") for z in (x, y))
+        np.testing.assert_allclose(x, y, rtol=0, atol=8 * eps * np.abs(y).max(initial=0))
+
+
+def test_trains_on_varying_and_on_replicated_leaves_as_on_one_device(row):
+    tx = row.make()
+    mesh, (params, gradients), each = two_devices("SMALL")
+    # The state that is handed in was made outside, for each device alone.
+    states = together([init(tx, row, own) for own, _ in each])
+    specs = tuple(map(specs_of, (params, states, gradients)))
+
+    def inside(*args):
+        params, states, gradients = map(of_device, args)
+        made = init(tx, row, params)
+        # The types are equal, so a scan from the one state is the same program as from the other.
+        assert types(made) == types(states)
+        return own_leaves(lambda x: x[None], (made, train(tx, row, params, states, gradients)))
+
+    out_specs = specs[1], specs[:2]
+    mapped = jax.jit(jax.shard_map(inside, mesh=mesh, in_specs=specs, out_specs=out_specs))
+    made, after = mapped(params, placed(mesh, specs[1], states), gradients)
+    close(made, states)
+
+    alone = jax.jit(lambda params, g: train(tx, row, params, init(tx, row, params), g))
+    after = jax.tree.map(np.asarray, after)
+    for i in range(2):
+        close(of_device(after, i), alone(*each[i]))
+
+
+def trace(f, *args):
+    """Trace `f` on one device's parts of these trees, which have a leading axis over the devices."""
+    mesh = two_devices("SHAPES")[0]
+    over = NamedSharding(mesh, P("d"))
+    args = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=over), args)
+
+    def inside(*args):
+        f(*jax.tree.map(lambda x: x[0], args))
+
+    jax.eval_shape(jax.shard_map(inside, mesh=mesh, in_specs=P("d"), out_specs=None), *args)
+
+
+def own_data():
+    _, (params, gradients), _ = two_devices("SHAPES")
+    return {"own": params["own"]}, {"own": gradients["own"]}
+
+
+def test_state_keeps_its_type_for_every_shape(row):
+    tx = row.make()
+    *_, [(_, replicated), _] = two_devices("SHAPES")
+
+    def f(params, gradients):
+        params = params | {"same": zoo.tree()}
+        gradients = gradients | {"same": replicated["same"]}
+        states = init(tx, row, params)
+        after, new = train(tx, row, params, states, gradients)
+        assert types(after) == types(params)
+        assert types(new) == types(states)
+
+    trace(f, *own_data())
+
+
+def test_state_of_which_every_part_varies_keeps_its_type(row):
+    tx = row.make()
+    params, gradients = own_data()
+    # What `vmap` makes for an ensemble: every member has its own counts.
+    states = [jax.eval_shape(jax.vmap(tx.init), params)]
+    trace(functools.partial(train, tx, row), params, states, gradients)
+
+
+def test_state_keeps_its_type_where_numbers_differ_between_devices(row):
+    def f(params, gradients, factor):
+        tx = zoo.nudged(row.make(), factor)
+        train(tx, row, params, [tx.init(params)], gradients)
+
+    trace(f, *own_data(), jnp.array([1.0, 0.75]))
+
+
+class counted(gradtx.Elementwise):
+    """As an author writes it: constants, a branch, and a scalar that is read off the whole tree."""
+
+    def init_leaf(self, param):
+        return {"total": jnp.zeros(param.shape), "largest": gradtx.shared(0.0)}
+
+    def measure(self, updates, params, extra):
+        return jnp.max(jnp.stack([jnp.max(jnp.abs(x)) for x in jax.tree.leaves(updates)]))
+
+    def begin(self, state, measured):
+        largest = jnp.maximum(state["largest"], measured)
+        return state | {"largest": largest}, largest
+
+    def update_leaf(self, update, state, param, largest):
+        total = jnp.where(largest > 1e30, jnp.zeros(update.shape), state["total"] + update)
+        return total, state | {"total": total}
+
+
+def test_state_that_an_author_starts_from_constants_keeps_its_type():
+    tx, row = counted(), zoo.Row("counted()")
+    shapes = {"own": zoo.SMALL}
+    params = jax.tree.map(lambda x: jnp.stack([x, x]), zoo.tree(shapes=shapes))
+    gradients = jax.tree.map(lambda x: jnp.stack([x] * STEPS, 1), params)
+    trace(lambda params, g: train(tx, row, params, [tx.init(params)], g), params, gradients)
+
+
+# --- Norms ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1.0, 1e30, 1e-30])
+def test_norm_is_that_of_what_the_device_holds(size):
+    mesh = jax.make_mesh((4,), ("d",))
+    norm = jax.shard_map(
+        lambda x: global_norm(x)[None], mesh=mesh, in_specs=P("d"), out_specs=P("d")
+    )
+    x = jax.device_put(size * jnp.arange(8.0), NamedSharding(mesh, P("d")))
+    want = np.array([1, 3.6055512, 6.4031243, 9.219544])
+    np.testing.assert_allclose(np.asarray(jax.jit(norm)(x), "float64") / size, want, rtol=3e-7)
+
+
+LEAVES = {"rows": ((8, 3), "float32"), "columns": ((2, 8), "float32"), "z": ((4,), "complex64")}
+ONE, TWO = jax.sharding.AbstractMesh((4,), ("d",)), ((2, 2), ("x", "y"))
+LAYOUTS = {
+    "one axis": ("d", {"rows": P("d"), "columns": P(None, "d"), "z": P("d")}),
+    "one axis, a replicated leaf": ("d", {"rows": P("d"), "columns": P(), "z": P("d")}),
+    "two axes": (("x", "y"), {"rows": P(("x", "y")), "columns": P("y", "x"), "z": P(("y", "x"))}),
+    "two axes, partly replicated leaves": (
+        ("x", "y"),
+        {"rows": P(("x", "y")), "columns": P(None, "y"), "z": P("x")},
+    ),
+    "two axes, replicated over one": (("x", "y"), {"rows": P("x"), "columns": P(), "z": P("x")}),
+}
+
+
+def norms(tree, limit, axis_name=None):
+    clips = [clip(limit, axis_name=axis_name) for clip in (clip_by_global_norm, clip_by_block_rms)]
+    return global_norm(tree, axis_name=axis_name), [tx.update(tree, ())[0] for tx in clips]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_norm_over_shards_is_that_of_the_whole(layout):
+    axis_name, specs = LAYOUTS[layout]
+    mesh = jax.make_mesh((4,), "d") if axis_name == "d" else jax.make_mesh((2, 2), axis_name)
+    sharded = jax.jit(
+        jax.shard_map(
+            functools.partial(norms, axis_name=axis_name),
+            mesh=mesh,
+            in_specs=(specs, P()),
+            out_specs=(P(), [specs, specs]),
+        )
+    )
+    whole = jax.jit(norms)
+    tree = {k: zoo.tree(dtype, shapes=shape) for k, (shape, dtype) in LEAVES.items()}
+    # A device whose shard is alone in being huge, and one whose shard is not finite.
+    huge, infinite = (jax.tree.map(jnp.copy, tree) for _ in range(2))
+    huge["rows"] = tree["rows"].at[0].multiply(1e30)
+    infinite["rows"] = tree["rows"].at[0, 0].set(jnp.inf)
+    cases = [(jax.tree.map(lambda x, s=s: s * x, tree), s) for s in (1.0, 1e30, 1e-30)]
+    for case, size in (*cases, (huge, 1.0), (infinite, 1.0)):
+        for limit in (0.5 * size, 100 * size):
+            got = sharded(placed(mesh, specs, case), jnp.float32(limit))
+            want = whole(case, jnp.float32(limit))
+            jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), got, want)
