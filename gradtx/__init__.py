@@ -18,7 +18,7 @@ from gradtx._compose.chain import chain as chain
 from gradtx._compose.chain import identity as identity
 from gradtx._compose.fanout import constant as constant
 from gradtx._compose.fanout import fanout as fanout
-from gradtx._core.transform import foreign as foreign
+from gradtx._core.foreign import foreign as foreign
 from gradtx._compose.partition import masked as masked
 from gradtx._compose.partition import partition as partition
 from gradtx._matrices.axes import MatrixAxes as MatrixAxes

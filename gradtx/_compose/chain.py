@@ -18,9 +18,11 @@ from typing import Any
 import jax
 import optax
 
+from gradtx._core.foreign import as_transform
 from gradtx._core.latex import Page, Tex
-from gradtx._core.program import Lowering, Stream
-from gradtx._core.transform import Transform, as_transform
+from gradtx._core.lowering import Lowering
+from gradtx._core.terms import Stream
+from gradtx._core.transform import Transform
 from gradtx._core.unit import Elementwise
 
 

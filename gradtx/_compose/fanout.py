@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import optax
 
 from gradtx._core.dtypes import real_dtype
+from gradtx._core.foreign import as_transform
 from gradtx._core.latex import Page, Tex, call, fraction, number, plus, times
-from gradtx._core.program import Lowering, Stream
+from gradtx._core.lowering import Lowering
 from gradtx._core.static import show
-from gradtx._core.transform import Transform, as_transform
+from gradtx._core.terms import Stream
+from gradtx._core.transform import Transform
 from gradtx._core.unit import Elementwise
 from gradtx._core.values import Hyper, Value
 

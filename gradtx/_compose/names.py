@@ -9,7 +9,8 @@ name advance together, so one is kept.
 from collections.abc import Mapping
 from typing import Any
 
-from gradtx._core.program import Cell, Lowering, Named, Slot
+from gradtx._core.lowering import Lowering
+from gradtx._core.places import Cell, Named, Slot
 
 
 def named_state(

@@ -7,7 +7,8 @@ import optax
 
 from gradtx._compose.rules import as_mask, as_rule, label_leaves, mask_leaves, rule_name
 from gradtx._core.latex import Page, Tex, cases, escape
-from gradtx._core.program import Lowering, Stream
+from gradtx._core.lowering import Lowering
+from gradtx._core.terms import Stream
 from gradtx._core.transform import Transform
 
 

@@ -8,16 +8,17 @@ import jax
 from gradtx._compose.names import named_state
 from gradtx._compose.rules import as_mask
 from gradtx._core.latex import Page, Tex
-from gradtx._core.program import Lowering, Stream
+from gradtx._core.lowering import Lowering
+from gradtx._core.terms import Stream
 from gradtx._core.transform import Transform
 
 
 class Recipe(Transform):
     """An optimizer with a definition: fields, and an `expand()` that returns what they stand for.
 
-    Subclasses provide `expand()`. They may name their state: `state` is a NamedTuple class whose fields
-    are names in the state of the composition (or a method that returns one, or None), and `renames`
-    maps a name there to one here. Counters that always agree are then kept once, and
+    Subclasses provide `expand()`. They may name their state: `state()` returns a NamedTuple class whose
+    fields are names in the state of the composition, or None, and `renames` maps a name there to one
+    here. Counters that always agree are then kept once, and
     `gradtx.expanded_state` gives the state of the composition.
 
     >>> import gradtx
@@ -35,7 +36,6 @@ class Recipe(Transform):
     """
 
     _hooks = ("expand",)
-    state: ClassVar[Any] = None
     renames: ClassVar[Mapping[str, str]] = {}
 
     def __post_init__(self) -> None:
@@ -50,6 +50,10 @@ class Recipe(Transform):
             f"`{type(self).__name__}` defines no `expand`. A subclass of `Recipe` provides `expand()`, "
             "which returns a composition."
         )
+
+    def state(self) -> Any:
+        """The NamedTuple class that names the state, or None where the composition's stays as it is."""
+        return None
 
     def validate(self) -> None:
         # Its definition knows which values are legal; the message says whose they were.
@@ -69,11 +73,8 @@ class Recipe(Transform):
 
     def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
         stream, state = low.lower(self.children[0], stream)
-        name = (
-            self.state()
-            if callable(self.state) and not isinstance(self.state, type)
-            else self.state
-        )
+        named: Any = self.state
+        name = named if isinstance(named, type) else named()
         if name is not None:
             state = named_state(low, name, self.renames, state, type(self).__name__)
         return stream, state

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from gradtx._core.latex import escape
-from gradtx._core.program import Lowering
+from gradtx._core.lowering import Lowering
 from gradtx._core.static import show
 from gradtx._core.trees import PyTree, is_none, paths
 from gradtx._core.values import Value

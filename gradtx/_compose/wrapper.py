@@ -1,9 +1,10 @@
 """`Wrapper`: one transformation around another."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradtx._core.latex import Page, Tex, call
-from gradtx._core.program import Lowering, Stream
+from gradtx._core.lowering import Lowering
+from gradtx._core.terms import Stream
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree
 
@@ -41,13 +42,15 @@ class Wrapper(Transform):
         if "linear" not in vars(cls):
             cls.linear = vars(Transform)["linear"]
 
-    def init_leaf(self, param: Any, inner: Any) -> Any:
-        """The state of one array, with `inner` where the inner transformation's state belongs."""
-        return inner
+    if not TYPE_CHECKING:
 
-    def init_matrix(self, x: Any, inner: Any) -> Any:
-        """The state of matrices, with `inner` where the inner transformation's state belongs."""
-        return inner
+        def init_leaf(self, param: Any, inner: Any) -> Any:
+            """The state of one array, with `inner` where the inner transformation's state belongs."""
+            return inner
+
+        def init_matrix(self, x: Any, inner: Any) -> Any:
+            """The state of matrices, with `inner` where the inner transformation's state belongs."""
+            return inner
 
     def init_tree(self, params: PyTree) -> Any:
         return self.inner.init_tree(params) if self._calls else super().init_tree(params)

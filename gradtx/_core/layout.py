@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from gradtx._core.dtypes import scalar_dtype
 
@@ -31,7 +32,7 @@ class shared:
     """
 
     def __init__(self, value: Any) -> None:
-        if isinstance(value, jax.core.Tracer):
+        if isinstance(value, Tracer):
             raise TypeError(
                 f"`shared({value})` must start from a known value, and this one was computed in `init_leaf`. "
                 "Compute it before, outside of the class, or pass a NumPy array."
@@ -53,7 +54,9 @@ class shared:
         return jnp.array(self.value, copy=True)
 
     def __repr__(self) -> str:
-        return f"shared({self.value.tolist() if isinstance(self.value, np.ndarray) else self.value})"
+        return (
+            f"shared({self.value.tolist() if isinstance(self.value, np.ndarray) else self.value})"
+        )
 
     def _key(self) -> Any:
         known = isinstance(self.value, np.ndarray)

@@ -82,7 +82,7 @@ def norm_parts(tree: PyTree, axis_name: Any = None) -> tuple[jax.Array, jax.Arra
     if not pieces:
         return jnp.ones((), dtype), jnp.zeros((), dtype)
 
-    def over_shards(x: jax.Array, reduce: Any) -> jax.Array:
+    def over_shards(x: Any, reduce: Any) -> jax.Array:
         return x if axis_name is None else reduce(x, axis_name)
 
     def scaled(pieces: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -117,7 +117,9 @@ def average_of_squares(mean: jax.Array, square: jax.Array, decay: Any) -> jax.Ar
 
     Their difference cannot overflow, so the shortest form that keeps an average at a constant is safe.
     """
-    if isinstance(decay, float) and decay < 0.5:  # then `square` is the larger part, and stays exact
+    if (
+        isinstance(decay, float) and decay < 0.5
+    ):  # then `square` is the larger part, and stays exact
         return decay * mean + (1 - decay) * square
     return mean + (1 - decay) * (square - mean)
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from gradtx._core.dtypes import scalar
 
@@ -24,7 +25,7 @@ def at_step(schedule: Any, step: Any, name: str = "a schedule") -> Any:
     """
     if not callable(schedule):
         return schedule
-    if not isinstance(step, jax.core.Tracer):
+    if not isinstance(step, Tracer):
         step = np.asarray(step, np.int32)[
             ()
         ]  # a known step, so that a schedule computes on the host

@@ -6,19 +6,16 @@ Pass      one function per leaf, for all elementwise neighbours together
 Tree      a transformation of the whole tree
 """
 
-import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from gradtx._core.dtypes import cast, compute_dtype
+from gradtx._core.dtypes import cast
 from gradtx._core.layout import Layout
-from gradtx._core.leaf import LeafProgram, run_leaf, split
-from gradtx._core.numbers import rows
-from gradtx._core.numerics import bounded
+from gradtx._core.leaf import split
 from gradtx._core.schedule import at_step, next_count
-from gradtx._core.trees import PyTree, Structure
+from gradtx._core.trees import PyTree
 
 
 class Frame:
@@ -50,13 +47,13 @@ class Call:
         layout: the structure of the state of one leaf.
         slots: for each array of the state, the cell of the first leaf.
         cells: the cells of the shared scalars.
-        step: the cell of the step that schedules see; `counts` says whether it is advanced here.
+        step: the cell of the step that schedules see, or -1; `counts` says whether it is advanced here.
         begins: whether there is anything to do once per step.
     """
 
     measured: "Measure | None" = None
     scheduled: tuple[str, ...] = ()
-    step: int | None = None
+    step = -1
     counts = begins = False
 
     def __init__(self, tx: Any, variants: Any, init: Any, layout: Layout, owned: list[int]) -> None:
@@ -114,9 +111,9 @@ class Begin:
     def run(self, frame: Frame) -> None:
         cells = frame.cells
         shared = [[cells[number] for number in call.cells] for call in self.calls]
-        steps = [None if call.step is None else cells[call.step] for call in self.calls]
+        steps = [None if call.step < 0 else cells[call.step] for call in self.calls]
         measured = [call.measured and frame.measured[call.measured] for call in self.calls]
-        function = _begin.__wrapped__ if frame.free else _begin
+        function = _begin if frame.free else _begin_jitted
         results = function(self.program, self.arrays, shared, steps, measured)
         for call, (new, step, told) in zip(self.calls, results, strict=True):
             for number, x in zip(call.cells, new, strict=True):
@@ -139,7 +136,6 @@ class _Shared:
         return hash(self.work)
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def _begin(program: _Shared, arrays: Any, shared: Any, steps: Any, measured: Any) -> list[Any]:
     results = []
     for (key, _, scheduled, counts), layout, own, scalars, step, known in zip(
@@ -162,6 +158,9 @@ def _begin(program: _Shared, arrays: Any, shared: Any, steps: Any, measured: Any
     return results
 
 
+_begin_jitted = jax.jit(_begin, static_argnums=0)
+
+
 def _advanced(tx: Any, layout: Layout, new: Any, old: list[jax.Array]) -> list[jax.Array]:
     """The new shared scalars, in the dtypes and shapes of the old ones."""
     name = type(tx).__name__
@@ -180,136 +179,3 @@ def _advanced(tx: Any, layout: Layout, new: Any, old: list[jax.Array]) -> list[j
                 f"of shape {o.shape}."
             )
     return [cast(jnp.asarray(n), o.dtype) for n, o in zip(scalars, old, strict=True)]
-
-
-class Group:
-    """The leaves that share a program, and what the program reads.
-
-    `program` is None where the leaves only go from one register to another.
-    """
-
-    def __init__(
-        self,
-        program: LeafProgram | None,
-        leaves: list[int],
-        sources: list[int],
-        calls: Any,
-        arrays: Any,
-    ) -> None:
-        self.program, self.leaves, self.sources = program, leaves, sources
-        self.arrays = arrays
-        self.told = [call for call in calls if call.begins]
-        self.slots = [first for call in calls for first in call.slots]
-
-    @functools.cached_property
-    def freed(self) -> tuple[Any, Any]:
-        """The program with its numbers as an argument, and these numbers."""
-        assert self.program is not None
-        program, numbers = self.program.freed
-        return program, rows(numbers)
-
-
-class Pass:
-    """One function per leaf: everything elementwise between two looks at the whole tree."""
-
-    def __init__(self, result: int, groups: list[Group]) -> None:
-        self.result, self.groups = result, groups
-
-    def run(self, frame: Frame) -> None:
-        params, cells = frame.params, frame.cells
-        out: list[Any] = [None] * len(frame.registers[0])
-        for group in self.groups:
-            sources = [frame.registers[register] for register in group.sources]
-            if group.program is None:
-                for i in group.leaves:
-                    out[i] = sources[0][i]
-                continue
-            told = [frame.told[call] for call in group.told]
-            program, numbers = group.freed if frame.free else (group.program, None)
-            for i in group.leaves:
-                updates = tuple([source[i] for source in sources])
-                if updates[0] is None:  # no gradient at this step
-                    continue
-                own = tuple([cells[first + i] for first in group.slots])
-                param = None if params is None else params[i]
-                try:
-                    out[i], new = run_leaf(
-                        program, numbers, group.arrays, told, updates, own, param
-                    )
-                except Exception as error:
-                    shape = updates[0].shape
-                    error.add_note(
-                        f"This is the leaf `{frame.low.paths[i] or '.'}`, of shape {shape}."
-                    )
-                    raise
-                for first, x in zip(group.slots, new, strict=True):
-                    cells[first + i] = x
-        frame.registers[self.result] = out
-
-
-class Tree:
-    """A transformation of the whole tree, which keeps its state in one cell."""
-
-    cell = step = -1
-
-    def __init__(self, tx: Any, source: int, result: int, owned: list[bool]) -> None:
-        self.tx, self.source, self.result, self.owned = tx, source, result, owned
-
-    def init(
-        self, cells: list[Any], params: list[Any], absent: list[Any], structure: Structure
-    ) -> None:
-        """Fill the cell before the first step."""
-        gap = absent if self.tx.is_foreign else [None] * len(params)
-        own = [p if has else x for p, x, has in zip(params, gap, self.owned, strict=True)]
-        cells[self.cell] = self.tx.init_tree(structure.unflatten(own))
-        if self.step >= 0:
-            cells[self.step] = jnp.int32(0)
-
-    def run(self, frame: Frame) -> None:
-        tx, cells = self.tx, frame.cells
-        if self.step >= 0:
-            tx = tx.at(cells[self.step])
-            cells[self.step] = next_count(jnp.asarray(cells[self.step]))
-        updates = frame.registers[self.source] if self.source >= 0 else frame.registers[0]
-        if not (tx.linear or tx.wraps):
-            updates = [
-                bounded(u.astype(compute_dtype(u))) if has and u is not None else u
-                for u, has in zip(updates, self.owned, strict=True)
-            ]
-        params = frame.params and frame.tree(frame.params, self.owned)
-        given = frame.tree(updates, self.owned)
-        result = tx.update_tree(given, cells[self.cell], params, frame.extra)
-        if not isinstance(result, tuple) or len(result) != 2:
-            raise TypeError(
-                f"`update_tree` of `{type(tx).__name__}` must return the updates and the new state; it "
-                f"returned {type(result).__name__}. Write `return updates, state`."
-            )
-        new, cells[self.cell] = result
-        out = frame.low.structure.flatten_up_to(new)
-        for i, (u, old) in enumerate(zip(out, updates, strict=True)):
-            if self.owned[i] and old is not None and jnp.shape(u) != old.shape:
-                raise ValueError(
-                    f"`update_tree` of `{type(tx).__name__}` returned an update of shape "
-                    f"{jnp.shape(u)} at `{frame.low.paths[i] or '.'}` for a gradient of shape {old.shape}."
-                )
-        frame.registers[self.result] = [
-            u if has else None for u, has in zip(out, self.owned, strict=True)
-        ]
-
-
-def shared_keys(stages: list[Any]) -> tuple[Any, Any]:
-    """What tells programs apart but for their numbers and schedules, and these numbers and schedules."""
-    structure, numbers = [], []
-    for stage in stages:
-        structure.append(type(stage))
-        if isinstance(stage, Begin):
-            for key, layout, scheduled, _ in stage.work:
-                structure.append((type(layout), scheduled))
-                numbers.append(key)
-        elif isinstance(stage, Pass):
-            for group in stage.groups:
-                if group.program is not None:
-                    program, own = group.program.freed
-                    structure.append(program)
-                    numbers.append(own)
-    return tuple(structure), tuple(numbers)

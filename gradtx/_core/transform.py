@@ -8,18 +8,19 @@ together, put `None` where there is nothing to optimize, and round once, on the 
 lies the lowered form (`program.py`), made once for each structure of parameters and kept on the value.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import jax
 import optax
 
 from gradtx._core import boundary
-from gradtx._core.dtypes import like, scalar_dtype
+from gradtx._core.dtypes import scalar_dtype
 from gradtx._core.latex import Page, Tex, call
-from gradtx._core.program import Lowering, Program, Stream
+from gradtx._core.lowering import Lowering
+from gradtx._core.program import Program
 from gradtx._core.schedule import at_step
-from gradtx._core.static import frozendict
+from gradtx._core.terms import Stream
 from gradtx._core.trees import PyTree, Structure, flatten
 from gradtx._core.values import Hyper, Value, mentions
 
@@ -60,6 +61,8 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
     _hooks: ClassVar[tuple[str, ...]] = ("init_tree", "update_tree")
     _transforms: ClassVar[tuple[str, ...]] = ()
     is_foreign: ClassVar[bool] = False
+    # How a field that takes transformations takes its value; attached by `foreign.py`.
+    _adopt: ClassVar[Callable[..., Any]]
     # Whether it is a wrapper: then it gets what its inner transformation made, and what that was given.
     wraps: ClassVar[bool] = False
     measures: ClassVar[bool] = False
@@ -98,7 +101,7 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
     def __post_init__(self) -> None:
         for name in self._transforms:
             where = f"{type(self).__name__}({name}=...)"
-            part = _adopted(getattr(self, name), self._hints[name], where)
+            part = self._adopt(getattr(self, name), self._hints[name], where)
             object.__setattr__(self, name, part)
         super().__post_init__()
 
@@ -265,71 +268,3 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
         )
 
     _replace = _asdict = _no_tuple  # pyright: ignore
-
-
-class foreign(Transform):
-    """Any Optax transformation, as a link or branch of gradtx's.
-
-    A field that takes transformations makes it by itself.
-
-    Args:
-        tx: an `optax.GradientTransformation`. It runs under standard dtype promotion, and its state
-            keeps the dtypes that it starts with.
-    """
-
-    tx: Any
-    linear = True
-    is_foreign = True
-
-    def init_tree(self, params: PyTree) -> Any:
-        with jax.numpy_dtype_promotion("standard"):
-            return jax.tree.map(_as_array, self.tx.init(params))
-
-    def update_tree(
-        self, updates: PyTree, state: Any, params: PyTree, extra: dict[str, Any]
-    ) -> tuple[PyTree, Any]:
-        update = optax.with_extra_args_support(self.tx).update
-        with jax.numpy_dtype_promotion("standard"):
-            updates, new = update(updates, state, params, **extra)
-        same = jax.tree.structure(new) == jax.tree.structure(state)
-        return updates, like(new, state) if same else new
-
-    def tex(self, g: Tex, page: Page) -> Tex:
-        return call(self.tx.init.__qualname__.split(".")[0], g)
-
-
-def _as_array(x: Any) -> Any:
-    return boundary.strong(x) if isinstance(x, bool | int | float | complex) else x
-
-
-def as_transform(x: Any, where: str) -> Transform:
-    """`x` as one of gradtx's; `where` names the argument in the error."""
-    if isinstance(x, Transform):
-        return x
-    if isinstance(x, optax.GradientTransformation):
-        return foreign(x)
-    what = (
-        f"`{x.__name__}` itself; call it, `{x.__name__}(...)`" if isinstance(x, type) else repr(x)
-    )
-    raise TypeError(
-        f"`{where}` must be a gradient transformation, gradtx's or Optax's, not {what}."
-    )
-
-
-def _adopted(value: Any, hint: Any, where: str) -> Any:
-    """The value of a field that takes transformations, Optax's as `foreign` ones."""
-    if isinstance(value, optax.GradientTransformation):
-        return as_transform(value, where)
-    if isinstance(value, Mapping) and mentions(hint, Mapping):
-        groups = {k: as_transform(x, f"{where[:-4]}{{{k!r}: ...}})") for k, x in value.items()}
-        return frozendict(groups)
-    if type(value) in (tuple, list) and mentions(hint, tuple):
-        numbers = mentions(hint, Hyper)
-        return tuple(x if numbers and _is_number(x) else _adopted(x, None, where) for x in value)
-    if value is None and mentions(hint, type(None)):
-        return None
-    return as_transform(value, where)
-
-
-def _is_number(x: Any) -> bool:
-    return not isinstance(x, optax.GradientTransformation)

@@ -4,13 +4,15 @@ An author writes a state for each array, an update of one array, and, once per s
 share. The library maps the update over the leaves, together with its neighbours.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 import optax
 
 from gradtx._core.layout import INNER
-from gradtx._core.program import Lowering, Stream
+from gradtx._core.lowering import Lowering
+from gradtx._core.terms import Stream
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree
 from gradtx._core.values import Value
@@ -103,16 +105,21 @@ class Elementwise(Unit):
     _hooks = ("init_leaf", "update_leaf", "at_leaf", "measure", "begin")
     linear = False
 
-    def init_leaf(self, param: Any) -> Any:
-        """The state of one array: a NamedTuple (or tuple) of arrays. The default has none."""
-        return optax.EmptyState()
+    if TYPE_CHECKING:  # how many arguments they take depends on what else the class defines
+        init_leaf: ClassVar[Callable[..., Any]]
+        update_leaf: ClassVar[Callable[..., Any]]
+    else:
 
-    def update_leaf(self, update: jax.Array, state: Any, param: Any, *more: Any) -> Any:
-        """What happens to one array: the new update and the new state of this array."""
-        raise TypeError(
-            f"`{type(self).__name__}` defines no `update_leaf`. A subclass of `Elementwise` provides "
-            "`update_leaf(update, state, param)`, which returns the update and the state."
-        )
+        def init_leaf(self, param: Any) -> Any:
+            """The state of one array: a NamedTuple (or tuple) of arrays. The default has none."""
+            return optax.EmptyState()
+
+        def update_leaf(self, update: jax.Array, state: Any, param: Any, *more: Any) -> Any:
+            """What happens to one array: the new update and the new state of this array."""
+            raise TypeError(
+                f"`{type(self).__name__}` defines no `update_leaf`. A subclass of `Elementwise` provides "
+                "`update_leaf(update, state, param)`, which returns the update and the state."
+            )
 
     def at_leaf(self, path: str, leaf: Any) -> "Elementwise":
         """The transformation for the leaf of this name and shape, with the same state."""

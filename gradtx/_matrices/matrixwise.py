@@ -5,8 +5,9 @@ matrices of one shape together stand here, once.
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import KW_ONLY
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +15,10 @@ import jax.numpy as jnp
 from gradtx._core.dtypes import cast_floating, compute_dtype, like
 from gradtx._core.layout import INNER, Layout
 from gradtx._core.leaf import Split, split
-from gradtx._core.program import Lowering, Stream, Term
+from gradtx._core.lowering import Lowering
 from gradtx._core.sharding import is_sharded, replicated
 from gradtx._core.stages import Call
+from gradtx._core.terms import Stream, Term
 from gradtx._core.unit import Elementwise, Unit
 from gradtx._matrices.axes import MatrixAxes, hidden_matrices
 from gradtx._matrices.groups import map_groups
@@ -64,16 +66,21 @@ class Matrixwise(Unit):
                 "`axes(path, leaf)` that returns `MatrixAxes`, such as `hidden_matrices()`."
             )
 
-    def init_matrix(self, x: Any) -> Any:
-        """The state of matrices `[batch, in, out]`. The default has none."""
-        return INNER if self.wraps else Elementwise.init_leaf(self, x)  # pyright: ignore
+    if TYPE_CHECKING:  # how many arguments they take depends on what else the class defines
+        init_matrix: ClassVar[Callable[..., Any]]
+        update_matrix: ClassVar[Callable[..., Any]]
+    else:
 
-    def update_matrix(self, x: jax.Array, state: Any, *more: Any) -> Any:
-        """What happens to matrices `[batch, in, out]`: the new update and the new state."""
-        raise TypeError(
-            f"`{type(self).__name__}` defines no `update_matrix`. A subclass of `Matrixwise` provides "
-            "`update_matrix(x, state)`, which returns the update and the state."
-        )
+        def init_matrix(self, x: Any) -> Any:
+            """The state of matrices `[batch, in, out]`. The default has none."""
+            return INNER if self.wraps else Elementwise.init_leaf(self, x)  # pyright: ignore
+
+        def update_matrix(self, x: jax.Array, state: Any, *more: Any) -> Any:
+            """What happens to matrices `[batch, in, out]`: the new update and the new state."""
+            raise TypeError(
+                f"`{type(self).__name__}` defines no `update_matrix`. A subclass of `Matrixwise` provides "
+                "`update_matrix(x, state)`, which returns the update and the state."
+            )
 
     def init_unit(self, param: Any) -> Any:
         """The state of a matrix, where there is no leaf to say which of its axes are one."""
@@ -90,7 +97,7 @@ class Matrixwise(Unit):
         bare = self.bare._with(axes=None)
         if self.grouped:
             return self._lower_group(low, streams, inner, axes)
-        found: dict[MatrixAxes, Any] = {None: None}  # pyright: ignore
+        found: dict[MatrixAxes | None, Any] = {None: None}
         for a in axes:
             if a not in found:
                 found[a] = _on_matrices(bare, a)

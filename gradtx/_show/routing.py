@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from gradtx._compose.partition import partition
 from gradtx._core.boundary import as_param
-from gradtx._core.program import Lowering, Visit
+from gradtx._core.lowering import Lowering, Visit
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, flatten
 from gradtx._core.values import Value

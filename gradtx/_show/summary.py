@@ -10,9 +10,12 @@ import jax
 from gradtx._compose.fanout import fanout
 from gradtx._compose.partition import partition
 from gradtx._compose.recipe import Recipe
-from gradtx._core.program import Program, Visit, cells_of
+from gradtx._core.foreign import foreign
+from gradtx._core.lowering import Visit
+from gradtx._core.places import cells_of
+from gradtx._core.program import Program
 from gradtx._core.static import show
-from gradtx._core.transform import Transform, foreign
+from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, flatten, is_inexact
 from gradtx._core.values import same
 

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx._compose.recipe import Recipe
-from gradtx._core.transform import Transform, foreign
+from gradtx._core.foreign import foreign
+from gradtx._core.transform import Transform
 from gradtx._core.unit import Elementwise
 from gradtx._core.values import Value
 from gradtx._matrices.polynomials import polar_express

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from gradtx._compose.partition import masked
 from gradtx._compose.rules import as_mask, rule_name
 from gradtx._core.latex import Page, Tex, cases
-from gradtx._core.program import Lowering, Stream
+from gradtx._core.lowering import Lowering
+from gradtx._core.terms import Stream
 from gradtx._core.unit import Elementwise
 
 

@@ -1,0 +1,239 @@
+"""Lowering: one walk through a transformation, which leaves a short list of stages.
+
+`Transform.lower` gets a *stream*: for every leaf the term that its update is at this point, or None
+where the leaf belongs to others. Elementwise transformations only extend the terms. Whatever has to see
+arrays (a norm of the tree, matrices of one shape together, a transformation of the whole tree) first
+asks for the terms to be computed, which is one `Pass` over the leaves. So neighbours share a pass
+however the author nested them, in chains, fan-outs, masks and partitions alike.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from gradtx._core.dtypes import scalar_dtype
+from gradtx._core.layout import layout_of
+from gradtx._core.passes import Pass
+from gradtx._core.places import Cell, Slot
+from gradtx._core.schedule import ScheduledState
+from gradtx._core.stages import Begin, Call, Measure
+from gradtx._core.terms import BOUND, Stream, Term, group_of, register_of
+from gradtx._core.trees import PyTree, Structure, paths
+from gradtx._core.whole import Tree
+
+
+class Visit:
+    """A transformation that was lowered: the stream it got, its state, and what was lowered inside."""
+
+    state: Any = None
+
+    def __init__(self, tx: Any, stream: Stream, inside: list["Visit"]) -> None:
+        self.tx, self.stream, self.inside = tx, stream, inside
+
+
+class Lowering:
+    """What is known and noted while a transformation is lowered.
+
+    Args:
+        leaves: the parameters, or gradients that stand in for them; None where nothing is optimized.
+        structure: of the tree that they are the leaves of.
+        visit: where to note what is lowered, for `summarize` and `routing`.
+    """
+
+    def __init__(self, leaves: list[Any], structure: Structure, visit: Visit | None = None) -> None:
+        self.leaves, self.structure, self.visit = leaves, structure, visit
+        self.stages: list[Any] = []
+        self.calls: list[Call] = []
+        self.trees: list[Tree] = []
+        self.cells = self.registers = 0
+        self.merged: dict[int, int] = {}
+        self._begins: list[Call] = []
+        self._terms: dict[Any, Term] = {}
+        self._answers: dict[Any, Any] = {}
+        self._paths: list[str] | None = None
+
+    # What rules see
+
+    @property
+    def paths(self) -> list[str]:
+        """The path of every leaf."""
+        if self._paths is None:
+            self._paths = paths(self.tree(self.leaves))
+        return self._paths
+
+    def tree(self, leaves: list[Any]) -> PyTree:
+        """These leaves as a tree like the parameters."""
+        return self.structure.unflatten(leaves)
+
+    def once(self, question: Any, ask: Callable[[], Any]) -> Any:
+        """The answer to a question about the parameters, which is asked once."""
+        if question not in self._answers:
+            self._answers[question] = ask()
+        return self._answers[question]
+
+    # Streams
+
+    def source(self) -> Stream:
+        """The updates as they come in, in a register of their own."""
+        register = self.register()
+        term = Term(None, None, (), register)
+        return [None if x is None else term for x in self.leaves]
+
+    def register(self) -> int:
+        """The number of a new list of arrays, one per leaf."""
+        self.registers += 1
+        return self.registers - 1
+
+    def apply(self, call: Call | None, tx: Any, *streams: Stream) -> Stream:
+        """The stream of a transformation (one for all leaves, or a list of one per leaf) applied."""
+        out: Stream = []
+        for i, terms in enumerate(zip(*streams, strict=True)):
+            if terms[0] is None:
+                out.append(None)
+                continue
+            here = tx[i] if type(tx) is list else tx
+            key = id(call), id(here), *map(id, terms)
+            if key not in self._terms:
+                self._terms[key] = Term(call, here, terms)
+            out.append(self._terms[key])
+        return out
+
+    def bounded(self, stream: Stream) -> Stream:
+        """The stream with gradients bounded to what can be squared."""
+        for term in stream:
+            if term is not None and term.tx is not BOUND:
+                return self.apply(None, BOUND, stream)
+        return stream
+
+    def same(self, tx: Any) -> Any:
+        """One object for equal transformations, so that their leaves share a program."""
+        return self._answers.setdefault(("same", tx), tx)
+
+    def compute(self, stream: Stream) -> Stream:
+        """The same stream, with every term in a register."""
+        registers = {-2 if term is None else term.register for term in stream} - {-2}
+        if len(registers) <= 1 and -1 not in registers:
+            return stream
+        self.begin()
+        register = self.register()
+        leaves: dict[Term, list[int]] = {}
+        for i, term in enumerate(stream):
+            if term is not None:
+                leaves.setdefault(term, []).append(i)
+        self.stages.append(Pass(register, [group_of(t, own) for t, own in leaves.items()]))
+        term = Term(None, None, (), register)
+        return [None if x is None else term for x in stream]
+
+    def begin(self) -> None:
+        """Do what units share and has not been done yet, before anything needs it."""
+        if self._begins:
+            self.stages.append(Begin(self._begins))
+            self._begins = []
+
+    def lower(self, tx: Any, stream: Stream) -> tuple[Stream, Any]:
+        """The stream after a transformation, and its state."""
+        if self.visit is None:
+            return tx.lower(self, stream)
+        above = self.visit
+        self.visit = Visit(tx, stream, [])
+        above.inside.append(self.visit)
+        stream, self.visit.state = tx.lower(self, stream)
+        self.visit = above
+        return stream, self.visit.inside[-1].state
+
+    # Units
+
+    def unit(
+        self,
+        tx: Any,
+        streams: tuple[Stream, ...],
+        inner: Any = None,
+        variants: list[Any] | None = None,
+        init: Callable[..., Any] | None = None,
+    ) -> tuple[Stream, Any]:
+        """A transformation of one array at a time: its stream and its state.
+
+        `streams` is what it gets (a wrapper gets what its inner transformation made and was given),
+        `inner` the state of the inner transformation, `variants` the transformation of every leaf
+        where they differ, and `init` makes the state of one leaf.
+        """
+        if tx.measures:  # what it measures is computed first, and only once
+            streams = tuple(self.compute(stream) for stream in streams)
+        call, state = self.call(tx, streams, inner, variants, init)
+        bare = tx.bare if variants is None else variants
+        return self.apply(call, bare, *streams), state
+
+    def call(
+        self,
+        tx: Any,
+        streams: tuple[Stream, ...],
+        inner: Any = None,
+        variants: list[Any] | None = None,
+        init: Callable[..., Any] | None = None,
+    ) -> tuple[Call, Any]:
+        """A unit's place in the program and its state, without the stream."""
+        owned = [i for i, term in enumerate(streams[0]) if term is not None]
+        first = owned[0] if owned else None
+        shape = (1, 1) if first is None else self.leaves[first].shape
+        model = tx if variants is None or first is None else variants[first]
+        key = jax.tree.structure(model)
+        layout = layout_of(init or type(model).init_unit, key, shape, scalar_dtype())
+        call = Call(tx, variants, init, layout, owned)
+        fields: list[Any] = [None] * layout.size
+        for i in layout.arrays:
+            fields[i] = Slot(self.cells)
+            call.slots.append(self.cells)
+            self.cells += len(self.leaves)
+        for i, start in zip(layout.scalars, layout.starts, strict=True):
+            fields[i] = Cell(self.cells, counts=start.dtype == np.int32 and not start.ndim)
+            call.cells.append(self.cells)
+            self.cells += 1
+        if layout.inner is not None:
+            fields[layout.inner] = inner
+        state = layout.structure.unflatten(fields)
+        call.scheduled = tx.scheduled
+        if call.scheduled:
+            if layout.step is not None:
+                call.step = call.cells[layout.step]
+            else:
+                call.step, call.counts = self.cell(), True
+                state = ScheduledState(Cell(call.step, counts=True), state)
+        if tx.measures:
+            call.measured = self.measure(tx, streams[0])
+        if call.scheduled or call.cells or tx.begins:
+            call.begins = True
+            self._begins.append(call)
+        self.calls.append(call)
+        return call, state
+
+    def measure(self, tx: Any, stream: Stream) -> Measure:
+        """A stage that asks a transformation for what it has to know of the whole tree."""
+        stage = Measure(tx, register_of(stream), [term is not None for term in stream])
+        self.stages.append(stage)
+        return stage
+
+    def whole(self, tx: Any, stream: Stream) -> tuple[Stream, Any]:
+        """A transformation of the whole tree: its stream and its state."""
+        stream = self.compute(stream)
+        self.begin()
+        stage = Tree(tx, register_of(stream), self.register(), [x is not None for x in stream])
+        stage.cell = self.cell()
+        state: Any = Cell(stage.cell)
+        if tx.scheduled:
+            stage.step = self.cell()
+            state = ScheduledState(Cell(stage.step, counts=True), state)
+        self.stages.append(stage)
+        self.trees.append(stage)
+        term = Term(None, None, (), stage.result)
+        return [None if x is None else term for x in stream], state
+
+    def merge(self, kept: Cell, other: Cell) -> None:
+        """Keep two counters that always agree in one cell."""
+        self.merged[other.number] = kept.number
+
+    def cell(self, count: int = 1) -> int:
+        """The number of a new cell of the state, or of the first of several."""
+        self.cells += count
+        return self.cells - count

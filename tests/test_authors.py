@@ -1,0 +1,1412 @@
+"""A user's own classes: what works without further effort, and what each mistake says.
+
+The classes are those of docs/write_your_own.md, with a few more numbers to sweep. Each has its
+recurrence beside it, in NumPy float64, with a bound on what float32 may differ from it: a number of
+roundings, each of at most `U`.
+"""
+
+import ast
+import copy
+import dataclasses
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import gradtx
+from gradtx import Elementwise, Hyper, Matrixwise, Moment, Recipe, Transform, Wrapper
+
+U = 2.0**-24  # the largest relative error of one rounding to float32
+MATRICES = {"layers": [{"kernel": (3, 2)}, {"kernel": (2, 2)}], "stack": (2, 2, 3)}
+ARRAYS = {"layers": [{"kernel": (3, 2), "bias": (3,)}], "gain": ()}
+STEPS = 4
+
+
+# --- The classes ----------------------------------------------------------------------------------
+
+
+class MuState(NamedTuple):
+    mu: Any
+
+
+class NuState(NamedTuple):
+    nu: Any
+
+
+class CountState(NamedTuple):
+    count: Any
+    mean: Any
+
+
+class InnerState(NamedTuple):
+    mean: Any
+    inner: Any
+
+
+class LeftRightState(NamedTuple):
+    left: Any
+    right: Any
+
+
+class SizeAdamState(NamedTuple):
+    count: Any
+    mu: Any
+    nu: Any
+
+
+class scale_by_lion(Elementwise):
+    b1: Hyper = 0.9
+    b2: Hyper = 0.99
+    limits = {"b1": "[0, 1)", "b2": "[0, 1)"}
+
+    def init_leaf(self, param):
+        return MuState(mu=gradtx.accumulator(param))
+
+    def update_leaf(self, update, state, param):
+        mixed = self.b1 * state.mu + (1 - self.b1) * update
+        return jnp.sign(mixed), MuState(self.b2 * state.mu + (1 - self.b2) * update)
+
+
+class normalize(Elementwise):
+    size: Hyper = 1.0
+
+    def measure(self, updates, params, extra):
+        return gradtx.global_norm(updates)
+
+    def update_leaf(self, update, state, param, norm):
+        return self.size * update / jnp.where(norm > 0, norm, 1.0), state
+
+
+class mean_of_all(Elementwise):
+    least: Hyper = 0.0
+
+    def init_leaf(self, param):
+        return CountState(count=gradtx.shared(0), mean=gradtx.accumulator(param))
+
+    def begin(self, state, measured):
+        count = state.count + 1
+        return state._replace(count=count), jnp.maximum(1 / count, self.least)
+
+    def update_leaf(self, update, state, param, rate):
+        mean = state.mean + rate * (update - state.mean)
+        return mean, state._replace(mean=mean)
+
+
+class scale_by_neuron(Matrixwise):
+    decay: Hyper = 0.95
+    eps: Hyper = 1e-8
+
+    def init_matrix(self, x):
+        return NuState(nu=gradtx.accumulator(x[:, :1]))
+
+    def update_matrix(self, x, state):
+        nu = self.decay * state.nu + (1 - self.decay) * jnp.mean(x * x, -2, keepdims=True)
+        return x / (jnp.sqrt(nu) + self.eps), NuState(nu)
+
+
+def inverse_fourth_root(a, eps):
+    values, vectors = jnp.linalg.eigh(a)
+    powers = (jnp.maximum(values, 0.0) + eps) ** -0.25
+    return (vectors * powers[:, None, :]) @ vectors.mT
+
+
+class scale_by_shampoo(Matrixwise):
+    eps: Hyper = 1e-6
+
+    def init_matrix(self, x):
+        return LeftRightState(gradtx.accumulator(x @ x.mT), gradtx.accumulator(x.mT @ x))
+
+    def update_matrix(self, x, state):
+        left, right = state.left + x @ x.mT, state.right + x.mT @ x
+        a, b = (inverse_fourth_root(s, self.eps) for s in (left, right))
+        return a @ x @ b, LeftRightState(left, right)
+
+
+class agreeing(Wrapper, Elementwise):
+    kept: Hyper = 0.0
+
+    def update_leaf(self, update, state, param, given):
+        opposed = jnp.sign(update) * jnp.sign(given) <= 0
+        return jnp.where(opposed, self.kept * update, update), state
+
+
+class smoothed(Wrapper, Elementwise):
+    decay: Hyper = 0.9
+
+    def init_leaf(self, param, inner):
+        return InnerState(gradtx.accumulator(param), inner)
+
+    def update_leaf(self, update, state, param, given):
+        mean = self.decay * state.mean + (1 - self.decay) * update
+        return mean, state._replace(mean=mean)
+
+
+class every(Wrapper):
+    factor: Hyper = 1.0
+    n: int = 2
+
+    def init_tree(self, params):
+        return CountState(jnp.int32(0), self.inner.init_tree(params))
+
+    def update_tree(self, updates, state, params, extra):
+        def step():
+            new, inner = self.inner.update_tree(updates, state.mean, params, extra)
+            return jax.tree.map(lambda u: self.factor * u, new), inner
+
+        def wait():
+            return jax.tree.map(jnp.zeros_like, updates), state.mean
+
+        new, inner = jax.lax.cond(state.count % self.n == 0, step, wait)
+        return new, CountState(state.count + 1, inner)
+
+
+class mean_size(Moment):
+    def init_leaf(self, param):
+        return NuState(gradtx.accumulator(param, real=True))
+
+    def update_leaf(self, update, state, param):
+        nu = self.decay * state.nu + (1 - self.decay) * jnp.abs(update)
+        return nu, NuState(nu)
+
+    def gain(self, log_kept, decay):
+        return -jnp.expm1(log_kept)
+
+
+class size_adam(Recipe):
+    b1: Hyper = 0.9
+    b2: Hyper = 0.99
+    renames = {"maximum": "nu"}
+
+    def state(self):
+        return None if callable(self.b1) or callable(self.b2) else SizeAdamState
+
+    def expand(self):
+        m = gradtx.bias_correction(gradtx.scale_by_momentum(self.b1))
+        return m / gradtx.bias_correction(mean_size(self.b2))
+
+
+class polyak(Transform):
+    max_step: Hyper = 1.0
+
+    def update_tree(self, updates, state, params, extra):
+        norm = gradtx.global_norm(updates)
+        step = jnp.minimum(1 / jnp.where(norm > 0, norm, 1.0) ** 2, self.max_step)
+        return jax.tree.map(lambda g: -step * g, updates), state
+
+
+# --- Their recurrences ----------------------------------------------------------------------------
+
+
+def at(hyper: Any, t: int) -> float:
+    """The value of a number or a schedule at the step `t`, which counts from 1."""
+    return float(hyper(t - 1) if callable(hyper) else hyper)
+
+
+def lion(gs, b1=0.9, b2=0.99):
+    m = 0.0
+    for t, g in enumerate(gs, 1):
+        yield np.sign(at(b1, t) * m + (1 - at(b1, t)) * g), 0.0
+        m = at(b2, t) * m + (1 - at(b2, t)) * g
+
+
+def mean(gs, least=0.0):
+    m, largest = 0.0, 0.0
+    for t, g in enumerate(gs, 1):
+        m = m + max(1 / t, at(least, t)) * (g - m)
+        largest = np.maximum(largest, np.abs(g))
+        yield m, 4 * t * U * largest
+
+
+def size_of(gs, decay):
+    """Average and corrected average of the absolute value, and the product of the decays."""
+    v, kept = 0.0, 1.0
+    for t, g in enumerate(gs, 1):
+        v = at(decay, t) * v + (1 - at(decay, t)) * np.abs(g)
+        kept *= at(decay, t)
+        yield v, v / (1 - kept)
+
+
+def over_size(gs, decay=0.9):
+    for t, (g, (_, v)) in enumerate(zip(gs, size_of(gs, decay), strict=True), 1):
+        # Four roundings a step in the average, and the gain is right within eight.
+        yield g / v, (4 * t + 12) * U * np.abs(g / v)
+
+
+def size_adam_of(gs, b1=0.9, b2=0.99):
+    m, kept = 0.0, 1.0
+    for t, (g, (_, a), (_, v)) in enumerate(
+        zip(gs, size_of(gs, b1), size_of(gs, b2), strict=True), 1
+    ):
+        m = at(b1, t) * m + (1 - at(b1, t)) * g
+        kept *= at(b1, t)
+        yield m / (1 - kept) / v, 2 * (4 * t + 12) * U * a / v
+
+
+def neuron(gs, decay=0.95, eps=1e-8):
+    v = 0.0
+    for t, g in enumerate(gs, 1):
+        v = at(decay, t) * v + (1 - at(decay, t)) * np.mean(g**2, -2, keepdims=True)
+        want = g / (np.sqrt(v) + at(eps, t))
+        yield want, (2 * t + g.shape[-2] + 4) * U * np.abs(want)
+
+
+def shampoo(gs, eps=1e-6):
+    def root(a, eps):
+        values, vectors = np.linalg.eigh(a)
+        powers = (np.maximum(values, 0) + eps) ** -0.25
+        return (vectors * powers[..., None, :]) @ np.swapaxes(vectors, -1, -2)
+
+    left, right = 0.0, 0.0
+    for t, g in enumerate(gs, 1):
+        transposed = np.swapaxes(g, -1, -2)
+        left, right = left + g @ transposed, right + transposed @ g
+        a, b = (root(s, at(eps, t)) for s in (left, right))
+        want = a @ g @ b
+        # An eigenvalue is off by some roundings of the largest one; relative to the smallest that is
+        # the condition number.
+        conditions = [np.linalg.norm(s, 2, (-2, -1), keepdims=True) ** 4 for s in (a, b)]
+        sizes = [np.linalg.norm(s, 2, (-2, -1), keepdims=True) for s in (left, right)]
+        condition = sum(c * s for c, s in zip(conditions, sizes, strict=True))
+        scale = np.linalg.norm(want, 2, (-2, -1), keepdims=True)
+        yield want, 4 * (t + 8) * U * condition * scale
+
+
+def smooth_lion(gs, decay=0.9):
+    m = 0.0
+    for t, (u, _) in enumerate(lion(gs), 1):
+        m = at(decay, t) * m + (1 - at(decay, t)) * u
+        yield m, 4 * t * U
+
+
+def agreeing_mean(gs, kept=0.0):
+    for t, (g, (u, bound)) in enumerate(zip(gs, mean(gs), strict=True), 1):
+        yield np.where(u * g <= 0, at(kept, t) * u, u), 2 * bound
+
+
+def every_other_mean(gs, factor=1.0):
+    means = iter(mean(gs[::2]))
+    for t in range(1, len(gs) + 1):
+        u, bound = next(means) if t % 2 else (0.0 * gs[0], 0.0)
+        yield at(factor, t) * u, 2 * at(factor, t) * bound
+
+
+def leaf_by_leaf(recurrence):
+    """A recurrence of one array as one of a list of them."""
+
+    def system(steps, **hyper):
+        leaves = [recurrence(list(gs), **hyper) for gs in zip(*steps, strict=True)]
+        return [list(step) for step in zip(*leaves, strict=True)]
+
+    return system
+
+
+def by_norm(factor):
+    """The system of what multiplies all gradients by `factor(norm, hyper)`."""
+
+    def system(steps, hyper=1.0):
+        rows = []
+        for t, gs in enumerate(steps, 1):
+            norm = np.sqrt(sum(np.sum(g**2) for g in gs))
+            size = sum(g.size for g in gs)
+            wants = [factor(norm, at(hyper, t)) * g for g in gs]
+            rows.append([(want, (size + 6) * U * np.abs(want)) for want in wants])
+        return rows
+
+    return system
+
+
+def normalized(steps, size=1.0):
+    return by_norm(lambda norm, size: size / norm)(steps, size)
+
+
+def polyak_of(steps, max_step=1.0):
+    return by_norm(lambda norm, largest: -min(1 / norm**2, largest))(steps, max_step)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A class, the system of its updates, and the number that is swept and scheduled."""
+
+    make: Callable[..., Any]
+    system: Callable[..., Any]
+    hyper: str
+    values: tuple[float, float]
+    shapes: Any = dataclasses.field(default_factory=lambda: ARRAYS)
+
+
+CASES = {
+    "lion": Case(scale_by_lion, leaf_by_leaf(lion), "b1", (0.5, 0.75)),
+    "norm": Case(normalize, normalized, "size", (0.5, 2.0)),
+    "mean": Case(mean_of_all, leaf_by_leaf(mean), "least", (0.25, 0.5)),
+    "neuron": Case(scale_by_neuron, leaf_by_leaf(neuron), "decay", (0.5, 0.75), MATRICES),
+    "shampoo": Case(scale_by_shampoo, leaf_by_leaf(shampoo), "eps", (0.5, 0.25), MATRICES),
+    "wrapper": Case(
+        lambda **hyper: agreeing(mean_of_all(), **hyper),
+        leaf_by_leaf(agreeing_mean),
+        "kept",
+        (0.5, 0.25),
+    ),
+    "wrapper with a state": Case(
+        lambda **hyper: smoothed(scale_by_lion(), **hyper),
+        leaf_by_leaf(smooth_lion),
+        "decay",
+        (0.5, 0.75),
+    ),
+    "wrapper of the call": Case(
+        lambda **hyper: every(mean_of_all(), **hyper),
+        leaf_by_leaf(every_other_mean),
+        "factor",
+        (0.5, 2.0),
+    ),
+    "moment": Case(
+        lambda **hyper: gradtx.identity() / gradtx.bias_correction(mean_size(**hyper)),
+        leaf_by_leaf(over_size),
+        "decay",
+        (0.5, 0.75),
+    ),
+    "recipe": Case(size_adam, leaf_by_leaf(size_adam_of), "b2", (0.5, 0.75)),
+    "tree": Case(polyak, polyak_of, "max_step", (0.125, 0.0625)),
+}
+
+
+def fading(step):
+    """A schedule in (0, 1), exact in float32 at the steps that are taken here."""
+    return 0.5 ** (1.0 + step)
+
+
+def is_shape(x):
+    return isinstance(x, tuple)
+
+
+def draw(shapes: Any, steps: int = STEPS) -> list[Any]:
+    """Trees of gradients that bfloat16 holds exactly, with entries away from zero."""
+    rng = np.random.default_rng(7)
+
+    def one(shape):
+        x = rng.uniform(0.5, 2.0, shape) * rng.choice([-1.0, 1.0], shape)
+        return np.float32(np.round(x * 64) / 64)
+
+    return [jax.tree.map(one, shapes, is_leaf=is_shape) for _ in range(steps)]
+
+
+def zeros(shapes: Any, dtype: Any = "float32") -> Any:
+    return jax.tree.map(lambda shape: jnp.zeros(shape, dtype), shapes, is_leaf=is_shape)
+
+
+@jax.jit
+def scanned(tx, params, gradients):
+    """All updates, stacked along a first axis, and the last state."""
+
+    def body(state, g):
+        updates, state = tx.update(g, state, params)
+        return state, updates
+
+    stacked = jax.tree.map(lambda *gs: jnp.stack(gs), *gradients)
+    state, updates = jax.lax.scan(body, tx.init(params), stacked)
+    return updates, state
+
+
+def check(updates: list[Any], case: Case, gradients: list[Any], extra: float = 0.0, **hyper: Any):
+    """Hold trees of updates, one per step, against the case's system.
+
+    `extra` is a relative error that is allowed on top, for a result that was rounded to less.
+    """
+    steps = [[np.float64(g) for g in jax.tree.leaves(tree)] for tree in gradients]
+    wanted = case.system(steps, **hyper)
+    assert len(updates) == len(wanted)
+    for t, (tree, row) in enumerate(zip(updates, wanted, strict=True), 1):
+        for got, (want, bound) in zip(jax.tree.leaves(tree), row, strict=True):
+            error = np.abs(np.float64(got) - want)
+            assert np.all(error <= bound + extra * np.abs(want)), (t, got, want, error / U)
+
+
+def unstacked(tree: Any, steps: int = STEPS) -> list[Any]:
+    return [jax.tree.map(lambda x: x[t], tree) for t in range(steps)]
+
+
+@pytest.fixture(scope="module", params=CASES.values(), ids=CASES)
+def case(request):
+    """Of module scope, so that pytest runs all tests of one class together."""
+    return request.param
+
+
+# --- What works without further effort ------------------------------------------------------------
+
+
+def test_the_numbers_are_those_of_the_recurrence_eagerly_and_in_a_scan(case):
+    tx, params, gradients = case.make(), zeros(case.shapes), draw(case.shapes)
+    state, eager = tx.init(params), []
+    for g in gradients:
+        updates, state = tx.update(jax.tree.map(jnp.asarray, g), state, params)
+        eager.append(updates)
+    check(eager, case, gradients)
+    # A scan raises a TypeError where the state changes a shape or a dtype.
+    updates, last = scanned(tx, params, gradients)
+    check(unstacked(updates), case, gradients)
+    assert jax.tree.structure(last) == jax.tree.structure(state)
+
+
+def test_a_number_may_be_a_schedule(case):
+    tx, gradients = case.make(**{case.hyper: fading}), draw(case.shapes)
+    updates, _ = scanned(tx, zeros(case.shapes), gradients)
+    check(unstacked(updates), case, gradients, **{case.hyper: fading})
+
+
+def test_numbers_are_swept_by_vmap(case):
+    txs = [case.make(**{case.hyper: value}) for value in case.values]
+    batch, gradients = gradtx.stack(txs), draw(case.shapes)
+    over = (gradtx.axes(batch), None, None)
+    updates, _ = jax.vmap(scanned, in_axes=over)(batch, zeros(case.shapes), gradients)
+    for i, value in enumerate(case.values):
+        mine = unstacked(jax.tree.map(lambda x, i=i: x[i], updates))
+        check(mine, case, gradients, **{case.hyper: value})
+
+
+@pytest.mark.parametrize("place", ["masked", "partition"])
+def test_it_stands_in_a_chain_in_masked_and_in_partition(case, place):
+    shapes = {"mine": case.shapes, "other": (2, 3)}
+    rule = gradtx.by_path({"^mine": True}, otherwise=False)
+    # Powers of two, which round nothing.
+    inside = gradtx.chain(gradtx.scale(2.0), case.make(), gradtx.scale(-0.5))
+    if place == "masked":
+        tx = gradtx.masked(inside, rule)
+    else:
+        tx = gradtx.partition({True: inside, False: gradtx.identity()}, rule)
+    gradients = draw(shapes)
+    updates, _ = scanned(tx, zeros(shapes), gradients)
+    doubled = [jax.tree.map(lambda g: 2 * g, g["mine"]) for g in gradients]
+    halved = [jax.tree.map(lambda u: -2 * u, u) for u in unstacked(updates["mine"])]
+    check(halved, case, doubled)
+    np.testing.assert_array_equal(updates["other"], [g["other"] for g in gradients])
+
+
+def test_the_state_of_bfloat16_parameters_is_float32_and_updates_are_rounded_once(case):
+    tx, gradients = case.make(), draw(case.shapes)
+    narrow = [jax.tree.map(lambda g: jnp.asarray(g, "bfloat16"), g) for g in gradients]
+    updates, state = scanned(tx, zeros(case.shapes, "bfloat16"), narrow)
+    assert {x.dtype.name for x in jax.tree.leaves(updates)} == {"bfloat16"}
+    assert {x.dtype.name for x in jax.tree.leaves(state)} <= {"float32", "int32"}
+    check(unstacked(updates), case, gradients, extra=2.0**-8)
+
+
+NAMES = {name: getattr(gradtx, name) for name in dir(gradtx)} | globals()
+
+
+def test_it_is_a_value(case):
+    tx = case.make()
+    other = gradtx.replace(tx, **{case.hyper: case.values[0]})
+    assert other != tx and other == case.make(**{case.hyper: case.values[0]})
+    for x in (tx, other):
+        assert eval(repr(x), NAMES) == x and repr(eval(repr(x), NAMES)) == repr(x)
+        classes = {k: v for k, v in NAMES.items() if isinstance(v, type)}
+        assert gradtx.parse(repr(x), names=classes) == x
+        for same in (copy.deepcopy(x), pickle.loads(pickle.dumps(x)), dataclasses.replace(x)):
+            assert type(same) is type(x) and same == x and hash(same) == hash(x)
+        leaves, structure = jax.tree.flatten(x)
+        assert structure.unflatten(leaves) == x and all(type(leaf) is float for leaf in leaves)
+    assert isinstance(tx, optax.GradientTransformationExtraArgs)
+
+
+def test_a_recipe_names_its_state_and_keeps_counts_that_agree_once():
+    tx, gradients = size_adam(), draw(ARRAYS)
+    _, state = scanned(tx, zeros(ARRAYS), gradients)
+    assert type(state) is SizeAdamState and state.count == STEPS
+    m, v = gradtx.expanded_state(tx, state, zeros(ARRAYS))
+    assert m.count == v.count == STEPS
+    np.testing.assert_array_equal(v.inner.nu["gain"], state.nu["gain"])
+
+
+def test_at_leaf_decides_by_name_and_shape():
+    class by_width(Elementwise):
+        def at_leaf(self, path, leaf):
+            return gradtx.scale(1 / leaf.shape[0] if path.endswith("kernel") else 1.0)
+
+    g = {"layers": [{"kernel": jnp.ones((4, 2)), "bias": jnp.ones(2)}]}
+    layer = by_width().update(g, by_width().init(g))[0]["layers"][0]
+    assert (layer["kernel"] == 0.25).all() and (layer["bias"] == 1).all()
+
+
+def test_tex_is_the_equation_of_a_class():
+    class shown(scale_by_lion):
+        def tex(self, g, page):
+            m = page.average("m", self.b2, g)
+            return m._replace(text=rf"\operatorname{{sign}}({m.text})")
+
+    text = gradtx.chain(shown(b2=0.9), gradtx.scale(0.5))._repr_latex_()
+    assert r"u_t &= 0.5\, \operatorname{sign}(m_t)" in text
+    assert r"m_t &= 0.9\, m_{t-1} + 0.1\, g_t" in text
+
+
+def test_every_class_of_the_page_is_short():
+    page = (Path(__file__).parent.parent / "docs" / "write_your_own.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    nodes = [node for block in blocks for node in ast.walk(ast.parse(block))]
+    lengths = {
+        node.name: node.end_lineno - node.lineno + 1
+        for node in nodes
+        if isinstance(node, ast.ClassDef)
+    }
+    assert len(lengths) > 15 and max(lengths.values()) <= 12, lengths
+
+
+# --- Gradients of any size ------------------------------------------------------------------------
+
+
+class rms_of_arrays(Elementwise):
+    def init_leaf(self, param):
+        return NuState(nu=gradtx.accumulator(param, real=True))
+
+    def update_leaf(self, update, state, param):
+        nu = 0.9 * state.nu + 0.1 * update**2
+        return update / jnp.sqrt(nu), NuState(nu)
+
+
+class rms_of_tree(Transform):
+    def init_tree(self, params):
+        return NuState(jax.tree.map(gradtx.accumulator, params))
+
+    def update_tree(self, updates, state, params, extra):
+        nu = jax.tree.map(lambda v, g: 0.9 * v + 0.1 * g**2, state.nu, updates)
+        return jax.tree.map(lambda v, g: g / jnp.sqrt(v), nu, updates), NuState(nu)
+
+
+class rms_around(Wrapper, Elementwise):
+    def init_leaf(self, param, inner):
+        return InnerState(gradtx.accumulator(param, real=True), inner)
+
+    def update_leaf(self, update, state, param, given):
+        nu = 0.9 * state.mean + 0.1 * given**2
+        return update / jnp.sqrt(nu), state._replace(mean=nu)
+
+
+class rms_around_the_call(Wrapper):
+    def init_tree(self, params):
+        nu = jax.tree.map(gradtx.accumulator, params)
+        return InnerState(nu, self.inner.init_tree(params))
+
+    def update_tree(self, updates, state, params, extra):
+        nu = jax.tree.map(lambda v, g: 0.9 * v + 0.1 * g**2, state.mean, updates)
+        new, inner = self.inner.update_tree(updates, state.inner, params, extra)
+        return jax.tree.map(lambda v, u: u / jnp.sqrt(v), nu, new), InnerState(nu, inner)
+
+
+SQUARING = {
+    "arrays": rms_of_arrays(),
+    "tree": rms_of_tree(),
+    "wrapper": rms_around(gradtx.identity()),
+    "wrapper of what squares": rms_around(rms_of_arrays()),
+    "wrapper of the call": rms_around_the_call(gradtx.identity()),
+    "matrices": scale_by_neuron(),
+    "two statistics": scale_by_shampoo(),
+}
+
+
+@pytest.mark.parametrize("tx", SQUARING.values(), ids=SQUARING)
+def test_one_huge_gradient_leaves_a_finite_state_and_finite_updates(tx):
+    w = jnp.zeros((4, 6))
+    state = tx.init(w)
+    for size in (1.0, 1e30, 1.0, 1.0):
+        update, state = tx.update(jnp.full((4, 6), size), state, w)
+        assert np.isfinite(update).all(), size
+        assert all(np.isfinite(x).all() for x in jax.tree.leaves(state)), size
+    assert np.all(update != 0)  # and the optimizer goes on
+
+
+@pytest.mark.parametrize("tx", SQUARING.values(), ids=SQUARING)
+def test_an_infinite_gradient_shows_in_the_update(tx):
+    w = jnp.zeros((4, 6))
+    _, state = tx.update(jnp.ones((4, 6)), tx.init(w), w)
+    update, _ = tx.update(jnp.full((4, 6), np.inf), state, w)
+    assert not np.isfinite(update).any()
+
+
+@pytest.mark.parametrize("base", ["update_leaf", "update_matrix", "update_tree"])
+def test_what_declares_itself_linear_gets_gradients_of_any_size(base):
+    bases = {"update_leaf": Elementwise, "update_matrix": Matrixwise, "update_tree": Transform}
+    hook = lambda self, update, state, *more: (update, state)
+    bounded, linear = (
+        type("passing", (bases[base],), {base: hook, "__module__": __name__, **more})()
+        for more in ({}, {"linear": True})
+    )
+    g = jnp.full((2, 2), 1e30)
+    assert (linear.update(g, linear.init(g))[0] == g).all()
+    brought_down = bounded.update(g, bounded.init(g))[0]
+    assert np.all(brought_down < 1e20) and np.all(brought_down > 1)
+    assert gradtx.chain(linear, linear).linear and not gradtx.chain(linear, bounded).linear
+
+
+# --- States ---------------------------------------------------------------------------------------
+
+
+def test_a_state_shares_no_buffer_with_the_parameters_or_with_itself():
+    class remembers(Elementwise):
+        def init_leaf(self, param):
+            zero = gradtx.accumulator(param)
+            return LeftRightState(param, CountState(zero, zero))
+
+        def update_leaf(self, update, state, param):
+            return update - state.left, state
+
+    params = zeros(ARRAYS)
+    arrays = jax.tree.leaves((params, remembers().init(params)))
+    assert len({x.unsafe_buffer_pointer() for x in arrays}) == len(arrays)
+
+
+def test_a_tree_gets_float32_and_its_state_keeps_its_dtypes():
+    seen = []
+
+    class tree_average(Transform):
+        linear = True
+
+        def init_tree(self, params):
+            return CountState(0, jax.tree.map(gradtx.accumulator, params))
+
+        def update_tree(self, updates, state, params, extra):
+            seen.extend(x.dtype.name for x in jax.tree.leaves((updates, params)))
+            average = jax.tree.map(lambda m, g: 0.5 * m + 0.5 * g, state.mean, updates)
+            return average, CountState(state.count + 1.0, average)
+
+    w = jnp.ones(3, "bfloat16")
+    for tx in (tree_average(), every(tree_average())):
+        seen.clear()
+        state = tx.init(w)
+        _, new = tx.update(w, state, w)
+        assert seen and set(seen) == {"float32"}
+        kinds = [
+            [(jnp.shape(x), jnp.result_type(x)) for x in jax.tree.leaves(s)] for s in (state, new)
+        ]
+        assert kinds[0] == kinds[1]
+        assert all(isinstance(x, jax.Array) for x in jax.tree.leaves(state))
+
+
+# --- What each mistake says -----------------------------------------------------------------------
+
+TREE = {"layers": [{"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}]}
+KERNEL = {"layers": [{"kernel": jnp.ones((2, 3))}]}
+
+
+def step(tx, tree=TREE, *, params=True):
+    return tx.update(tree, tx.init(tree), tree if params else None)
+
+
+class Mistake(NamedTuple):
+    """What is wrong, the words of the message in their order, and the path of the leaf, if any."""
+
+    make: Callable[[], Any]
+    words: str
+    leaf: str | None
+
+
+MISTAKES: dict[str, Mistake] = {}
+
+
+def mistake(words: str, leaf: str | None = None):
+    def register(make):
+        name = make.__name__.replace("_", " ")
+        assert name not in MISTAKES
+        MISTAKES[name] = Mistake(make, words, leaf)
+        return make
+
+    return register
+
+
+# What no message of ours shows: tracers, addresses, and the names of what the library is made of.
+INTERNALS = r"Tracer| at 0x|gradtx/_|\b_(?!replace)[a-z]\w+|traced for jit|unpack|pytree structure"
+
+
+# An update of another shape
+
+
+@mistake(
+    r"`update_leaf` of `summing`.*shape \(\).*gradient of shape \(3,\).*Return", "layers/0/bias"
+)
+def a_leaf_of_another_shape():
+    class summing(Elementwise):
+        def update_leaf(self, update, state, param):
+            return jnp.sum(update), state
+
+    step(summing())
+
+
+@mistake(r"`update_leaf` of `silent`.*returned None", "layers/0/bias")
+def no_update_of_a_leaf():
+    class silent(Elementwise):
+        def update_leaf(self, update, state, param):
+            return None, state
+
+    step(silent())
+
+
+@mistake(
+    r"`update_matrix` of `turning`.*\(1, 3, 2\).*\(1, 2, 3\).*\[batch, in, out\]", "layers/0/kernel"
+)
+def a_matrix_of_another_shape():
+    class turning(Matrixwise):
+        def update_matrix(self, x, state):
+            return x.mT, state
+
+    step(turning(), KERNEL)
+
+
+@mistake(
+    r"`update_tree` of `summing`.*shape \(\).*`layers/0/bias`.*gradient of shape \(3,\)",
+    "layers/0/bias",
+)
+def a_tree_with_a_leaf_of_another_shape():
+    class summing(Transform):
+        def update_tree(self, updates, state, params, extra):
+            return jax.tree.map(jnp.sum, updates), state
+
+    step(summing())
+
+
+@mistake(r"`update_tree` of `listing`.*structure.*Return")
+def a_tree_of_another_structure():
+    class listing(Transform):
+        def update_tree(self, updates, state, params, extra):
+            return jax.tree.leaves(updates), state
+
+    step(listing())
+
+
+@mistake(r"`update_tree` of `emptying`.*None.*`layers/0/bias`", "layers/0/bias")
+def a_tree_with_a_leaf_left_out():
+    class emptying(Transform):
+        def update_tree(self, updates, state, params, extra):
+            return jax.tree.map(lambda u: None, updates), state
+
+    step(emptying())
+
+
+# A forgotten state
+
+
+@mistake(r"`update_leaf` of `forgetful`.*Write `return update, state`", "layers/0/bias")
+def a_leaf_without_its_state():
+    class forgetful(Elementwise):
+        def update_leaf(self, update, state, param):
+            return update
+
+    step(forgetful())
+
+
+@mistake(r"`update_leaf` of `forgetful`.*Write `return update, state`")
+def a_leaf_without_its_state_for_an_empty_state():
+    class forgetful(Elementwise):
+        def update_leaf(self, update, state, param):
+            return update
+
+    # Every empty state is as good as another, and none is the mistake.
+    forgetful().update(jnp.ones(2), ())
+
+
+@mistake(r"`update_matrix` of `forgetful`.*Write `return x, state`", "layers/0/kernel")
+def a_matrix_without_its_state():
+    class forgetful(Matrixwise):
+        def update_matrix(self, x, state):
+            return x
+
+    step(forgetful(), KERNEL)
+
+
+@mistake(r"`update_tree` of `forgetful`.*Write `return updates, state`")
+def a_tree_without_its_state():
+    class forgetful(Transform):
+        def update_tree(self, updates, state, params, extra):
+            return updates
+
+    step(forgetful())
+
+
+@mistake(r"`update_tree` of `forgetful`.*Write `return updates, state`")
+def a_pair_of_parameters_without_their_state():
+    class forgetful(Transform):
+        def update_tree(self, updates, state, params, extra):
+            return updates
+
+    step(forgetful(), (jnp.ones(2), jnp.ones(3)))
+
+
+# A state of another structure
+
+
+class with_mu(Elementwise):
+    def init_leaf(self, param):
+        return MuState(mu=gradtx.accumulator(param))
+
+
+@mistake(
+    r"`update_leaf` of `bare`.*state.*MuState.*Return what `init_leaf` describes", "layers/0/bias"
+)
+def an_array_for_a_state():
+    class bare(with_mu):
+        def update_leaf(self, update, state, param):
+            return update, update
+
+    step(bare())
+
+
+@mistake(r"`update_leaf` of `renaming`.*NuState.*MuState.*Return what `init_leaf`", "layers/0/bias")
+def a_state_of_another_class():
+    class renaming(with_mu):
+        def update_leaf(self, update, state, param):
+            return update, NuState(update)
+
+    step(renaming())
+
+
+@mistake(r"`update_leaf` of `summing`.*\(\).*`?mu`?.*\(3,\).*`init_leaf`", "layers/0/bias")
+def a_state_of_another_shape():
+    class summing(with_mu):
+        def update_leaf(self, update, state, param):
+            return update, MuState(jnp.sum(update))
+
+    step(summing())
+
+
+@mistake(r"`update_leaf` of `dropping`.*None.*`init_leaf`", "layers/0/bias")
+def a_state_that_is_dropped():
+    class dropping(with_mu):
+        def update_leaf(self, update, state, param):
+            return update, MuState(None)
+
+    step(dropping())
+
+
+@mistake(r"`update_leaf` of `stateless`.*state.*`init_leaf`", "layers/0/bias")
+def a_state_that_init_leaf_does_not_describe():
+    class stateless(Elementwise):
+        def update_leaf(self, update, state, param):
+            return update, MuState(update)
+
+    step(stateless())
+
+
+@mistake(
+    r"`update_matrix` of `growing`.*\(1, 2, 3\).*\(1, 1, 3\).*`init_matrix`", "layers/0/kernel"
+)
+def a_state_of_a_matrix_of_another_shape():
+    class growing(Matrixwise):
+        def init_matrix(self, x):
+            return NuState(gradtx.accumulator(x[:, :1]))
+
+        def update_matrix(self, x, state):
+            return x, NuState(x)
+
+    step(growing(), KERNEL)
+
+
+@mistake(r"`update_matrix` of `bare`.*NuState.*`init_matrix`", "layers/0/kernel")
+def an_array_for_the_state_of_a_matrix():
+    class bare(Matrixwise):
+        def init_matrix(self, x):
+            return NuState(gradtx.accumulator(x[:, :1]))
+
+        def update_matrix(self, x, state):
+            return x, x
+
+    step(bare(), KERNEL)
+
+
+@mistake(r"`update_tree` of `unwrapping`.*state.*`init_tree`")
+def a_state_of_a_tree_of_another_structure():
+    class unwrapping(Transform):
+        def init_tree(self, params):
+            return MuState(jax.tree.map(gradtx.accumulator, params))
+
+        def update_tree(self, updates, state, params, extra):
+            return updates, state.mu
+
+    step(unwrapping())
+
+
+@mistake(r"`update_tree` of `summing`.*shape \(\).*shape \(3,\).*`init_tree`")
+def a_state_of_a_tree_of_another_shape():
+    class summing(Transform):
+        def init_tree(self, params):
+            return MuState(jax.tree.map(gradtx.accumulator, params))
+
+        def update_tree(self, updates, state, params, extra):
+            return updates, MuState(jax.tree.map(jnp.sum, updates))
+
+    step(summing())
+
+
+@mistake(r"`init_leaf` of `naming`.*count.*array")
+def a_word_in_a_state():
+    class naming(Elementwise):
+        def init_leaf(self, param):
+            return CountState("zero", gradtx.accumulator(param))
+
+        def update_leaf(self, update, state, param):
+            return update, state
+
+    step(naming())
+
+
+# Fields
+
+
+@mistake(r"`stepping.rate` is annotated .*float.*Annotate it `gradtx.Hyper`")
+def a_number_annotated_float():
+    class stepping(Elementwise):
+        rate: float = 0.1
+
+        def update_leaf(self, update, state, param):
+            return self.rate * update, state
+
+
+@mistake(r"`stepping.rate` is annotated .*float.*Annotate it `gradtx.Hyper`")
+def a_number_annotated_float_or_none():
+    class stepping(Elementwise):
+        rate: float | None = None
+
+        def update_leaf(self, update, state, param):
+            return update, state
+
+
+@mistake(r"`scale_by_lion\(b1=1.0\)` must lie in \[0, 1\)\.")
+def a_number_outside_its_limits():
+    scale_by_lion(1.0)
+
+
+@mistake(r"`scale_by_lion\(b1=...\)` must be a number, an array or a schedule.*'a'")
+def a_word_for_a_number():
+    scale_by_lion("a")
+
+
+@mistake(r"`stepping`.*`limits`.*'rat'")
+def limits_of_a_field_that_is_not_there():
+    class stepping(Elementwise):
+        rate: Hyper = 0.1
+        limits = {"rat": "[0, 1)"}
+
+        def update_leaf(self, update, state, param):
+            return self.rate * update, state
+
+    stepping()
+
+
+@mistake(r"`scale_by_lion\(b1=...\)` is an array where a step needs one number.*jax\.vmap")
+def a_sweep_that_is_not_mapped_over():
+    step(scale_by_lion(jnp.array([0.8, 0.9])))
+
+
+# Parameters that were not passed
+
+
+def needing(use):
+    class needs(Elementwise):
+        def update_leaf(self, update, state, param):
+            return use(update, param), state
+
+    step(needs(), params=False)
+
+
+NEEDS = r"`needs` needs the parameters: call `update\(updates, state, params\)`"
+USES = {
+    "added": lambda u, p: u + p,
+    "subtracted from": lambda u, p: p - u,
+    "multiplied": lambda u, p: 0.1 * p,
+    "compared": lambda u, p: jnp.where(p > 0, u, -u),
+    "compared to zero": lambda u, p: jnp.where(p == 0, u, -u),
+    "asked for its shape": lambda u, p: u * p.shape[0],
+    "given to a function": lambda u, p: u + jnp.sign(p),
+    "given to a norm": lambda u, p: u * jnp.linalg.norm(p),
+    "given to where": lambda u, p: jnp.where(u > 0, u, p),
+}
+for _use, _function in USES.items():
+    MISTAKES[f"parameters {_use}"] = Mistake(lambda f=_function: needing(f), NEEDS, "layers/0/bias")
+
+
+@mistake(r"`agreeing_with` needs the parameters")
+def parameters_in_a_wrapper():
+    class agreeing_with(Wrapper, Elementwise):
+        def update_leaf(self, update, state, param, given):
+            return update + param, state
+
+    agreeing_with(gradtx.scale(1.0)).update(jnp.ones(2), ())
+
+
+@mistake(r"`needs`.*parameters.*`update\(updates, state, params\)`")
+def parameters_in_a_tree():
+    class needs(Transform):
+        def update_tree(self, updates, state, params, extra):
+            return jax.tree.map(lambda u, p: u + p, updates, params), state
+
+    step(needs(), params=False)
+
+
+@mistake(r"`needs`.*parameters.*`update\(updates, state, params\)`")
+def parameters_that_are_measured():
+    class needs(Elementwise):
+        def measure(self, updates, params, extra):
+            return gradtx.global_norm(params)
+
+        def update_leaf(self, update, state, param, norm):
+            return norm * update, state
+
+    step(needs(), params=False)
+
+
+# What all arrays share
+
+
+def counting(start=0, begin=None):
+    """A class with a shared count that starts from `start`."""
+
+    class counts(Elementwise):
+        def init_leaf(self, param):
+            return CountState(gradtx.shared(start), gradtx.accumulator(param))
+
+        def update_leaf(self, update, state, param, *told):
+            return update, state
+
+    if begin is None:
+        return counts()
+    return type("begins", (counts,), {"begin": begin, "__module__": __name__})()
+
+
+for _start in ("a", None, 1j, {}, max):
+    MISTAKES[f"shared {_start!r}"] = Mistake(
+        lambda start=_start: step(counting(start)), r"`shared\(.*\)` must be a number", None
+    )
+
+BEGIN = r"`begin` of `begins`.*must return.*state.*Return `state\._replace\(count=\.\.\.\), "
+for _name, _begin in {
+    "the state alone": lambda self, state, measured: state._replace(count=state.count + 1),
+    "the count alone": lambda self, state, measured: state.count + 1,
+    "nothing": lambda self, state, measured: None,
+    "three things": lambda self, state, measured: (state, 1.0, 2.0),
+    "the two in the other order": lambda self, state, measured: (1.0, state),
+}.items():
+    MISTAKES[f"begin returns {_name}"] = Mistake(
+        lambda begin=_begin: step(counting(begin=begin)), BEGIN, None
+    )
+
+
+@mistake(r"`begin` of `begins` returned .*`?count`?.*shape \(2,\).*shape \(\)")
+def a_shared_number_that_becomes_an_array():
+    def begin(self, state, measured):
+        return state._replace(count=jnp.zeros(2)), 1.0
+
+    step(counting(begin=begin))
+
+
+@mistake(r"`begin` of `begins`.*count.*None")
+def a_shared_number_that_is_dropped():
+    step(counting(begin=lambda self, state, measured: (state._replace(count=None), 1.0)))
+
+
+@mistake(r"`begin` of `begins`.*'word'")
+def a_word_for_all_arrays():
+    step(counting(begin=lambda self, state, measured: (state, "word")))
+
+
+@mistake(r"`counts`.*count.*shared.*`begin`", "layers/0/bias")
+def a_shared_number_that_is_used_in_an_array():
+    class counts(Elementwise):
+        def init_leaf(self, param):
+            return CountState(gradtx.shared(0), gradtx.accumulator(param))
+
+        def update_leaf(self, update, state, param):
+            return update, state._replace(count=state.count + 1)
+
+    step(counts())
+
+
+@mistake(r"`init_tree` of `counts`.*`?gradtx\.shared`?")
+def a_shared_number_in_a_tree():
+    class counts(Transform):
+        def init_tree(self, params):
+            return CountState(gradtx.shared(0), params)
+
+        def update_tree(self, updates, state, params, extra):
+            return updates, state
+
+    step(counts())
+
+
+# Methods that nothing would call
+
+
+KINDS: dict[str, Any] = {
+    "Elementwise": (Elementwise,),
+    "Matrixwise": (Matrixwise,),
+    "Transform": (Transform,),
+    "Wrapper": (Wrapper,),
+    "Recipe": (Recipe,),
+    "Moment": (Moment,),
+    "Wrapper and Elementwise": (Wrapper, Elementwise),
+    "Wrapper and Matrixwise": (Wrapper, Matrixwise),
+}
+
+
+def define(kind, hook):
+    return type("odd", KINDS[kind], {hook: lambda self, *args: args, "__module__": __name__})
+
+
+for _kind, _hook, _remedy in [
+    ("Elementwise", "update_tree", "Transform"),
+    ("Elementwise", "update_matrix", "Matrixwise"),
+    ("Elementwise", "expand", "Recipe"),
+    ("Elementwise", "gain", "Moment"),
+    ("Matrixwise", "update_leaf", "Elementwise"),
+    ("Matrixwise", "update_tree", "Transform"),
+    ("Transform", "update_leaf", "Elementwise"),
+    ("Transform", "begin", "Elementwise"),
+    ("Transform", "measure", "Elementwise"),
+    ("Recipe", "update_leaf", "Elementwise"),
+    ("Recipe", "update_tree", "Transform"),
+    ("Moment", "update_tree", "Transform"),
+    ("Wrapper", "update_leaf", "`Wrapper` and `Elementwise`"),
+    ("Wrapper", "update_matrix", "`Wrapper` and `Matrixwise`"),
+    ("Wrapper and Elementwise", "update_tree", "`Wrapper` alone"),
+    ("Wrapper and Matrixwise", "update_leaf", "`Wrapper` and `Elementwise`"),
+]:
+    MISTAKES[f"{_hook} in {_kind}"] = Mistake(
+        lambda kind=_kind, hook=_hook: define(kind, hook),
+        rf"`odd\.{_hook}` would never be called.*{_kind.split(' and ')[0]}.*Derive it from.*{_remedy}",
+        None,
+    )
+
+for _kind in ("Elementwise", "Transform", "Recipe"):
+    for _hook in ("init", "update"):
+        MISTAKES[f"{_hook} in {_kind}"] = Mistake(
+            lambda kind=_kind, hook=_hook: define(kind, hook), rf"`odd\.{_hook}`", None
+        )
+
+
+@mistake(r"`turned`.*`Wrapper`.*`Elementwise`.*class turned\(.*Wrapper, .*Elementwise\)")
+def the_bases_of_a_wrapper_in_the_other_order():
+    class turned(Elementwise, Wrapper):
+        def update_leaf(self, update, state, param, given):
+            return update, state
+
+
+# An inner that is not a transformation
+
+
+INNERS = {
+    "None": (None, "None"),
+    "a class": (scale_by_lion, r"`scale_by_lion` itself; call it, `scale_by_lion\(...\)`"),
+    "a function": (fading, "fading"),
+    "a function of Optax": (optax.adam, "adam"),
+    "a number": (3.0, "3.0"),
+    "text": ("adam(0.1)", r"'adam\(0.1\)'"),
+    "a list": ([gradtx.scale(1.0)], r"scale\(1.0\)"),
+    "a method": (gradtx.scale(1.0).init, "init"),
+}
+for _name, (_inner, _says) in INNERS.items():
+    MISTAKES[f"inner is {_name}"] = Mistake(
+        lambda inner=_inner: agreeing(inner),
+        rf"`agreeing\(inner=...\)` must be a gradient transformation.*{_says}",
+        None,
+    )
+
+
+@mistake(r"`forgets`.*`init_leaf`.*`inner`")
+def a_wrapper_that_keeps_no_place_for_the_inner_state():
+    class forgets(Wrapper, Elementwise):
+        def init_leaf(self, param, inner):
+            return MuState(gradtx.accumulator(param))
+
+        def update_leaf(self, update, state, param, given):
+            return update, state
+
+    step(forgets(gradtx.scale_by_momentum()))
+
+
+# A class that lacks what it has to provide
+
+
+class nothing_of_arrays(Elementwise):
+    pass
+
+
+class nothing_of_matrices(Matrixwise):
+    pass
+
+
+class nothing_of_trees(Transform):
+    pass
+
+
+class nothing_around(Wrapper):
+    pass
+
+
+class nothing_around_arrays(Wrapper, Elementwise):
+    pass
+
+
+class nothing_named(Recipe):
+    pass
+
+
+class nothing_averaged(Moment):
+    pass
+
+
+class no_gain(mean_size):
+    gain = Moment.gain
+
+
+LACKING = {
+    "update_leaf": (lambda: step(nothing_of_arrays()), "nothing_of_arrays", r"state, param\)"),
+    "update_matrix": (lambda: step(nothing_of_matrices(), KERNEL), "nothing_of_matrices", r"\(x, "),
+    "update_tree": (lambda: step(nothing_of_trees()), "nothing_of_trees", r"params, extra\)"),
+    "update_tree in a wrapper": (
+        lambda: step(nothing_around(gradtx.scale(1.0))),
+        "nothing_around",
+        r"update_leaf",
+    ),
+    "update_leaf in a wrapper": (
+        lambda: step(nothing_around_arrays(gradtx.scale(1.0))),
+        "nothing_around_arrays",
+        r"param, given\)",
+    ),
+    "update_leaf in a moment": (lambda: step(nothing_averaged()), "nothing_averaged", r"param\)"),
+    "expand": (nothing_named, "nothing_named", r"expand\(\)"),
+    "gain": (
+        lambda: step(gradtx.bias_correction(no_gain())),
+        "no_gain",
+        r"gain\(log_kept, decay\)",
+    ),
+}
+for _name, (_make, _class, _signature) in LACKING.items():
+    MISTAKES[f"no {_name}"] = Mistake(
+        _make, rf"`{_class}` defines no `{_name.split(' ')[0]}`.*provides.*{_signature}", None
+    )
+
+
+# Recipes
+
+
+EXPANSIONS = {
+    "None": (None, "None"),
+    "a class": (gradtx.scale, "scale"),
+    "a tuple": ((gradtx.scale(1.0), gradtx.scale(2.0)), "chain"),
+}
+for _name, (_made, _says) in EXPANSIONS.items():
+
+    def _expanding(made=_made):
+        class odd(Recipe):
+            def expand(self):
+                return made
+
+        step(odd())
+
+    MISTAKES[f"expand returns {_name}"] = Mistake(_expanding, rf"`expand.*`.*`odd`.*{_says}", None)
+
+
+def test_a_recipe_may_expand_to_a_transformation_of_optax():
+    class halved(Recipe):
+        def expand(self):
+            return optax.scale(0.5)
+
+    assert (halved().update(jnp.ones(2), halved().init(jnp.ones(2)))[0] == 0.5).all()
+
+
+@mistake(r"Two arrays in the state of `twice` are called `mu`.*Rename one")
+def a_state_with_two_arrays_of_one_name():
+    class twice(Recipe):
+        state = MuState
+
+        def expand(self):
+            return gradtx.chain(gradtx.scale_by_momentum(), gradtx.scale_by_momentum())
+
+    twice().init(TREE)
+
+
+@mistake(r"`other` names its state `NuState.*mu.*Name exactly these")
+def a_state_that_names_what_is_not_there():
+    class other(Recipe):
+        state = NuState
+
+        def expand(self):
+            return gradtx.scale_by_momentum()
+
+    other().init(TREE)
+
+
+# Schedules
+
+
+class scheduled(Elementwise):
+    rate: Hyper = 0.1
+
+    def update_leaf(self, update, state, param):
+        return self.rate * update, state
+
+
+SCHEDULE = r"[Tt]he schedule in `scheduled\(rate=...\)`"
+SCHEDULES = {
+    "a vector": (lambda step: jnp.ones(2) * step, rf"{SCHEDULE} must return one.*shape \(2,\)"),
+    "a list": (lambda step: [0.1], rf"{SCHEDULE} must return one.*shape \(1,\)"),
+    "None": (lambda step: None, rf"{SCHEDULE} must return one real number.*None"),
+    "text": (lambda step: "0.1", rf"{SCHEDULE} must return one real number.*'0.1'"),
+    "a complex number": (lambda step: 1j * step, rf"{SCHEDULE} must return one real number"),
+}
+for _name, (_schedule, _says) in SCHEDULES.items():
+    MISTAKES[f"a schedule returns {_name}"] = Mistake(
+        lambda schedule=_schedule: step(scheduled(schedule)), _says, None
+    )
+
+TRACED = {
+    "a Python if": lambda step: 0.1 if step < 5 else 0.01,
+    "float": lambda step: 0.1 * float(step),
+    "numpy": lambda step: np.sqrt(step),
+}
+
+
+@pytest.mark.parametrize("schedule", TRACED.values(), ids=TRACED)
+@pytest.mark.parametrize("place", ["leaf", "matrix"])
+def test_a_schedule_that_needs_a_known_step_is_named_with_its_remedy(schedule, place):
+    if place == "leaf":
+        make, name = lambda: step(scheduled(schedule)), "scheduled(rate=...)"
+    else:
+        make, name = lambda: step(scale_by_neuron(schedule), KERNEL), "scale_by_neuron(decay=...)"
+    with pytest.raises(jax.errors.JAXTypeError) as caught:  # JAX's own message comes first
+        make()
+    notes = " ".join(caught.value.__notes__)
+    assert name in notes and "jnp." in notes, notes
+
+
+# Trees that do not fit
+
+
+@mistake(r"`scale_by_neuron`.*`layers/0/bias` of shape \(3,\).*not a matrix", "layers/0/bias")
+def a_vector_where_a_matrix_is_needed():
+    step(scale_by_neuron())
+
+
+@mistake(r"`at_leaf` of `absent`.*None", "layers/0/bias")
+def an_at_leaf_that_returns_nothing():
+    class absent(Elementwise):
+        def at_leaf(self, path, leaf):
+            return None
+
+    step(absent())
+
+
+# Every mistake
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_a_sentence_that_names_the_class_the_leaf_and_the_remedy(name):
+    made, words, leaf = MISTAKES[name]
+    # pytest looks into the notes of an exception too, where the path of the leaf may stand.
+    with pytest.raises((TypeError, ValueError), match=f"(?s){words}") as caught:
+        made()
+    if leaf is not None:
+        assert caught.match(f"`{leaf}`")
+    text = str(caught.value)
+    assert text.rstrip().endswith(".") and not re.search(INTERNALS, text), text
