@@ -31,7 +31,7 @@ from gradtx._transforms.adam import scale_by_adam as scale_by_adam
 from gradtx._transforms.adam import scale_by_amsgrad as scale_by_amsgrad
 from gradtx._transforms.nadam import scale_by_nadam_momentum as scale_by_nadam_momentum
 from gradtx._transforms.adaptive import centered_second_moment as centered_second_moment
-from gradtx._transforms.adaptive import scale_by_adadelta as scale_by_adadelta
+from gradtx._transforms.adadelta import scale_by_adadelta as scale_by_adadelta
 from gradtx._transforms.adaptive import scale_by_adagrad as scale_by_adagrad
 from gradtx._transforms.adaptive import scale_by_rms as scale_by_rms
 from gradtx._transforms.adaptive import scale_by_stddev as scale_by_stddev

@@ -18,6 +18,7 @@ from gradtx._core import boundary
 from gradtx._core.dtypes import scalar_dtype
 from gradtx._core.latex import Page, Tex, call
 from gradtx._core.lowering import Lowering
+from gradtx._core.pair import Pair
 from gradtx._core.program import Program
 from gradtx._core.schedule import at_step
 from gradtx._core.terms import Stream
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from gradtx._compose.fanout import fanout
 
 
-class Transform(Value, optax.GradientTransformationExtraArgs):
+class Transform(Value, Pair):
     """A gradient transformation as a value.
 
     Subclass it for what works on whole trees: declare fields, write `init_tree` and `update_tree`
@@ -53,9 +54,6 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
     >>> normalize().update(jnp.array([3.0, 4.0]), ())[0]
     Array([0.6, 0.8], dtype=float32)
     """
-
-    # NumPy scalars leave `2.0 * tx` to us.
-    __array_ufunc__ = None
 
     # The hooks of which a class may override some; what it overrides decides how it is carried out.
     _hooks: ClassVar[tuple[str, ...]] = ("init_tree", "update_tree")
@@ -92,11 +90,6 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
         hints = cls._hints
         cls._transforms = tuple(n for n, hint in hints.items() if mentions(hint, Transform))
         boundary.check_class(cls, Transform)
-
-    _empty = tuple.__new__  # an empty tuple: the fields live in the instance's dictionary
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        return tuple.__new__(cls)
 
     def __post_init__(self) -> None:
         for name in self._transforms:
@@ -241,30 +234,3 @@ class Transform(Value, optax.GradientTransformationExtraArgs):
         def __radd__(self, other: Hyper) -> "fanout": ...
         def __sub__(self, other: "Transform | Hyper") -> "fanout": ...
         def __rsub__(self, other: Hyper) -> "fanout": ...
-
-    # The pair (init, update), which is what Optax and its hosts unpack.
-
-    def __iter__(self):  # pyright: ignore
-        return iter((self.init, self.update))
-
-    def __getitem__(self, index: Any) -> Any:
-        return (self.init, self.update)[index]
-
-    def __len__(self) -> int:
-        return 2
-
-    def __contains__(self, item: object) -> bool:
-        return item in (self.init, self.update)
-
-    def _unordered(self, other: object) -> Any:
-        return NotImplemented
-
-    __lt__ = __le__ = __gt__ = __ge__ = _unordered  # pyright: ignore
-
-    def _no_tuple(self, *args: Any, **kwargs: Any) -> Any:
-        raise TypeError(
-            f"`{type(self).__name__}` is a value and not a named tuple; change it with "
-            "`gradtx.replace(tx, name=...)`, and read its fields by their names."
-        )
-
-    _replace = _asdict = _no_tuple  # pyright: ignore

@@ -15,24 +15,24 @@ Subclassing is declaring:
 
 import dataclasses
 import inspect
-import numbers
 import typing
 from collections.abc import Callable, Hashable, Mapping
-from typing import Annotated, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 
-from gradtx._core.static import frozendict, show, static
-
-_DATA = "data"
-
-# A hyperparameter: a number, an array, or a schedule (a function of the step that returns one). To a
-# type checker it is `Any`, since inside an update schedules are already resolved and `1 - self.decay`
-# is plain arithmetic.
-Hyper = Annotated[Any, _DATA]
+from gradtx._core.fields import (
+    Hyper as Hyper,
+    holds_data,
+    inside,
+    leaf_key,
+    mentions as mentions,
+    not_a_number,
+    number_of,
+    settle_data,
+    settle_static,
+)
+from gradtx._core.static import show
 
 # `tuple` and `dataclass` machinery that a field of these names would shadow.
 _RESERVED = frozenset(
@@ -74,11 +74,11 @@ class Value:
                     "structure, and every new number would compile again. Annotate it `gradtx.Hyper`."
                 )
         is_data = {
-            name: _holds_data(own[name]) if name in own else name in cls._data for name in names
+            name: holds_data(own[name]) if name in own else name in cls._data for name in names
         }
         cls._data = tuple(name for name in names if is_data[name])
         cls._static = tuple(name for name in names if not is_data[name])
-        single = {name: _number(hint) for name, hint in own.items() if is_data.get(name)}
+        single = {name: number_of(hint) for name, hint in own.items() if is_data.get(name)}
         cls._numbers = {k: v for k, v in {**cls._numbers, **single}.items() if v is not None}
         data, static = cls._data, cls._static
         jax.tree_util.register_pytree_with_keys(
@@ -100,13 +100,13 @@ class Value:
             value = getattr(self, name)
             nothing = value is None and not self._numbers.get(name, True)
             if nothing or (name in self._numbers and isinstance(value, tuple | list | Mapping)):
-                raise _no_number(value, self, name)
-            object.__setattr__(self, name, _settle_data(value, self, name))
+                raise not_a_number(value, self, name)
+            object.__setattr__(self, name, settle_data(value, self, name))
         for name in self._static:
-            object.__setattr__(self, name, _settle_static(getattr(self, name), name))
+            object.__setattr__(self, name, settle_static(getattr(self, name), self, name))
         for name, interval in self.limits.items():
             value = getattr(self, name)
-            if isinstance(value, float | int) and not _inside(value, interval):
+            if isinstance(value, float | int) and not inside(value, interval):
                 raise ValueError(
                     f"`{type(self).__name__}({name}={value!r})` must lie in {interval}."
                 )
@@ -141,7 +141,7 @@ class Value:
 
     def _key(self) -> Hashable:
         leaves, structure = jax.tree.flatten(self)
-        return structure, tuple(map(_leaf_key, leaves))
+        return structure, tuple(map(leaf_key, leaves))
 
     def __eq__(self, other: object) -> bool:
         return self is other or (type(self) is type(other) and self._key() == other._key())  # pyright: ignore
@@ -172,86 +172,3 @@ def same(value: Any, default: Any) -> bool:
     if isinstance(default, int | float) and not isinstance(default, bool):
         default = float(default) if isinstance(value, float) else default
     return type(value) is type(default) and not hasattr(value, "shape") and bool(value == default)
-
-
-def _holds_data(hint: Any) -> bool:
-    if typing.get_origin(hint) is Annotated:
-        return _DATA in hint.__metadata__
-    if isinstance(hint, type) and not typing.get_args(hint):
-        return issubclass(hint, Value | jax.Array)
-    return any(map(_holds_data, typing.get_args(hint)))
-
-
-def mentions(hint: Any, what: Any) -> bool:
-    """Whether an annotation names a type, alone or inside a union, a tuple or a mapping."""
-    if hint is what or (
-        isinstance(hint, type) and isinstance(what, type) and issubclass(hint, what)
-    ):
-        return True
-    inside = () if typing.get_origin(hint) is Annotated else typing.get_args(hint)
-    return typing.get_origin(hint) is what or any(mentions(x, what) for x in inside)
-
-
-def _number(hint: Any) -> bool | None:
-    """Whether None is allowed beside the one number that a field with this hint holds, if it does."""
-    args = typing.get_args(hint)
-    if typing.get_origin(hint) is not Annotated and type(None) in args:
-        return True if Hyper in args and len(args) == 2 else None
-    return False if hint == Hyper else None
-
-
-def _settle_data(value: Any, owner: Value, name: str) -> Any:
-    match value:
-        case bool() | np.bool_():
-            pass
-        case None | Value() | static() | jax.Array() | np.ndarray():
-            return value
-        case numbers.Real():
-            return float(value)
-        case Mapping():
-            return frozendict({key: _settle_data(v, owner, name) for key, v in value.items()})
-        case tuple() | list():
-            return tuple(_settle_data(v, owner, name) for v in value)
-        case Callable() if not jax.tree_util.all_leaves((value,)):
-            return value  # a callable that is a pytree carries its own data
-        case Callable():
-            return static(value)
-        case _:
-            pass
-    raise _no_number(value, owner, name)
-
-
-def _no_number(value: Any, owner: Value, name: str) -> TypeError:
-    return TypeError(
-        f"`{type(owner).__name__}({name}=...)` must be a number, an array or a schedule "
-        f"(a function of the step), not {value!r}."
-    )
-
-
-def _settle_static(value: Any, name: str) -> Any:
-    match value:
-        case None:
-            return None
-        case _ if name.endswith("dtype"):
-            return jnp.dtype(value).name
-        case np.generic():
-            return value.item()
-        case Mapping():
-            return frozendict({key: _settle_static(v, "") for key, v in value.items()})
-        case list() | tuple() if type(value) in (list, tuple):
-            return tuple(_settle_static(v, "") for v in value)
-        case _:
-            return value
-
-
-def _leaf_key(leaf: Any) -> Hashable:
-    if isinstance(leaf, np.ndarray | jax.Array) and not isinstance(leaf, Tracer):
-        return leaf.shape, str(leaf.dtype), np.asarray(leaf).tobytes()
-    return leaf if isinstance(leaf, float | int | str) else id(leaf)
-
-
-def _inside(value: float, interval: str) -> bool:
-    low, high = (float(end) for end in interval[1:-1].split(","))
-    above = value >= low if interval[0] == "[" else value > low
-    below = value <= high if interval[-1] == "]" else value < high
-    return above and below

@@ -6,7 +6,7 @@ from gradtx._compose.chain import identity
 from gradtx._core.transform import Transform
 from gradtx._core.values import Hyper
 from gradtx._optimizers.convention import Conventional, with_decay
-from gradtx._transforms.adaptive import scale_by_adadelta
+from gradtx._transforms.adadelta import scale_by_adadelta
 from gradtx._transforms.scale import scale_by_learning_rate
 
 

@@ -13,8 +13,8 @@ import optax
 from gradtx._compose.chain import identity
 from gradtx._compose.recipe import Recipe
 from gradtx._core.dtypes import accumulator
-from gradtx._core.latex import Page, Tex, complement, fraction, number, plus, sqrt, square, times
-from gradtx._core.numerics import abs_square, average, average_of_squares
+from gradtx._core.latex import Page, Tex, plus, square
+from gradtx._core.numerics import abs_square, average
 from gradtx._core.transform import Transform
 from gradtx._core.unit import Elementwise, refuse_schedule
 from gradtx._core.values import Hyper
@@ -206,54 +206,3 @@ class scale_by_adagrad(Recipe):
 
 def _over_root(squares: Transform, eps: Any, eps_in_sqrt: bool) -> Transform:
     return identity() / (root(squares + eps) if eps_in_sqrt else root(squares) + eps)
-
-
-class scale_by_adadelta(Elementwise):
-    r"""The gradient times the ratio of two root mean squares, of past updates and of gradients.
-
-    $$ u_t = \frac{\sqrt{X_{t-1} + \epsilon}}{\sqrt{G_t + \epsilon}}\, g_t, \qquad
-       G_t = \rho\, G_{t-1} + (1 - \rho)\, |g_t|^2, \qquad X_t = \rho\, X_{t-1} + (1 - \rho)\, |u_t|^2 $$
-
-    Args:
-        rho: decay of both averages, in [0, 1).
-        eps: $\epsilon > 0$. The first step has length $\sqrt{\epsilon / (1 - \rho)}$: it is the learning
-            rate.
-
-    Raises `ValueError` for a number outside its interval. Source: Zeiler, 2012, arXiv:1212.5701,
-    algorithm 1.
-    """
-
-    rho: Hyper = 0.9
-    eps: Hyper = 1e-6
-    limits = {"rho": "[0, 1)", "eps": "(0, inf)"}
-    degrees = {"e_g": 2, "e_x": 0}
-
-    def init_leaf(self, param: Any) -> Any:
-        return optax.ScaleByAdaDeltaState(
-            accumulator(param, real=True), accumulator(param, real=True)
-        )
-
-    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        squares = abs_square(update)
-        e_g = average_of_squares(state.e_g, squares, self.rho)
-        # The square of the update without its root: two cheap uses, where one root that both share
-        # would be written to memory.
-        moved = (squares / (e_g + self.eps)) * (state.e_x + self.eps)
-        update = (jnp.sqrt(state.e_x + self.eps) / jnp.sqrt(e_g + self.eps)) * update
-        return update, optax.ScaleByAdaDeltaState(
-            e_g, average_of_squares(state.e_x, moved, self.rho)
-        )
-
-    def tex(self, g: Tex, page: Page) -> Tex:
-        def update(x: str) -> Tex:
-            return times(
-                fraction(sqrt(plus(Tex(f"{x}_{{t-1}}"), eps)), sqrt(plus(v, eps))),
-                g,
-            )
-
-        def average(x: str) -> Tex:
-            old = times(number(self.rho), Tex(f"{x}_{{t-1}}"))
-            return plus(old, times(complement(self.rho), square(update(x))))
-
-        eps, v = number(self.eps), page.average("v", self.rho, square(g))
-        return update(page.define("x", average).text.removesuffix("_t"))
