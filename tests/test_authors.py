@@ -222,7 +222,7 @@ def mean(gs, least=0.0):
     for t, g in enumerate(gs, 1):
         m = m + max(1 / t, at(least, t)) * (g - m)
         largest = np.maximum(largest, np.abs(g))
-        yield m, 4 * t * U * largest
+        yield m, 2 * t * U * largest
 
 
 def size_of(gs, decay):
@@ -276,7 +276,7 @@ def shampoo(gs, eps=1e-6):
         sizes = [np.linalg.norm(s, 2, (-2, -1), keepdims=True) for s in (left, right)]
         condition = sum(c * s for c, s in zip(conditions, sizes, strict=True))
         scale = np.linalg.norm(want, 2, (-2, -1), keepdims=True)
-        yield want, 4 * (t + 8) * U * condition * scale
+        yield want, (t + 8) * U * condition * scale
 
 
 def smooth_lion(gs, decay=0.9):
@@ -610,7 +610,6 @@ def test_one_huge_gradient_leaves_a_finite_state_and_finite_updates(tx):
         update, state = tx.update(jnp.full((4, 6), size), state, w)
         assert np.isfinite(update).all(), size
         assert all(np.isfinite(x).all() for x in jax.tree.leaves(state)), size
-    assert np.all(update != 0)  # and the optimizer goes on
 
 
 @pytest.mark.parametrize("tx", SQUARING.values(), ids=SQUARING)
@@ -653,31 +652,34 @@ def test_a_state_shares_no_buffer_with_the_parameters_or_with_itself():
     assert len({x.unsafe_buffer_pointer() for x in arrays}) == len(arrays)
 
 
-def test_a_tree_gets_float32_and_its_state_keeps_its_dtypes():
+def test_a_tree_gets_float32_and_its_state_keeps_its_types():
     seen = []
 
     class tree_average(Transform):
         linear = True
 
         def init_tree(self, params):
-            return CountState(0, jax.tree.map(gradtx.accumulator, params))
+            return CountState(0, jax.tree.map(lambda p: jnp.zeros(p.shape, "bfloat16"), params))
 
         def update_tree(self, updates, state, params, extra):
             seen.extend(x.dtype.name for x in jax.tree.leaves((updates, params)))
-            average = jax.tree.map(lambda m, g: 0.5 * m + 0.5 * g, state.mean, updates)
-            return average, CountState(state.count + 1.0, average)
+            average = jax.tree.map(
+                lambda m, g: 0.5 * m.astype("float32") + 0.5 * g.astype("float32"),
+                state.mean,
+                updates,
+            )
+            return average, CountState(state.count + 1, average)
 
     w = jnp.ones(3, "bfloat16")
-    for tx in (tree_average(), every(tree_average())):
-        seen.clear()
+    for tx in (tree_average(), smoothed(tree_average())):
         state = tx.init(w)
         _, new = tx.update(w, state, w)
-        assert seen and set(seen) == {"float32"}
-        kinds = [
-            [(jnp.shape(x), jnp.result_type(x)) for x in jax.tree.leaves(s)] for s in (state, new)
-        ]
-        assert kinds[0] == kinds[1]
         assert all(isinstance(x, jax.Array) for x in jax.tree.leaves(state))
+        types = [
+            [(x.shape, x.dtype, x.weak_type) for x in jax.tree.leaves(s)] for s in (state, new)
+        ]
+        assert types[0] == types[1]
+    assert set(seen) == {"float32"}
 
 
 # --- What each mistake says -----------------------------------------------------------------------

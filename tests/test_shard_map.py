@@ -96,21 +96,21 @@ def init(tx, row, params):
 
 
 def train(tx, row, params, states, gradients):
-    """Parameters and states after a scan over the steps.
+    """Parameters and states after a scan over the steps, and the updates of every step.
 
     `scan` raises a TypeError unless the carry keeps its structure, shapes, dtypes and varying axes.
     """
 
     def body(carry, g):
         params, states = carry
-        new_params, new_states = {}, []
+        all_updates, new_states = {}, []
         for part, state, updates in zip(parts(row, params), states, parts(row, g), strict=True):
             updates, state = tx.update(updates, state, part)
-            new_params |= gradtx.apply_updates(part, updates)
+            all_updates |= updates
             new_states.append(state)
-        return (new_params, new_states), None
+        return (gradtx.apply_updates(params, all_updates), new_states), all_updates
 
-    return jax.lax.scan(body, (params, states), gradients)[0]
+    return jax.lax.scan(body, (params, states), gradients)
 
 
 def types(tree):
@@ -143,7 +143,7 @@ def test_trains_on_varying_and_on_replicated_leaves_as_on_one_device(row):
         assert types(made) == types(states)
         return own_leaves(lambda x: x[None], (made, train(tx, row, params, states, gradients)))
 
-    out_specs = specs[1], specs[:2]
+    out_specs = specs[1], (specs[:2], specs[2])
     mapped = jax.jit(jax.shard_map(inside, mesh=mesh, in_specs=specs, out_specs=out_specs))
     made, after = mapped(params, placed(mesh, specs[1], states), gradients)
     close(made, states)

@@ -136,12 +136,16 @@ class fanout(Transform):
         return self.__dict__["_branches"]
 
     def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
-        # Where one branch squares what it gets, the others get nothing that it could not square.
-        stream = stream if self.linear else low.bounded(stream)
         stream = low.compute(stream) if self.whole else stream
+        passing = [x for x in self.terms if x.linear and not isinstance(x, constant)]
+        shown = squares = stream
+        if not self.linear and passing:
+            # Where one branch squares what it gets, the others get nothing that it could not square.
+            # An infinity shows in these.
+            shown, squares = low.bounded(stream), low.bounded(stream, shows=False)
         outs, states = [], []
         for branch in self.terms:
-            out, state = low.lower(branch, stream)
+            out, state = low.lower(branch, shown if branch.linear else squares)
             outs.append(out)
             states.append(state)
         return low.apply(None, low.same(_combine(self.combine)), *outs), tuple(states)

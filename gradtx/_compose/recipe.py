@@ -7,6 +7,7 @@ import jax
 
 from gradtx._compose.names import named_state
 from gradtx._compose.rules import as_mask
+from gradtx._core.foreign import as_transform
 from gradtx._core.latex import Page, Tex
 from gradtx._core.lowering import Lowering
 from gradtx._core.terms import Stream
@@ -68,7 +69,8 @@ class Recipe(Transform):
     def children(self) -> tuple[Transform, ...]:
         # Kept beside the fields, not among them: neither compared, nor copied, nor pickled.
         if "_definition" not in self.__dict__:
-            self.__dict__["_definition"] = (self.expand(),)
+            definition = as_transform(self.expand(), f"{type(self).__name__}.expand()")
+            self.__dict__["_definition"] = (definition,)
         return self.__dict__["_definition"]
 
     def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:

@@ -7,6 +7,7 @@ from gradtx._core.lowering import Lowering
 from gradtx._core.terms import Stream
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree
+from gradtx._core.unit import Unit
 
 
 class Wrapper(Transform):
@@ -23,6 +24,8 @@ class Wrapper(Transform):
     `update_tree(updates, state, params, extra)` and, for a state of its own, `init_tree(params)`. They
     call `self.inner.update_tree(...)` and `self.inner.init_tree(...)`, or do not.
 
+    Gradients come bounded to what can be squared, unless the class declares `linear = True`.
+
     >>> import gradtx, jax.numpy as jnp
     >>> class absolute(gradtx.Wrapper, gradtx.Elementwise):
     ...     def update_leaf(self, update, state, param, given):
@@ -36,11 +39,7 @@ class Wrapper(Transform):
     _hooks = ("init_tree", "update_tree")
     wraps = True
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        # `Elementwise` says of itself that it is not linear; a wrapper is what its inner one is.
-        if "linear" not in vars(cls):
-            cls.linear = vars(Transform)["linear"]
+    linear = False
 
     if not TYPE_CHECKING:
 
@@ -58,15 +57,22 @@ class Wrapper(Transform):
     def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
         if self._calls:
             return low.whole(self, stream)
+        if not isinstance(self, Unit):
+            raise TypeError(
+                f"`{type(self).__name__}` defines no `update_tree`. A subclass of `Wrapper` alone provides "
+                "`update_tree(updates, state, params, extra)`; one of `Wrapper` and `Elementwise` provides "
+                "`update_leaf(update, state, param, given)`."
+            )
         stream = low.compute(stream) if self.whole else stream
         made, state = low.lower(self.inner, stream)
-        return self.lower_unit(low, (made, stream), state)
+        given = stream if self.linear else low.bounded(stream)
+        return self.lower_unit(low, (made, given), state)
 
-    def lower_unit(
-        self, low: Lowering, streams: tuple[Stream, ...], inner: Any
-    ) -> tuple[Stream, Any]:
-        unit = getattr(super(), "lower_unit", None)  # that of `Elementwise` or `Matrixwise`
-        return (streams[0], inner) if unit is None else unit(low, streams, inner)
+    if TYPE_CHECKING:
+
+        def lower_unit(
+            self, low: Lowering, streams: tuple[Stream, ...], inner: Any
+        ) -> tuple[Stream, Any]: ...  # that of `Elementwise` or `Matrixwise`
 
     @property
     def _calls(self) -> bool:
@@ -75,6 +81,10 @@ class Wrapper(Transform):
 
     def tex(self, g: Tex, page: Page) -> Tex:
         return call(type(self).__name__, self.inner.tex(g, page))
+
+
+# For `linear` of a wrapper that squares nothing itself: it is what its inner transformation is.
+as_inner: Any = property(lambda self: self.inner.linear)
 
 
 def moment_of(tx: Any) -> Any:

@@ -138,10 +138,10 @@ def round_update(u: Any, gradient: Any, param: Any, p: Any) -> Any:
 
 def foreign_state(tx: Any, program: Any, state: Any) -> str:
     """What says that `state` is not one that `init` makes, if it is not: asked when a step fails."""
+    want = program.layout.unflatten(program.numbers)
     try:
-        program.layout.flatten_up_to(state)
+        program.layout.flatten_up_to(with_own_empties(want, state))
     except (ValueError, TypeError):
-        want = program.layout.unflatten(program.numbers)
         differing = sorted({*paths(want)} ^ {*paths(state)})
         where = f", first at `{differing[0]}`" if differing else ""
         return (
@@ -182,6 +182,13 @@ _CALLED_BY = {
 
 def check_class(cls: type, root: type) -> None:
     """Raise `TypeError` for what an author's class cannot mean: a hook that nothing would call."""
+    for method in ("init", "update"):
+        if method in vars(cls) and root in cls.__mro__[1:]:
+            raise TypeError(
+                f"`{cls.__name__}.{method}` would not be called in a composition: `{method}` is the boundary, "
+                f"which checks and rounds. Write `{method}_leaf` in a subclass of `Elementwise`, or "
+                f"`{method}_tree` in one of `Transform`."
+            )
     if "_hooks" in vars(cls):
         return  # a base class of this library, which says itself what it calls
     kinds = [base for base in cls.__mro__ if "_hooks" in vars(base) and base is not root]

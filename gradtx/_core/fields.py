@@ -25,9 +25,8 @@ Hyper = Annotated[Any, _DATA]
 
 def mentions(hint: Any, what: Any) -> bool:
     """Whether an annotation names a type, alone or inside a union, a tuple or a mapping."""
-    if hint is what or (
-        isinstance(hint, type) and isinstance(what, type) and issubclass(hint, what)
-    ):
+    classes = isinstance(hint, type) and isinstance(what, type) and what is not tuple
+    if hint is what or (classes and issubclass(hint, what)):
         return True
     inside = () if typing.get_origin(hint) is Annotated else typing.get_args(hint)
     return typing.get_origin(hint) is what or any(mentions(x, what) for x in inside)

@@ -83,7 +83,8 @@ jax.tree_util.register_pytree_node(shared, lambda x: ((), x), lambda x, _: x)
 jax.tree_util.register_pytree_node(Inner, lambda x: ((), None), lambda _, __: INNER)
 
 
-def _is_mark(x: Any) -> bool:
+def is_mark(x: Any) -> bool:
+    """Whether `x` stands in a state for something that is not an array of the unit."""
     return isinstance(x, shared | Inner)
 
 
@@ -95,9 +96,9 @@ class Layout:
     """
 
     def __init__(self, state: Any) -> None:
-        marks, self.structure = jax.tree.flatten(state, is_leaf=_is_mark)
+        marks, self.structure = jax.tree.flatten(state, is_leaf=is_mark)
         self.size = len(marks)
-        self.arrays = tuple(i for i, x in enumerate(marks) if not _is_mark(x))
+        self.arrays = tuple(i for i, x in enumerate(marks) if not is_mark(x))
         self.scalars = tuple(i for i, x in enumerate(marks) if isinstance(x, shared))
         self.shared = tuple(x for x in marks if isinstance(x, shared))
         self.starts = tuple(x.value for x in self.shared)

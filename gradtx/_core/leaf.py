@@ -146,7 +146,12 @@ def run_leaf(
             args = list(map(values.__getitem__, x.args))
             if layout is None or not layout.size:
                 state = None if layout is None else layout.empty
-                update, _ = tx.apply_leaf(args, state, param, now)
+                update, new = tx.apply_leaf(args, state, param, now)
+                if new is not state and jax.tree.leaves(new):
+                    raise TypeError(
+                        f"`update_leaf` of `{type(tx).__name__}` returned a state, and nothing describes it: "
+                        "write `init_leaf(param)`, which returns the state before the first step."
+                    )
             else:
                 old = list(itertools.islice(cells_next, len(layout.arrays)))
                 update, new = tx.apply_leaf(args, layout.fill(layout.arrays, old), param, now)

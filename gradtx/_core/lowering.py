@@ -16,10 +16,10 @@ import numpy as np
 from gradtx._core.dtypes import scalar_dtype
 from gradtx._core.layout import layout_of
 from gradtx._core.passes import Pass
-from gradtx._core.places import Cell, Slot
+from gradtx._core.places import Cell, Slot, cells_of
 from gradtx._core.schedule import ScheduledState
 from gradtx._core.stages import Begin, Call, Measure
-from gradtx._core.terms import BOUND, Stream, Term, group_of, register_of
+from gradtx._core.terms import BOUNDED, SQUARABLE, Stream, Term, group_of, register_of
 from gradtx._core.trees import PyTree, Structure, paths
 from gradtx._core.whole import Tree
 
@@ -100,11 +100,14 @@ class Lowering:
             out.append(self._terms[key])
         return out
 
-    def bounded(self, stream: Stream) -> Stream:
-        """The stream with gradients bounded to what can be squared."""
+    def bounded(self, stream: Stream, *, shows: bool = True) -> Stream:
+        """The stream with gradients bounded to what can be squared.
+
+        An infinity becomes NaN, unless it shows elsewhere.
+        """
         for term in stream:
-            if term is not None and term.tx is not BOUND:
-                return self.apply(None, BOUND, stream)
+            if term is not None and term.tx is not BOUNDED and term.tx is not SQUARABLE:
+                return self.apply(None, BOUNDED if shows else SQUARABLE, stream)
         return stream
 
     def same(self, tx: Any) -> Any:
@@ -192,6 +195,11 @@ class Lowering:
             self.cells += 1
         if layout.inner is not None:
             fields[layout.inner] = inner
+        elif tx.wraps and cells_of(inner, len(self.leaves)):
+            raise TypeError(
+                f"`init_leaf` of `{type(tx).__name__}` must put `inner`, its second argument, into the state: "
+                "the state of the inner transformation belongs there."
+            )
         state = layout.structure.unflatten(fields)
         call.scheduled = tx.scheduled
         if call.scheduled:
@@ -202,7 +210,7 @@ class Lowering:
                 state = ScheduledState(Cell(call.step, counts=True), state)
         if tx.measures:
             call.measured = self.measure(tx, streams[0])
-        if call.scheduled or call.cells or tx.begins:
+        if call.scheduled or call.cells or tx.begins or tx.measures:
             call.begins = True
             self._begins.append(call)
         self.calls.append(call)

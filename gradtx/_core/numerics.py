@@ -17,13 +17,14 @@ def abs_square(x: jax.Array) -> jax.Array:
     return jnp.square(x.real) + jnp.square(x.imag) if jnp.iscomplexobj(x) else jnp.square(x)
 
 
-def squarable(x: jax.Array) -> jax.Array:
+def squarable(x: jax.Array, terms: int = 1) -> jax.Array:
     """`x` with entries that are too large to be squared brought down to where they can be.
 
     For what divides by a root mean square, only the direction of such an entry can matter; but its
-    square would be infinite, and the state lost for good.
+    square would be infinite, and the state lost for good. A sum of as many squares as `terms` says
+    stays finite as well.
     """
-    limit = 2.0 ** (jnp.finfo(real_dtype(x.dtype)).maxexp // 2 - 1)
+    limit = 2.0 ** (jnp.finfo(real_dtype(x.dtype)).maxexp // 2 - 1) / math.sqrt(terms)
     if jnp.iscomplexobj(x):
         # By the larger part, since the absolute value of a finite number may be infinite.
         size = jnp.maximum(jnp.abs(x.real), jnp.abs(x.imag))

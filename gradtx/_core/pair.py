@@ -19,8 +19,6 @@ class Pair(optax.GradientTransformationExtraArgs):
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         return tuple.__new__(cls)
 
-    _empty = tuple.__new__
-
     def __iter__(self):  # pyright: ignore
         return iter((self.init, self.update))
 

@@ -32,10 +32,10 @@ def at_step(schedule: Any, step: Any, name: str = "a schedule") -> Any:
     with jax.numpy_dtype_promotion("standard"):
         try:
             value: Any = schedule(step)
-        except jax.errors.ConcretizationTypeError as error:
+        except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
             error.add_note(
-                f"This is the schedule in `{name}`. Its step is traced: write `jnp.where(step < n, a, b)` "
-                "instead of a Python `if`."
+                f"This is the schedule in `{name}`, whose step is traced. Write `jnp.where(step < n, a, b)` "
+                "instead of a Python `if`, and `jnp.` instead of `np.` and `math.`."
             )
             raise
         try:

@@ -10,7 +10,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
+from gradtx._core.authors import Missing
 from gradtx._core.dtypes import cast
 from gradtx._core.layout import Layout
 from gradtx._core.leaf import split
@@ -70,10 +72,10 @@ class Call:
             tx = self.tx if self.variants is None else self.variants[i]
             # Not under jit: `full_like` of a committed array keeps its sharding, a traced one loses it.
             state = self.init_unit(tx, params[i]) if self.init_unit else tx.init_unit(params[i])
-            for first, x in zip(
-                self.slots, self.layout.pick(self.layout.arrays, state), strict=True
-            ):
-                cells[first + i] = x
+            arrays = self.layout.pick(self.layout.arrays, state)
+            for k, (first, x) in enumerate(zip(self.slots, arrays, strict=True)):
+                shares = x is params[i] or any(x is other for other in arrays[:k])
+                cells[first + i] = jnp.array(x, copy=True) if shares else x
         for number, start in zip(self.cells, self.layout.shared, strict=True):
             cells[number] = start.fresh()
         if self.counts:
@@ -88,7 +90,9 @@ class Measure:
 
     def run(self, frame: Frame) -> None:
         updates = frame.registers[self.register] if self.register >= 0 else [None] * len(self.owned)
-        params = frame.params and frame.tree(frame.params, self.owned)
+        params: Any = Missing(self.tx)
+        if frame.params is not None:
+            params = frame.tree(frame.params, self.owned)
         frame.measured[self] = self.tx.measure(frame.tree(updates, self.owned), params, frame.extra)
 
 
@@ -113,8 +117,13 @@ class Begin:
         shared = [[cells[number] for number in call.cells] for call in self.calls]
         steps = [None if call.step < 0 else cells[call.step] for call in self.calls]
         measured = [call.measured and frame.measured[call.measured] for call in self.calls]
-        function = _begin if frame.free else _begin_jitted
-        results = function(self.program, self.arrays, shared, steps, measured)
+        inputs = self.program, self.arrays, shared, steps, measured
+        try:
+            results = _begin(*inputs) if frame.free else _begin_jitted(*inputs)
+        except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
+            if any(isinstance(x, Tracer) for x in jax.tree.leaves(inputs[1:])):
+                raise
+            results = _begin(*inputs)  # a schedule with a Python `if` works where the step is known
         for call, (new, step, told) in zip(self.calls, results, strict=True):
             for number, x in zip(call.cells, new, strict=True):
                 cells[number] = x

@@ -3,7 +3,7 @@
 from typing import Any
 
 from gradtx._core.leaf import Instruction, LeafProgram, split
-from gradtx._core.numerics import bounded
+from gradtx._core.numerics import bounded, squarable
 from gradtx._core.passes import Group
 from gradtx._core.values import Value
 
@@ -64,10 +64,17 @@ def group_of(result: Term, leaves: list[int]) -> Group:
 
 
 class _bound(Value):
-    """Gradients bounded to what can be squared, as a step of a leaf's program."""
+    """Gradients bounded to what can be squared, as a step of a leaf's program.
+
+    `shows` says whether an infinity becomes NaN. It costs two operations more, and XLA writes what
+    several operations made to memory where several others use it, so it is left out where an infinity
+    shows beside it.
+    """
+
+    shows: bool
 
     def apply_leaf(self, args: list[Any], state: Any, param: Any, told: Any) -> Any:
-        return bounded(args[0]), state
+        return (bounded if self.shows else squarable)(args[0]), state
 
 
-BOUND = _bound()
+BOUNDED, SQUARABLE = _bound(True), _bound(False)

@@ -55,6 +55,7 @@ class Transform(Value, Pair):
     Array([0.6, 0.8], dtype=float32)
     """
 
+    _empty = tuple.__new__
     # The hooks of which a class may override some; what it overrides decides how it is carried out.
     _hooks: ClassVar[tuple[str, ...]] = ("init_tree", "update_tree")
     _transforms: ClassVar[tuple[str, ...]] = ()

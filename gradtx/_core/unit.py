@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import jax
 import optax
 
+from gradtx._core.authors import Missing, kind_of
 from gradtx._core.layout import INNER
 from gradtx._core.lowering import Lowering
 from gradtx._core.terms import Stream
@@ -137,7 +138,7 @@ class Elementwise(Unit):
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError(
                 f"`update_leaf` of `{type(self).__name__}` must return the update and the new state; it "
-                f"returned {type(result).__name__}. Write `return update, state`."
+                f"returned {kind_of(result)}. Write `return update, state`."
             )
         return result
 
@@ -151,27 +152,6 @@ class Elementwise(Unit):
                 for path, leaf, term in zip(low.paths, low.leaves, streams[0], strict=True)
             ]
         return low.unit(self, streams, inner, variants)
-
-
-class Missing:
-    """Parameters that were not passed: whatever uses them says so."""
-
-    def __init__(self, tx: Any) -> None:
-        self._tx = tx
-
-    def _needed(self, *args: Any) -> Any:
-        raise ValueError(
-            f"`{type(self._tx).__name__}` needs the parameters: call `update(updates, state, params)`."
-        )
-
-    __getattr__ = __jax_array__ = __array__ = __len__ = __getitem__ = __bool__ = _needed
-
-
-for _name in ["add", "sub", "mul", "truediv", "pow", "matmul"]:
-    for _prefix in ("", "r"):
-        setattr(Missing, f"__{_prefix}{_name}__", Missing._needed)
-for _name in ["neg", "abs", "lt", "le", "gt", "ge"]:
-    setattr(Missing, f"__{_name}__", Missing._needed)
 
 
 def refuse_schedule(tx: Value, *names: str) -> None:

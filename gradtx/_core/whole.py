@@ -2,12 +2,16 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
-from gradtx._core.dtypes import compute_dtype
+from gradtx._core.authors import kind_of
+from gradtx._core.boundary import strong
+from gradtx._core.dtypes import compute_dtype, like
+from gradtx._core.layout import is_mark, shared
 from gradtx._core.numerics import bounded
 from gradtx._core.schedule import next_count
-from gradtx._core.trees import Structure
+from gradtx._core.trees import Structure, path_string
 
 
 class Tree:
@@ -24,9 +28,40 @@ class Tree:
         """Fill the cell before the first step."""
         gap = absent if self.tx.is_foreign else [None] * len(params)
         own = [p if has else x for p, x, has in zip(params, gap, self.owned, strict=True)]
-        cells[self.cell] = self.tx.init_tree(structure.unflatten(own))
+        state = self.tx.init_tree(structure.unflatten(own))
+        cells[self.cell] = (
+            state if self.tx.is_foreign else jax.tree.map(_as_array, state, is_leaf=is_mark)
+        )
         if self.step >= 0:
             cells[self.step] = jnp.int32(0)
+
+    @staticmethod
+    def _wide(x: Any, owned: bool, bound: bool = False) -> Any:
+        """An array as a transformation of trees gets it: float32 at least, and bounded if it squares."""
+        if x is None or not owned:
+            return x
+        x = x.astype(compute_dtype(x))
+        return bounded(x) if bound else x
+
+    def _kept(self, new: Any, old: Any) -> Any:
+        """The new state, in the dtypes of the old one, which it must be like."""
+        name = type(self.tx).__name__
+        if self.tx.is_foreign:
+            return new
+        if jax.tree.structure(new) != jax.tree.structure(old):
+            raise TypeError(
+                f"`update_tree` of `{name}` returned a state of another structure than it got: "
+                f"{kind_of(new)} for {kind_of(old)}. Return what `init_tree` makes, with new arrays."
+            )
+        for (path, n), o in zip(
+            jax.tree_util.tree_leaves_with_path(new), jax.tree.leaves(old), strict=True
+        ):
+            if jnp.shape(n) != jnp.shape(o):
+                raise ValueError(
+                    f"`update_tree` of `{name}` returned a state of shape {jnp.shape(n)} at "
+                    f"`{path_string(path)}`, where it got one of shape {jnp.shape(o)}."
+                )
+        return like(jax.tree.map(jnp.asarray, new), jax.tree.map(jnp.asarray, old))
 
     def run(self, frame: Any) -> None:
         tx, cells = self.tx, frame.cells
@@ -34,21 +69,30 @@ class Tree:
             tx = tx.at(cells[self.step])
             cells[self.step] = next_count(jnp.asarray(cells[self.step]))
         updates = frame.registers[self.source] if self.source >= 0 else frame.registers[0]
-        if not (tx.linear or tx.wraps):
+        owners = frame.params
+        if not tx.is_foreign:
             updates = [
-                bounded(u.astype(compute_dtype(u))) if has and u is not None else u
+                self._wide(u, has, not tx.linear)
                 for u, has in zip(updates, self.owned, strict=True)
             ]
-        params = frame.params and frame.tree(frame.params, self.owned)
+            if owners is not None:
+                owners = [self._wide(p, has) for p, has in zip(owners, self.owned, strict=True)]
+        params = None if owners is None else frame.tree(owners, self.owned)
         given = frame.tree(updates, self.owned)
         result = tx.update_tree(given, cells[self.cell], params, frame.extra)
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError(
                 f"`update_tree` of `{type(tx).__name__}` must return the updates and the new state; it "
-                f"returned {type(result).__name__}. Write `return updates, state`."
+                f"returned {kind_of(result)}. Write `return updates, state`."
             )
-        new, cells[self.cell] = result
-        out = frame.low.structure.flatten_up_to(new)
+        new, cells[self.cell] = result[0], self._kept(result[1], cells[self.cell])
+        try:
+            out = frame.low.structure.flatten_up_to(new)
+        except (ValueError, TypeError):
+            raise TypeError(
+                f"`update_tree` of `{type(tx).__name__}` returned updates of another structure than the "
+                f"gradients: {kind_of(new)}. Return `updates, state`, the updates as a tree like them."
+            ) from None
         for i, (u, old) in enumerate(zip(out, updates, strict=True)):
             if self.owned[i] and old is not None and jnp.shape(u) != old.shape:
                 raise ValueError(
@@ -58,3 +102,10 @@ class Tree:
         frame.registers[self.result] = [
             u if has else None for u, has in zip(out, self.owned, strict=True)
         ]
+
+
+def _as_array(x: Any) -> Any:
+    """A Python number, or a shared scalar, in the state of a tree as an array."""
+    if isinstance(x, shared):
+        return x.fresh()
+    return strong(x) if isinstance(x, bool | int | float | complex) else x

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import jax
 import jax.numpy as jnp
 
+from gradtx._core.authors import kind_of
 from gradtx._core.dtypes import cast_floating, compute_dtype, like
 from gradtx._core.layout import INNER, Layout
 from gradtx._core.leaf import Split, split
 from gradtx._core.lowering import Lowering
+from gradtx._core.numerics import squarable
 from gradtx._core.sharding import is_sharded, replicated
 from gradtx._core.stages import Call
 from gradtx._core.terms import Stream, Term
@@ -120,11 +122,14 @@ class Matrixwise(Unit):
     def apply_matrices(self, xs: list[jax.Array], state: Any, told: Any) -> Any:
         """`update_matrix` as the library calls it, on matrices."""
         more = (told,) if self.begins or self.measures else ()
+        if not self.linear:  # products and their sums stay finite, and twice as much
+            terms = 4 * max(xs[0][0].size, 1) if len(xs[0]) else 1
+            xs = [x if self.wraps and i == 0 else squarable(x, terms) for i, x in enumerate(xs)]
         result = self.update_matrix(xs[0], state, *xs[1:], *more)
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError(
                 f"`update_matrix` of `{type(self).__name__}` must return the update and the new state; "
-                f"it returned {type(result).__name__}. Write `return x, state`."
+                f"it returned {kind_of(result)}. Write `return x, state`."
             )
         if jnp.shape(result[0]) != xs[0].shape:
             raise ValueError(

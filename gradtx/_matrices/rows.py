@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gradtx._compose.wrapper import Wrapper
+from gradtx._compose.wrapper import Wrapper, as_inner
 from gradtx._core.dtypes import accumulator
 from gradtx._core.numerics import abs_square, average_of_squares, sqrt
 from gradtx._core.values import Hyper
@@ -88,6 +88,8 @@ class keep_norm(Wrapper, Matrixwise):
     Zeros stay zero. Raises `TypeError` if `inner` is not a transformation, `ValueError` for a leaf with
     fewer than two axes. Source: Li et al., 2025, arXiv:2510.05491 (NorMuon).
     """
+
+    linear = as_inner
 
     def update_matrix(self, x: jax.Array, state: Any, given: jax.Array) -> tuple[jax.Array, Any]:
         return _rescaled(x, _norm(given)), state

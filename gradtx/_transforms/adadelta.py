@@ -8,7 +8,7 @@ import optax
 
 from gradtx._core.dtypes import accumulator
 from gradtx._core.latex import Page, Tex, complement, fraction, number, plus, sqrt, square, times
-from gradtx._core.numerics import abs_square, average_of_squares
+from gradtx._core.numerics import abs_square, average_of_squares, bounded, squarable
 from gradtx._core.unit import Elementwise
 from gradtx._core.values import Hyper
 
@@ -32,6 +32,9 @@ class scale_by_adadelta(Elementwise):
     eps: Hyper = 1e-6
     limits = {"rho": "[0, 1)", "eps": "(0, inf)"}
     degrees = {"e_g": 2, "e_x": 0}
+    linear = (
+        True  # it bounds for itself: XLA would write a bounded gradient with three uses to memory
+    )
 
     def init_leaf(self, param: Any) -> Any:
         return optax.ScaleByAdaDeltaState(
@@ -39,12 +42,12 @@ class scale_by_adadelta(Elementwise):
         )
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        squares = abs_square(update)
+        squares = abs_square(squarable(update))
         e_g = average_of_squares(state.e_g, squares, self.rho)
         # The square of the update without its root: two cheap uses, where one root that both share
         # would be written to memory.
         moved = (squares / (e_g + self.eps)) * (state.e_x + self.eps)
-        update = (jnp.sqrt(state.e_x + self.eps) / jnp.sqrt(e_g + self.eps)) * update
+        update = (jnp.sqrt(state.e_x + self.eps) / jnp.sqrt(e_g + self.eps)) * bounded(update)
         return update, optax.ScaleByAdaDeltaState(
             e_g, average_of_squares(state.e_x, moved, self.rho)
         )

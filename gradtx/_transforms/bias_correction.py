@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from gradtx._compose.wrapper import Wrapper, moment_of
+from gradtx._compose.wrapper import Wrapper, as_inner, moment_of
 from gradtx._core.dtypes import scalar
 from gradtx._core.latex import Page, Tex, complement, fraction, number, plus, times
 from gradtx._core.layout import shared
@@ -42,6 +42,8 @@ class bias_correction(Wrapper, Elementwise):
     >>> float(u), float(gradtx.get(state, "mu"))
     (2.0, 0.2)
     """
+
+    linear = as_inner
 
     def validate(self) -> None:
         inside = self.inner.inner if isinstance(self.inner, running_max) else self.inner

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from gradtx._compose.recipe import Recipe
-from gradtx._compose.wrapper import Wrapper
+from gradtx._compose.wrapper import Wrapper, as_inner
 from gradtx._core.dtypes import accumulator
 from gradtx._core.latex import Page, Tex, complement, number, plus, sqrt as sqrt_tex, square, times
 from gradtx._core.numerics import abs_square, average, average_of_squares, log, sqrt
@@ -162,6 +162,8 @@ class root(Wrapper, Elementwise):
     Raises `TypeError` if `inner` is not a transformation.
     """
 
+    linear = as_inner
+
     def update_leaf(self, update: jax.Array, state: Any, param: Any, given: Any) -> Any:
         return sqrt(update), state
 
@@ -202,6 +204,8 @@ class running_max(Wrapper, Elementwise):
     Raises `TypeError` if `inner` is not a transformation. Source: Reddi, Kale & Kumar, 2018,
     arXiv:1904.09237.
     """
+
+    linear = as_inner
 
     degrees = {"maximum": 2}
 

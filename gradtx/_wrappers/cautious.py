@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gradtx._compose.wrapper import Wrapper
+from gradtx._compose.wrapper import Wrapper, as_inner
 from gradtx._core.unit import Elementwise
 
 
@@ -26,6 +26,8 @@ class cautious(Wrapper, Elementwise):
     >>> tx.update(jnp.array([1.0, -1.0]), state)[0]  # the momentum is 3 and 1; the second turned
     Array([6., 0.], dtype=float32)
     """
+
+    linear = as_inner
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any, given: jax.Array) -> Any:
         # The signs, not the product, which vanishes for small numbers.
