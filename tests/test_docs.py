@@ -46,7 +46,8 @@ def test_every_concept_of_the_public_face_has_its_page_and_every_name_a_concept(
 
 
 PUBLIC = {name: x for name, x in vars(gradtx).items() if not name.startswith("_")}
-BASES = (gradtx.Transform, gradtx.Recipe, gradtx.Elementwise)
+BASES = (gradtx.Transform, gradtx.Recipe, gradtx.Elementwise, gradtx.Matrixwise)
+BASES += (gradtx.Wrapper, gradtx.Moment)
 TRANSFORMS = {
     name: x
     for name, x in PUBLIC.items()

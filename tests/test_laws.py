@@ -48,7 +48,13 @@ def test_every_public_transformation_is_in_the_zoo():
         return inside
 
     # `qk_clip` asks for logits that belong to a model and not to a tree of parameters.
-    abstract = {gradtx.Transform, gradtx.Elementwise, gradtx.Matrixwise, gradtx.Wrapper, gradtx.Moment}
+    abstract = {
+        gradtx.Transform,
+        gradtx.Elementwise,
+        gradtx.Matrixwise,
+        gradtx.Wrapper,
+        gradtx.Moment,
+    }
     abstract |= {gradtx.Recipe, gradtx.foreign, gradtx.qk_clip}
     kinds = (x for x in vars(gradtx).values() if isinstance(x, type))
     public = {x for x in kinds if issubclass(x, gradtx.Transform)} - abstract

@@ -143,12 +143,17 @@ def test_a_group_over_the_cap_is_cut_and_gives_the_same():
 
     def f(x):
         calls.append(x.shape)
-        return 2 * x
+        return (2 * x,)
 
     stacks = [jnp.full((2, 4, 6), float(i)) for i in range(5)] + [jnp.ones((1, 6, 4))]
-    out = map_groups(f, stacks, cap=2 * 2 * 4 * 6 * 4)
+    stacks = [(x,) for x in stacks]
+    out = map_groups(f, stacks, transposes=True, cap=2 * 2 * 4 * 6 * 4)
     assert [shape[0] for shape in calls] == [4, 4, 3]
-    chex.assert_trees_all_equal(out, [2 * x for x in stacks])
+    chex.assert_trees_all_equal(out, [(2 * x,) for (x,) in stacks])
+    calls.clear()
+    out = map_groups(f, stacks)
+    assert [shape for shape in calls] == [(10, 4, 6), (1, 6, 4)]
+    chex.assert_trees_all_equal(out, [(2 * x,) for (x,) in stacks])
 
 
 def test_convolutions_are_one_matrix_of_all_taps():

@@ -26,6 +26,9 @@ def placed(mesh, specs, tree):
 # --- The zoo --------------------------------------------------------------------------------------
 
 STEPS = 3
+# Enough for every branch of the zoo, and little enough to compile every row twice.
+SMALL = {"own": zoo.SMALL, "same": {"kernel": zoo.SMALL["kernel"]}}
+ALL = {"own": zoo.SHAPES, "same": zoo.SHAPES}
 
 
 @pytest.fixture(scope="module", params=zoo.ROWS, ids=str)
@@ -59,25 +62,25 @@ def specs_of(tree):
 
 
 @functools.cache
-def two_devices(shapes):
+def two_devices(small=True):
     """The mesh, parameters and gradients of both devices on it, and the same for each device alone.
 
-    Gradients have a leading axis over the steps. `shapes` is the name of a table of the zoo.
+    Gradients have a leading axis over the steps.
     """
-    shapes = getattr(zoo, shapes)
+    shapes = SMALL if small else ALL
 
-    def over_steps(seed):
-        trees = [zoo.tree(seed=seed + step, shapes=shapes) for step in range(STEPS)]
-        return jax.tree.map(lambda *xs: np.stack(xs), *trees)
+    def drawn(device):
+        """What a device holds: the seeds of leaves under `own` depend on the device."""
+        trees = [
+            {
+                "own": zoo.tree(seed=100 * device + draw, shapes=shapes["own"]),
+                "same": zoo.tree(seed=50 + draw, shapes=shapes["same"]),
+            }
+            for draw in range(1 + STEPS)
+        ]
+        return trees[0], jax.tree.map(lambda *xs: np.stack(xs), *trees[1:])
 
-    params, gradients = zoo.tree(seed=2, shapes=shapes), over_steps(30)
-    each = [
-        (
-            {"own": zoo.tree(seed=i, shapes=shapes), "same": params},
-            {"own": over_steps(10 + 10 * i), "same": gradients},
-        )
-        for i in range(2)
-    ]
+    each = [drawn(0), drawn(1)]
     mesh = jax.make_mesh((2,), ("d",), devices=jax.devices()[:2])
     both = together(each)
     return mesh, placed(mesh, specs_of(both), both), each
@@ -131,7 +134,7 @@ def close(a, b, roundings=8):
 
 def test_trains_on_varying_and_on_replicated_leaves_as_on_one_device(row):
     tx = row.make()
-    mesh, (params, gradients), each = two_devices("SMALL")
+    mesh, (params, gradients), each = two_devices()
     # The state that is handed in was made outside, for each device alone.
     states = together([init(tx, row, own) for own, _ in each])
     specs = tuple(map(specs_of, (params, states, gradients)))
@@ -159,7 +162,7 @@ def test_trains_on_varying_and_on_replicated_leaves_as_on_one_device(row):
 
 def trace(f, *args):
     """Trace `f` on one device's parts of these trees, which have a leading axis over the devices."""
-    mesh = two_devices("SMALL")[0]
+    mesh = two_devices()[0]
     over = NamedSharding(mesh, P("d"))
     args = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=over), args)
 
@@ -169,22 +172,22 @@ def trace(f, *args):
     jax.eval_shape(jax.shard_map(inside, mesh=mesh, in_specs=P("d"), out_specs=None), *args)
 
 
-def own_data(shapes="SMALL"):
+def own_data(small=True):
     """Parameters and gradients of both devices, without the replicated ones."""
-    _, (params, gradients), _ = two_devices(shapes)
+    _, (params, gradients), _ = two_devices(small)
     return {"own": params["own"]}, {"own": gradients["own"]}
 
 
 def test_state_keeps_its_type_for_every_shape(row):
     tx = row.make()
-    *_, [(same_params, same_gradients), _] = two_devices("SHAPES")
+    *_, [(same_params, same_gradients), _] = two_devices(small=False)
 
     def f(params, gradients):
         params = params | {"same": same_params["same"]}
         gradients = gradients | {"same": same_gradients["same"]}
         train(tx, row, params, init(tx, row, params), gradients)
 
-    trace(f, *own_data("SHAPES"))
+    trace(f, *own_data(small=False))
 
 
 def test_state_of_which_every_part_varies_keeps_its_type(row):

@@ -26,8 +26,11 @@ from gradtx._core.static import show
 METHODS = {
     "Value": "validate",
     "Transform": "init, update, init_tree, update_tree",
-    "Elementwise": "init_leaf, update_leaf, init_shared, advance, look, marks, marked",
-    "Recipe": "expand",
+    "Elementwise": "init_leaf, update_leaf, begin, measure, at_leaf",
+    "Matrixwise": "init_matrix, update_matrix, begin, measure",
+    "Wrapper": "init_tree",
+    "Moment": "gain",
+    "Recipe": "expand, state",
     "MatrixAxes": "size, batch, split, join",
     "hidden_matrices": "why, axes",
 }

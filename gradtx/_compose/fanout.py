@@ -131,15 +131,16 @@ class fanout(Transform):
     def terms(self) -> tuple[Transform, ...]:
         """The branches, with numbers as constants."""
         if "_branches" not in self.__dict__:
-            terms = tuple(b if isinstance(b, Transform) else constant(b) for b in self.branches)
-            self.__dict__["_branches"] = terms
+            terms: list[Transform] = []
+            for branch in self.branches:
+                terms.append(branch if isinstance(branch, Transform) else constant(branch))
+            self.__dict__["_branches"] = tuple(terms)
         return self.__dict__["_branches"]
 
     def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
         stream = low.compute(stream) if self.whole else stream
-        passing = [x for x in self.terms if x.linear and not isinstance(x, constant)]
         shown = squares = stream
-        if not self.linear and passing:
+        if not self.linear and any(map(_passes, self.terms)):
             # Where one branch squares what it gets, the others get nothing that it could not square.
             # An infinity shows in these.
             shown, squares = low.bounded(stream), low.bounded(stream, shows=False)
@@ -172,6 +173,11 @@ def _branch(x: Any) -> Any:
     if isinstance(x, tuple | list | dict):  # a field may hold these, a branch may not
         raise TypeError(f"A branch must be a transformation, a number or a schedule, not {x!r}.")
     return x
+
+
+def _passes(branch: Transform) -> bool:
+    """Whether an infinite gradient shows in what a branch gives."""
+    return branch.linear and not isinstance(branch, constant)
 
 
 def _operand(x: Any, rank: int) -> str:

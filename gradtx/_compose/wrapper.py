@@ -83,8 +83,14 @@ class Wrapper(Transform):
         return call(type(self).__name__, self.inner.tex(g, page))
 
 
+def _as_inner(self: Any) -> bool:
+    if "_linear" not in self.__dict__:
+        self.__dict__["_linear"] = self.inner.linear
+    return self.__dict__["_linear"]
+
+
 # For `linear` of a wrapper that squares nothing itself: it is what its inner transformation is.
-as_inner: Any = property(lambda self: self.inner.linear)
+as_inner: Any = property(_as_inner)
 
 
 def moment_of(tx: Any) -> Any:

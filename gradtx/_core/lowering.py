@@ -49,6 +49,7 @@ class Lowering:
         self.trees: list[Tree] = []
         self.cells = self.registers = 0
         self.merged: dict[int, int] = {}
+        self.scalars = scalar_dtype()
         self._begins: list[Call] = []
         self._terms: dict[Any, Term] = {}
         self._answers: dict[Any, Any] = {}
@@ -165,7 +166,9 @@ class Lowering:
         if tx.measures:  # what it measures is computed first, and only once
             streams = tuple(self.compute(stream) for stream in streams)
         call, state = self.call(tx, streams, inner, variants, init)
-        bare = tx.bare if variants is None else variants
+        bare = variants
+        if variants is None:
+            bare = tx.bare if call.scheduled or tx.wraps else tx
         return self.apply(call, bare, *streams), state
 
     def call(
@@ -177,12 +180,15 @@ class Lowering:
         init: Callable[..., Any] | None = None,
     ) -> tuple[Call, Any]:
         """A unit's place in the program and its state, without the stream."""
-        owned = [i for i, term in enumerate(streams[0]) if term is not None]
+        owned: list[int] = []
+        for i, term in enumerate(streams[0]):
+            if term is not None:
+                owned.append(i)
         first = owned[0] if owned else None
         shape = (1, 1) if first is None else self.leaves[first].shape
         model = tx if variants is None or first is None else variants[first]
         key = jax.tree.structure(model)
-        layout = layout_of(init or type(model).init_unit, key, shape, scalar_dtype())
+        layout = layout_of(init or type(model).init_unit, key, shape, self.scalars)
         call = Call(tx, variants, init, layout, owned)
         fields: list[Any] = [None] * layout.size
         for i in layout.arrays:

@@ -44,15 +44,15 @@ class Pass:
         params, cells = frame.params, frame.cells
         out: list[Any] = [None] * len(frame.registers[0])
         for group in self.groups:
-            sources = [frame.registers[register] for register in group.sources]
+            sources = list(map(frame.registers.__getitem__, group.sources))
             if group.program is None:
                 for i in group.leaves:
                     out[i] = sources[0][i]
                 continue
-            told = [frame.told[call] for call in group.told]
+            told = list(map(frame.told.__getitem__, group.told))
             program, numbers = group.freed if frame.free else (group.program, None)
             for i in group.leaves:
-                updates = tuple([source[i] for source in sources])
+                updates = (sources[0][i],) if len(sources) == 1 else tuple([x[i] for x in sources])
                 if updates[0] is None:  # no gradient at this step
                     continue
                 own = tuple([cells[first + i] for first in group.slots])

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from gradtx._core.authors import kind_of
 from gradtx._core.boundary import strong
@@ -63,6 +64,11 @@ class Tree:
                 )
         return like(jax.tree.map(jnp.asarray, new), jax.tree.map(jnp.asarray, old))
 
+    def _masked(self, leaves: list[Any], frame: Any) -> list[Any]:
+        """The leaves, with `optax.MaskedNode()` for those of others."""
+        gap = [None if x is None else optax.MaskedNode() for x in frame.low.leaves]
+        return [x if has else hole for x, has, hole in zip(leaves, self.owned, gap, strict=True)]
+
     def run(self, frame: Any) -> None:
         tx, cells = self.tx, frame.cells
         if self.step >= 0:
@@ -77,8 +83,17 @@ class Tree:
             ]
             if owners is not None:
                 owners = [self._wide(p, has) for p, has in zip(owners, self.owned, strict=True)]
-        params = None if owners is None else frame.tree(owners, self.owned)
-        given = frame.tree(updates, self.owned)
+        if (
+            tx.is_foreign
+        ):  # Optax has its own word for a leaf that belongs to others, also in its states
+            updates, owners = self._masked(updates, frame), owners and self._masked(owners, frame)
+            given, params = (
+                frame.low.tree(updates),
+                None if owners is None else frame.low.tree(owners),
+            )
+        else:
+            given = frame.tree(updates, self.owned)
+            params = None if owners is None else frame.tree(owners, self.owned)
         result = tx.update_tree(given, cells[self.cell], params, frame.extra)
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError(

@@ -10,10 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradtx._compose.recipe import Recipe
 from gradtx._core.foreign import foreign
-from gradtx._core.transform import Transform
-from gradtx._core.unit import Elementwise
 from gradtx._core.values import Value
 from gradtx._matrices.polynomials import polar_express
 from gradtx._text.grammar import Called, Parser
@@ -55,8 +52,9 @@ def parse(text: str, names: Mapping[str, Any] | None = None) -> Any:
 def _vocabulary() -> dict[str, Any]:
     import gradtx  # the public names, this module's among them
 
-    abstract = {Value, Transform, Elementwise, Recipe, foreign}
-    public = {k: x for k, x in vars(gradtx).items() if not k.startswith("_") and x not in abstract}
+    face = {k: x for k, x in vars(gradtx).items() if not k.startswith("_")}
+    # Base classes have names with a capital, and make nothing by themselves.
+    public = {k: x for k, x in face.items() if k[0].islower() and x is not foreign}
     arrays = {"Array": Called(_jax_array), "array": Called(_numpy_array)}
     called = {k: x for k, x in _callable(public).items() if isinstance(x, Called)}
     dtypes = {name: name for name in _DTYPES.split()}

@@ -67,7 +67,8 @@ def _as_optax(own: Any, numbers: Any, scheduled: dict[int, bool]) -> Any:
 def _taken(own: Any, theirs: Any, count: Any, path: str) -> Any:
     """The numbers of Optax's state in the structure of gradtx's."""
     if isinstance(own, LearningRateState):
-        step = jnp.asarray(getattr(theirs, "count", count), jnp.int32)
+        counts = "count" in getattr(theirs, "_fields", ())  # every tuple has a method `count`
+        step = jnp.asarray(theirs.count if counts else count, jnp.int32)
         return LearningRateState(step, jnp.zeros((), own.last_learning_rate.dtype))
     if not jax.tree.leaves(own):
         return own

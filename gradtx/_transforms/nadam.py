@@ -91,14 +91,13 @@ class scale_by_nadam_momentum(Elementwise):
         return self._with(**dict.fromkeys(changes)) if changes else self
 
     def tex(self, g: Tex, page: Page) -> Tex:
-        mu = Tex(r"\mu_t")
-        m = page.average("m", self.decay, g, weight=complement(self.decay))
-        ahead = fraction(times(Tex(r"\mu_{t+1}"), m), Tex(r"1 - \prod_{s \le t+1} \mu_s", 0))
-        now = fraction(times(plus(Tex("1"), mu, "-"), g), Tex(r"1 - \prod_{s \le t} \mu_s", 0))
-        b = number(self.decay)
-        if self.momentum_decay is None:
-            page.lines[r"\mu_t"] = b.text
-        else:
-            power = times(number(self.momentum_decay), Tex("t"))
-            page.lines[r"\mu_t"] = rf"{b.text}\left(1 - \frac{{0.96^{{{power.text}}}}}{{2}}\right)"
+        if callable(self.decay) or self.momentum_decay is not None:
+            return super().tex(g, page)
+        b, rest = number(self.decay), complement(self.decay)
+        m = page.average("m", self.decay, g, weight=rest)
+
+        def gain(power: str) -> Tex:
+            return plus(Tex("1"), Tex(rf"{b.within(2)}^{{{power}}}"), "-")
+
+        ahead, now = fraction(times(b, m), gain("t+1")), fraction(times(rest, g), gain("t"))
         return page.define("n", lambda _: plus(ahead, now))
