@@ -152,7 +152,7 @@ def test_a_group_over_the_cap_is_cut_and_gives_the_same():
     chex.assert_trees_all_equal(out, [(2 * x,) for (x,) in stacks])
     calls.clear()
     out = map_groups(f, stacks)
-    assert [shape for shape in calls] == [(10, 4, 6), (1, 6, 4)]
+    assert calls == [(10, 4, 6), (1, 6, 4)]
     chex.assert_trees_all_equal(out, [(2 * x,) for (x,) in stacks])
 
 

@@ -91,7 +91,12 @@ def test_further_names_are_classes_to_call_or_objects_as_they_are():
 def test_every_public_class_of_values_can_be_read():
     for name, x in vars(gradtx).items():
         # Base classes have names with a capital, and `foreign` holds functions.
-        if inspect.isclass(x) and issubclass(x, gradtx.Value) and name.islower() and name != "foreign":
+        if (
+            inspect.isclass(x)
+            and issubclass(x, gradtx.Value)
+            and name.islower()
+            and name != "foreign"
+        ):
             assert "is to be called" in problem(name)[0]
 
 

@@ -59,9 +59,9 @@ class Wrapper(Transform):
             return low.whole(self, stream)
         if not isinstance(self, Unit):
             raise TypeError(
-                f"`{type(self).__name__}` defines no `update_tree`. A subclass of `Wrapper` alone provides "
-                "`update_tree(updates, state, params, extra)`; one of `Wrapper` and `Elementwise` provides "
-                "`update_leaf(update, state, param, given)`."
+                f"`{type(self).__name__}` defines no `update_tree`. A subclass of `Wrapper` alone "
+                "provides `update_tree(updates, state, params, extra)`; one of `Wrapper` and "
+                "`Elementwise` provides `update_leaf(update, state, param, given)`."
             )
         stream = low.compute(stream) if self.whole else stream
         made, state = low.lower(self.inner, stream)

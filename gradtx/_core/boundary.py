@@ -3,6 +3,7 @@
 Errors say which field, which leaf (by its path) or which part of the state was wrong.
 """
 
+import itertools
 from typing import Any
 
 import jax
@@ -185,18 +186,37 @@ def check_class(cls: type, root: type) -> None:
     for method in ("init", "update"):
         if method in vars(cls) and root in cls.__mro__[1:]:
             raise TypeError(
-                f"`{cls.__name__}.{method}` would not be called in a composition: `{method}` is the boundary, "
-                f"which checks and rounds. Write `{method}_leaf` in a subclass of `Elementwise`, or "
-                f"`{method}_tree` in one of `Transform`."
+                f"`{cls.__name__}.{method}` would not be called in a composition: `{method}` is the "
+                f"boundary, which checks and rounds. Write `{method}_leaf` in a subclass of "
+                f"`Elementwise`, or `{method}_tree` in one of `Transform`."
+            )
+    for name in cls.limits:  # pyright: ignore
+        if name not in cls._hints:  # pyright: ignore
+            fields = ", ".join(map("`{}`".format, cls._hints)) or "it has none"  # pyright: ignore
+            raise TypeError(
+                f"`limits` of `{cls.__name__}` names {name!r}, which is not one of its fields: {fields}. "
+                "Name a field there, or declare this one."
             )
     if "_hooks" in vars(cls):
         return  # a base class of this library, which says itself what it calls
+    bases: Any = [base for base in cls.__bases__ if issubclass(base, root)]
+    for before, base in itertools.pairwise(bases):
+        if base.wraps and not before.wraps:
+            names = ", ".join(b.__name__ for b in sorted(bases, key=lambda b: not b.wraps))
+            raise TypeError(
+                f"`{cls.__name__}` derives from `{before.__name__}` before `{base.__name__}`, which "
+                f"then wraps nothing. Write `class {cls.__name__}({names})`."
+            )
     kinds = [base for base in cls.__mro__ if "_hooks" in vars(base) and base is not root]
     kind: Any = kinds[-2 if len(kinds) > 1 and not kinds[-1]._hooks else -1] if kinds else root
     for hook, base in _CALLED_BY.items():
         if hook in vars(cls) and hook not in kind._hooks:
+            own, remedy = f"`{kind.__name__}`", f"`{base}`"
+            if cls.wraps and base != "Recipe":  # pyright: ignore
+                own += " around another one" if kind.__name__ != "Wrapper" else ""
+                remedy = "`Wrapper` alone" if base == "Transform" else f"`Wrapper` and `{base}`"
             raise TypeError(
                 f"`{cls.__name__}.{hook}` would never be called: `{cls.__name__}` is a subclass of "
-                f"`{kind.__name__}`, which calls {', '.join(kind._hooks)}. Derive it from "
-                f"`{base}`, or write one of these."
+                f"{own}, which calls {', '.join(kind._hooks)}. Derive it from {remedy}, or write one "
+                "of these."
             )

@@ -7,6 +7,7 @@ import jax
 import optax
 
 from gradtx._core import boundary
+from gradtx._core.authors import described
 from gradtx._core.dtypes import like
 from gradtx._core.latex import Page, Tex, call
 from gradtx._core.static import frozendict
@@ -56,11 +57,8 @@ def as_transform(x: Any, where: str) -> Transform:
         return x
     if isinstance(x, optax.GradientTransformation):
         return foreign(x)
-    what = (
-        f"`{x.__name__}` itself; call it, `{x.__name__}(...)`" if isinstance(x, type) else repr(x)
-    )
     raise TypeError(
-        f"`{where}` must be a gradient transformation, gradtx's or Optax's, not {what}."
+        f"`{where}` must be a gradient transformation, gradtx's or Optax's, not {described(x)}."
     )
 
 

@@ -13,7 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from gradtx._core.authors import Shared, hook, no_array
 from gradtx._core.dtypes import scalar_dtype
+from gradtx._core.static import show
+from gradtx._core.trees import path_string
 
 
 class shared:
@@ -22,8 +25,8 @@ class shared:
     Args:
         value: what the scalar starts from, a number or a small NumPy array.
 
-    `init_leaf` puts it into the state, `begin` advances it once per step, and in `update_leaf` it is
-    None. Whole numbers are kept as int32, others as float32 (float64 where that is enabled). Raises
+    `init_leaf` puts it into the state, `begin` advances it once per step, and `update_leaf` does not
+    see it. Whole numbers are kept as int32, others as float32 (float64 where that is enabled). Raises
     `TypeError` for what is not a number.
 
     >>> import gradtx
@@ -34,8 +37,8 @@ class shared:
     def __init__(self, value: Any) -> None:
         if isinstance(value, Tracer):
             raise TypeError(
-                f"`shared({value})` must start from a known value, and this one was computed in `init_leaf`. "
-                "Compute it before, outside of the class, or pass a NumPy array."
+                "`shared(...)` must start from a known value, and this one was computed in "
+                "`init_leaf`. Compute it before, outside of the class, or pass a NumPy array."
             )
         if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.extended):
             self.value = value  # a key for random numbers
@@ -43,8 +46,8 @@ class shared:
         array = np.asarray(value)
         if array.dtype.kind not in "biuf":
             raise TypeError(
-                f"`shared({value!r})` must be a number, an array of numbers or a random key: it is a scalar "
-                "of the state, which all leaves share."
+                f"`shared({show(value)})` must be a number, an array of numbers or a random key: it is "
+                "a scalar of the state, which all leaves share."
             )
         kinds = {"b": np.bool_, "i": np.int32, "u": np.int32, "f": scalar_dtype()}
         self.value = array.astype(kinds[array.dtype.kind])
@@ -81,6 +84,7 @@ INNER = Inner()
 # Without leaves, so that both survive an abstract evaluation.
 jax.tree_util.register_pytree_node(shared, lambda x: ((), x), lambda x, _: x)
 jax.tree_util.register_pytree_node(Inner, lambda x: ((), None), lambda _, __: INNER)
+jax.tree_util.register_pytree_node(Shared, lambda x: ((), x), lambda x, _: x)
 
 
 def is_mark(x: Any) -> bool:
@@ -92,10 +96,12 @@ class Layout:
     """The structure of a unit's state, and what stands at each of its positions.
 
     `arrays` and `scalars` are the positions of arrays and of shared scalars, `starts` what the shared
-    scalars start from; `inner` is the position of the inner state, if there is one.
+    scalars start from; `inner` is the position of the inner state, if there is one. `owner` is the name
+    of the transformation.
     """
 
-    def __init__(self, state: Any) -> None:
+    def __init__(self, state: Any, owner: str = "") -> None:
+        self.owner = owner
         marks, self.structure = jax.tree.flatten(state, is_leaf=is_mark)
         self.size = len(marks)
         self.arrays = tuple(i for i, x in enumerate(marks) if not is_mark(x))
@@ -104,10 +110,13 @@ class Layout:
         self.starts = tuple(x.value for x in self.shared)
         self.inner = next((i for i, x in enumerate(marks) if isinstance(x, Inner)), None)
         self.key = self.structure, self.arrays, self.scalars
+        self._blank: list[Any] = [None] * self.size
+        for i in self.scalars:
+            self._blank[i] = Shared(self, i)
 
     def fill(self, positions: tuple[int, ...], values: Any) -> Any:
-        """A state with these values at these positions, and None at all others."""
-        flat: list[Any] = [None] * self.size
+        """A state with these values at these positions, and what is no number at all others."""
+        flat = self._blank.copy()
         for i, x in zip(positions, values, strict=True):
             flat[i] = x
         return self.structure.unflatten(flat)
@@ -115,6 +124,12 @@ class Layout:
     def pick(self, positions: tuple[int, ...], state: Any) -> list[Any]:
         """The entries of a state at these positions. Raises `ValueError` for another structure."""
         return list(map(self.structure.flatten_up_to(state).__getitem__, positions))
+
+    @functools.cached_property
+    def names(self) -> list[str]:
+        """The name of every position, `count` or `moments/0`, for messages."""
+        state = self.structure.unflatten(range(self.size))
+        return [path_string(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)]
 
     @functools.cached_property
     def empty(self) -> Any:
@@ -138,5 +153,19 @@ def layout_of(init: Any, key: Any, shape: tuple[int, ...], scalars: Any) -> Layo
     scalars, which follows JAX's setting for 64 bits.
     """
     tx = key.unflatten([1.0] * key.num_leaves)
-    state = jax.eval_shape(lambda x: init(tx, x), jax.ShapeDtypeStruct(shape, jnp.float32))
-    return Layout(state)
+    made: list[Any] = []
+
+    def make(x: Any) -> Any:
+        made.append(init(tx, x))
+        return made[0]
+
+    try:
+        state = jax.eval_shape(make, jax.ShapeDtypeStruct(shape, jnp.float32))
+    except TypeError:
+        if made and (wrong := no_array(made[0], is_mark)):
+            raise TypeError(
+                f"{hook(tx, 'init')} put {show(wrong[0])} into the state, which holds arrays. Make one "
+                "with `gradtx.accumulator(param)`, and keep anything else in a field of the class."
+            ) from None
+        raise
+    return Layout(state, type(getattr(tx, "unit", tx)).__name__)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gradtx._core.authors import fitted, other_shape, other_state, undescribed
 from gradtx._core.dtypes import cast_floating, compute_dtype, like, real_dtype
 from gradtx._core.layout import Layout
 from gradtx._core.numbers import Number, travels
@@ -148,40 +149,26 @@ def run_leaf(
                 state = None if layout is None else layout.empty
                 update, new = tx.apply_leaf(args, state, param, now)
                 if new is not state and jax.tree.leaves(new):
-                    raise TypeError(
-                        f"`update_leaf` of `{type(tx).__name__}` returned a state, and nothing describes it: "
-                        "write `init_leaf(param)`, which returns the state before the first step."
-                    )
+                    raise undescribed(tx, new)
             else:
                 old = list(itertools.islice(cells_next, len(layout.arrays)))
                 update, new = tx.apply_leaf(args, layout.fill(layout.arrays, old), param, now)
-                new_cells += _picked(tx, layout, new, old, shape)
-            if jnp.shape(update) != shape:
-                raise _misshapen(tx, update, shape)
+                new_cells += picked(tx, layout, new, old)
+            if getattr(update, "shape", None) != shape:
+                update = fitted(tx, update, shape, layout)
             values.append(update)
     return values[program.result].astype(dtype), tuple(like(new_cells, list(cells)))
 
 
-def _misshapen(tx: Any, update: Any, shape: tuple[int, ...]) -> ValueError:
-    return ValueError(
-        f"`update_leaf` of `{type(tx).__name__}` returned an update of shape {jnp.shape(update)} for a "
-        f"gradient of shape {shape}. Return an update of the gradient's shape."
-    )
-
-
-def _picked(tx: Any, layout: Layout, new: Any, old: list[Any], shape: tuple[int, ...]) -> list[Any]:
+def picked(tx: Any, layout: Layout, new: Any, old: list[Any]) -> list[Any]:
+    """The arrays of a unit's new state, which must have the shapes of the old ones."""
     try:
         arrays = layout.pick(layout.arrays, new)
     except ValueError:
-        made = layout.structure.unflatten(["*"] * layout.size)
-        raise TypeError(
-            f"`update_leaf` of `{type(tx).__name__}` returned the state {jax.tree.map(jnp.shape, new)}, "
-            f"but the state of a leaf is {made}. Return what `init_leaf` describes, with new arrays."
-        ) from None
-    for new_array, old_array in zip(arrays, old, strict=True):
-        if jnp.shape(new_array) != old_array.shape:
-            raise ValueError(
-                f"A gradient of shape {shape} does not fit the state of `{type(tx).__name__}` for its "
-                f"leaf, of shape {', '.join(str(o.shape) for o in old)}."
-            )
+        raise other_state(tx, layout, new) from None
+    for i, o in enumerate(old):
+        if getattr(arrays[i], "shape", None) != o.shape:
+            if o.shape or not isinstance(arrays[i], int | float | complex):
+                raise other_shape(tx, layout.names[layout.arrays[i]], arrays[i], o)
+            arrays[i] = jnp.asarray(arrays[i])
     return arrays

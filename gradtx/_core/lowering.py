@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from gradtx._core.authors import without_inner
 from gradtx._core.dtypes import scalar_dtype
 from gradtx._core.layout import layout_of
 from gradtx._core.passes import Pass
@@ -202,10 +203,7 @@ class Lowering:
         if layout.inner is not None:
             fields[layout.inner] = inner
         elif tx.wraps and cells_of(inner, len(self.leaves)):
-            raise TypeError(
-                f"`init_leaf` of `{type(tx).__name__}` must put `inner`, its second argument, into the state: "
-                "the state of the inner transformation belongs there."
-            )
+            raise without_inner(tx)
         state = layout.structure.unflatten(fields)
         call.scheduled = tx.scheduled
         if call.scheduled:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from gradtx._core.authors import described
 from gradtx._core.dtypes import scalar
 
 
@@ -34,8 +35,9 @@ def at_step(schedule: Any, step: Any, name: str = "a schedule") -> Any:
             value: Any = schedule(step)
         except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
             error.add_note(
-                f"This is the schedule in `{name}`, whose step is traced. Write `jnp.where(step < n, a, b)` "
-                "instead of a Python `if`, and `jnp.` instead of `np.` and `math.`."
+                f"This is the schedule in `{name}`, whose step is traced. Write "
+                "`jnp.where(step < n, a, b)` instead of a Python `if`, and `jnp.` instead of `np.` and "
+                "`math.`."
             )
             raise
         try:
@@ -45,8 +47,8 @@ def at_step(schedule: Any, step: Any, name: str = "a schedule") -> Any:
             array, real = None, False
         if array is None or not real:
             raise TypeError(
-                f"The schedule in `{name}` must return one real number for a step; for step {step} it "
-                f"returned {value!r}."
+                f"The schedule in `{name}` must return one real number for a step; it returned "
+                f"{described(value)}."
             )
         if array.ndim:
             raise ValueError(

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from gradtx._core.authors import Missing
+from gradtx._core.authors import Missing, described, no_array, speak, wrong_begin, wrong_scalar
 from gradtx._core.dtypes import cast
 from gradtx._core.layout import Layout
 from gradtx._core.leaf import split
@@ -93,7 +93,12 @@ class Measure:
         params: Any = Missing(self.tx)
         if frame.params is not None:
             params = frame.tree(frame.params, self.owned)
-        frame.measured[self] = self.tx.measure(frame.tree(updates, self.owned), params, frame.extra)
+        try:
+            known = self.tx.measure(frame.tree(updates, self.owned), params, frame.extra)
+        except (TypeError, ValueError) as error:
+            speak(error, params)
+            raise
+        frame.measured[self] = known
 
 
 class Begin:
@@ -124,12 +129,25 @@ class Begin:
             if any(isinstance(x, Tracer) for x in jax.tree.leaves(inputs[1:])):
                 raise
             results = _begin(*inputs)  # a schedule with a Python `if` works where the step is known
+        except TypeError:
+            self._check_told(inputs)
+            raise
         for call, (new, step, told) in zip(self.calls, results, strict=True):
             for number, x in zip(call.cells, new, strict=True):
                 cells[number] = x
             if call.counts:
                 cells[call.step] = step
             frame.told[call] = told
+
+    def _check_told(self, inputs: Any) -> None:
+        """Raise `TypeError` if a `begin` tells its units what is no array, which `jit` refused."""
+        for call, (_, _, (_, now)) in zip(self.calls, _begin(*inputs), strict=True):
+            if wrong := no_array(now):
+                raise TypeError(
+                    f"`begin` of `{type(call.tx).__name__}` returned {described(wrong[0])} for what its "
+                    "units are told. Return a number, an array, or a tuple of these; keep anything else "
+                    "in a field of the class."
+                )
 
 
 class _Shared:
@@ -161,7 +179,10 @@ def _begin(program: _Shared, arrays: Any, shared: Any, steps: Any, measured: Any
         )
         if scheduled:
             tx = tx._with(**dict(zip(scheduled, values, strict=True)))
-        new, now = tx.begin(layout.fill(layout.scalars, old), known)
+        result = tx.begin(layout.fill(layout.scalars, old), known)
+        if type(result) is not tuple or len(result) != 2:
+            raise wrong_begin(tx, result)
+        new, now = result
         moved = _advanced(tx, layout, new, old)
         results.append((moved, next_count(step) if counts else None, (values, now)))
     return results
@@ -172,19 +193,12 @@ _begin_jitted = jax.jit(_begin, static_argnums=0)
 
 def _advanced(tx: Any, layout: Layout, new: Any, old: list[jax.Array]) -> list[jax.Array]:
     """The new shared scalars, in the dtypes and shapes of the old ones."""
-    name = type(tx).__name__
     try:
         scalars = layout.pick(layout.scalars, new)
     except (ValueError, TypeError):
-        raise TypeError(
-            f"`begin` of `{name}` must return the state (its shared scalars, with None where leaves have "
-            f"arrays) and what the leaves are told; its first result was {new!r}. Return "
-            "`state._replace(count=...), now`."
-        ) from None
+        raise wrong_begin(tx, new, first=True) from None
     for i, (n, o) in enumerate(zip(scalars, old, strict=True)):
-        if jnp.shape(n) != o.shape or not hasattr(n, "dtype"):
-            raise TypeError(
-                f"`begin` of `{name}` returned {n!r} for shared scalar {i} of its state; return an array "
-                f"of shape {o.shape}."
-            )
+        number = not o.shape and isinstance(n, int | float)
+        if not number and getattr(n, "shape", None) != o.shape:
+            raise wrong_scalar(tx, layout.names[layout.scalars[i]], n, o)
     return [cast(jnp.asarray(n), o.dtype) for n, o in zip(scalars, old, strict=True)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import jax
 import optax
 
-from gradtx._core.authors import Missing, kind_of
+from gradtx._core.authors import Missing, not_a_pair, not_for_a_leaf, speak, undefined
 from gradtx._core.layout import INNER
 from gradtx._core.lowering import Lowering
 from gradtx._core.terms import Stream
@@ -117,10 +117,7 @@ class Elementwise(Unit):
 
         def update_leaf(self, update: jax.Array, state: Any, param: Any, *more: Any) -> Any:
             """What happens to one array: the new update and the new state of this array."""
-            raise TypeError(
-                f"`{type(self).__name__}` defines no `update_leaf`. A subclass of `Elementwise` provides "
-                "`update_leaf(update, state, param)`, which returns the update and the state."
-            )
+            raise undefined(self, "Elementwise", "update_leaf")
 
     def at_leaf(self, path: str, leaf: Any) -> "Elementwise":
         """The transformation for the leaf of this name and shape, with the same state."""
@@ -131,15 +128,16 @@ class Elementwise(Unit):
         return self.init_leaf(param, INNER) if self.wraps else self.init_leaf(param)  # pyright: ignore
 
     def apply_leaf(self, args: list[jax.Array], state: Any, param: Any, told: Any) -> Any:
-        """`update_leaf` as the library calls it: with what `begin` told, and parameters that speak."""
+        """`update_leaf` as the library calls it: with what was told, and parameters that speak."""
         param = Missing(self) if param is None else param
         told = (told,) if self.begins or self.measures else ()
-        result = self.update_leaf(args[0], state, param, *args[1:], *told)
+        try:
+            result = self.update_leaf(args[0], state, param, *args[1:], *told)
+        except (TypeError, ValueError) as error:
+            speak(error, param, state)
+            raise
         if not isinstance(result, tuple) or len(result) != 2:
-            raise TypeError(
-                f"`update_leaf` of `{type(self).__name__}` must return the update and the new state; it "
-                f"returned {kind_of(result)}. Write `return update, state`."
-            )
+            raise not_a_pair(self, result, "return update, state")
         return result
 
     def lower_unit(
@@ -147,10 +145,12 @@ class Elementwise(Unit):
     ) -> tuple[Stream, Any]:
         variants = None
         if type(self).at_leaf is not Elementwise.at_leaf:
-            variants = [
-                None if term is None else low.same(self.at_leaf(path, leaf))
-                for path, leaf, term in zip(low.paths, low.leaves, streams[0], strict=True)
-            ]
+            variants = []
+            for path, leaf, term in zip(low.paths, low.leaves, streams[0], strict=True):
+                tx = None if term is None else self.at_leaf(path, leaf)
+                if term is not None and not isinstance(tx, Elementwise):
+                    raise not_for_a_leaf(self, tx, path)
+                variants.append(None if term is None else low.same(tx))
         return low.unit(self, streams, inner, variants)
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gradtx._core.authors import kind_of
+from gradtx._core.authors import kind_of, without_params
 from gradtx._core.boundary import strong
 from gradtx._core.dtypes import compute_dtype, like
 from gradtx._core.layout import is_mark, shared
@@ -30,9 +30,16 @@ class Tree:
         gap = absent if self.tx.is_foreign else [None] * len(params)
         own = [p if has else x for p, x, has in zip(params, gap, self.owned, strict=True)]
         state = self.tx.init_tree(structure.unflatten(own))
-        cells[self.cell] = (
-            state if self.tx.is_foreign else jax.tree.map(_as_array, state, is_leaf=is_mark)
-        )
+        if not self.tx.is_foreign:
+            for x in jax.tree.leaves(state, is_leaf=is_mark):
+                if isinstance(x, shared):
+                    raise TypeError(
+                        f"`init_tree` of `{type(self.tx).__name__}` put `{x}` into the state: only the "
+                        "states of leaves are shared, and a tree has one state anyway. Write "
+                        "`jnp.asarray(...)` instead."
+                    )
+            state = jax.tree.map(_as_array, state)
+        cells[self.cell] = state
         if self.step >= 0:
             cells[self.step] = jnp.int32(0)
 
@@ -52,15 +59,18 @@ class Tree:
         if jax.tree.structure(new) != jax.tree.structure(old):
             raise TypeError(
                 f"`update_tree` of `{name}` returned a state of another structure than it got: "
-                f"{kind_of(new)} for {kind_of(old)}. Return what `init_tree` makes, with new arrays."
+                f"{kind_of(new)} for {kind_of(old)}. Write `return updates, state`, the state as "
+                "`init_tree` makes it, with new arrays."
             )
         for (path, n), o in zip(
             jax.tree_util.tree_leaves_with_path(new), jax.tree.leaves(old), strict=True
         ):
             if jnp.shape(n) != jnp.shape(o):
                 raise ValueError(
-                    f"`update_tree` of `{name}` returned a state of shape {jnp.shape(n)} at "
-                    f"`{path_string(path)}`, where it got one of shape {jnp.shape(o)}."
+                    f"`update_tree` of `{name}` returned an array of shape {jnp.shape(n)} for "
+                    f"`{path_string(path) or '.'}` of its state, where it got one of shape "
+                    f"{jnp.shape(o)}. Return what `init_tree` describes, with new arrays; a state that "
+                    "was made for other parameters has to be made again, with `init`."
                 )
         return like(jax.tree.map(jnp.asarray, new), jax.tree.map(jnp.asarray, old))
 
@@ -94,7 +104,12 @@ class Tree:
         else:
             given = frame.tree(updates, self.owned)
             params = None if owners is None else frame.tree(owners, self.owned)
-        result = tx.update_tree(given, cells[self.cell], params, frame.extra)
+        try:
+            result = tx.update_tree(given, cells[self.cell], params, frame.extra)
+        except (TypeError, ValueError, AttributeError) as error:
+            if params is None and (missing := without_params(tx, error)):
+                raise missing from error
+            raise
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError(
                 f"`update_tree` of `{type(tx).__name__}` must return the updates and the new state; it "
@@ -105,14 +120,17 @@ class Tree:
             out = frame.low.structure.flatten_up_to(new)
         except (ValueError, TypeError):
             raise TypeError(
-                f"`update_tree` of `{type(tx).__name__}` returned updates of another structure than the "
-                f"gradients: {kind_of(new)}. Return `updates, state`, the updates as a tree like them."
+                f"`update_tree` of `{type(tx).__name__}` returned updates of another structure than "
+                f"the gradients: {kind_of(new)}. Write `return updates, state`, the updates as a tree "
+                "like the gradients."
             ) from None
         for i, (u, old) in enumerate(zip(out, updates, strict=True)):
-            if self.owned[i] and old is not None and jnp.shape(u) != old.shape:
+            if self.owned[i] and old is not None and (u is None or jnp.shape(u) != old.shape):
+                what = "None" if u is None else f"an update of shape {jnp.shape(u)}"
                 raise ValueError(
-                    f"`update_tree` of `{type(tx).__name__}` returned an update of shape "
-                    f"{jnp.shape(u)} at `{frame.low.paths[i] or '.'}` for a gradient of shape {old.shape}."
+                    f"`update_tree` of `{type(tx).__name__}` returned {what} at "
+                    f"`{frame.low.paths[i] or '.'}` for a gradient of shape {old.shape}. Return updates "
+                    "of the gradients' shapes."
                 )
         frame.registers[self.result] = [
             u if has else None for u, has in zip(out, self.owned, strict=True)
@@ -120,7 +138,5 @@ class Tree:
 
 
 def _as_array(x: Any) -> Any:
-    """A Python number, or a shared scalar, in the state of a tree as an array."""
-    if isinstance(x, shared):
-        return x.fresh()
+    """A Python number in the state of a tree as an array."""
     return strong(x) if isinstance(x, bool | int | float | complex) else x

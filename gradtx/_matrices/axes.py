@@ -138,7 +138,8 @@ class hidden_matrices(Value):
         ndim = len(leaf.shape)
         if ndim < 2:
             raise ValueError(
-                f"`{path or '.'}` of shape {leaf.shape} is no matrix; route it elsewhere."
+                f"`{path or '.'}` of shape {leaf.shape} is not a matrix; wrap the transformation in "
+                "`masked(..., by_rank(2))`."
             )
         blocks = next((n for p, n in (self.blocks or {}).items() if _found(p, path)), 1)
         first = _found(self.outputs_first, path)

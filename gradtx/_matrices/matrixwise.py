@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from gradtx._core.authors import kind_of
+from gradtx._core.authors import described, not_a_pair, not_matrices, undefined
 from gradtx._core.dtypes import cast_floating, compute_dtype, like
 from gradtx._core.layout import INNER, Layout
-from gradtx._core.leaf import Split, split
+from gradtx._core.leaf import Split, picked, split
 from gradtx._core.lowering import Lowering
 from gradtx._core.numerics import squarable
 from gradtx._core.sharding import is_sharded, replicated
@@ -64,8 +64,9 @@ class Matrixwise(Unit):
     def validate(self) -> None:
         if not hasattr(self.axes, "axes"):
             raise TypeError(
-                f"`{type(self).__name__}(axes={self.axes!r})` must be a rule with a method "
-                "`axes(path, leaf)` that returns `MatrixAxes`, such as `hidden_matrices()`."
+                f"`{type(self).__name__}(axes=...)` must be a rule with a method "
+                f"`axes(path, leaf)` that returns `MatrixAxes`, such as `hidden_matrices()`, not "
+                f"{described(self.axes)}."
             )
 
     if TYPE_CHECKING:  # how many arguments they take depends on what else the class defines
@@ -79,10 +80,7 @@ class Matrixwise(Unit):
 
         def update_matrix(self, x: jax.Array, state: Any, *more: Any) -> Any:
             """What happens to matrices `[batch, in, out]`: the new update and the new state."""
-            raise TypeError(
-                f"`{type(self).__name__}` defines no `update_matrix`. A subclass of `Matrixwise` provides "
-                "`update_matrix(x, state)`, which returns the update and the state."
-            )
+            raise undefined(self, "Matrixwise", "update_matrix")
 
     def init_unit(self, param: Any) -> Any:
         """The state of a matrix, where there is no leaf to say which of its axes are one."""
@@ -95,7 +93,10 @@ class Matrixwise(Unit):
     def lower_unit(
         self, low: Lowering, streams: tuple[Stream, ...], inner: Any
     ) -> tuple[Stream, Any]:
-        axes = matrix_axes(self.axes, low, streams[0])
+        try:
+            axes = matrix_axes(self.axes, low, streams[0])
+        except ValueError as error:
+            raise ValueError(f"`{type(self).__name__}`: {error}") from None
         bare = self.bare._with(axes=None)
         if self.grouped:
             return self._lower_group(low, streams, inner, axes)
@@ -122,20 +123,14 @@ class Matrixwise(Unit):
     def apply_matrices(self, xs: list[jax.Array], state: Any, told: Any) -> Any:
         """`update_matrix` as the library calls it, on matrices."""
         more = (told,) if self.begins or self.measures else ()
-        if not self.linear:  # products and their sums stay finite, and twice as much
+        if type(self).linear is False:  # products and their sums stay finite, and twice as much
             terms = 4 * max(xs[0][0].size, 1) if len(xs[0]) else 1
             xs = [x if self.wraps and i == 0 else squarable(x, terms) for i, x in enumerate(xs)]
         result = self.update_matrix(xs[0], state, *xs[1:], *more)
         if not isinstance(result, tuple) or len(result) != 2:
-            raise TypeError(
-                f"`update_matrix` of `{type(self).__name__}` must return the update and the new state; "
-                f"it returned {kind_of(result)}. Write `return x, state`."
-            )
-        if jnp.shape(result[0]) != xs[0].shape:
-            raise ValueError(
-                f"`update_matrix` of `{type(self).__name__}` returned an update of shape "
-                f"{jnp.shape(result[0])} for matrices of shape {xs[0].shape}, [batch, in, out]."
-            )
+            raise not_a_pair(self, result, "return x, state")
+        if getattr(result[0], "shape", None) != xs[0].shape:
+            raise not_matrices(self, result[0], xs[0].shape)
         return result
 
 
@@ -202,7 +197,12 @@ class Together:
             told,
         )
         out: list[Any] = [None] * len(self.axes)
-        results = map_groups(f, stacks, transposes=self.transposes)
+        try:
+            results = map_groups(f, stacks, transposes=self.transposes)
+        except Exception as error:
+            ends = [frame.low.paths[i] or "." for i in (leaves[0], leaves[-1])]
+            error.add_note(f"This is one of {len(leaves)} leaves, `{ends[0]}` to `{ends[1]}`.")
+            raise
         for i, back, (x, *state) in zip(leaves, backs, results, strict=True):
             shape = inputs[0][i].shape
             out[i] = back(self.axes[i].join(x, shape))
@@ -229,7 +229,7 @@ def _update_matrices(
     old = list(stacks[count:])
     state = layout.fill(layout.arrays, cast_floating(old, dtype))
     x, new = tx.apply_matrices(list(stacks[:count]), state, now)
-    return x.astype(dtype), *like(layout.pick(layout.arrays, new), old)
+    return x.astype(dtype), *like(picked(tx, layout, new, old), old)
 
 
 def matrix_axes(rule: Any, low: Lowering, stream: Stream) -> list[MatrixAxes | None]:
