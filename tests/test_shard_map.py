@@ -1,7 +1,7 @@
 """Inside `jax.shard_map`: every row of the zoo, and norms of trees whose leaves are shards.
 
-The zoo's trees have two kinds of leaves here. Those under `own` vary over the mesh: every device holds
-whole leaves of its own, as in an ensemble with one member per device. Those under `same` are
+The zoo's trees have two kinds of leaves here. Those under `own` vary over the mesh: every device
+holds whole leaves of its own, as in an ensemble with one member per device. Those under `same` are
 replicated.
 """
 
@@ -25,7 +25,7 @@ jit = functools.partial(
 
 
 def placed(mesh, specs, tree):
-    """The tree on the mesh: `shard_map` on an Explicit mesh takes only arrays that are there already."""
+    """The tree on the mesh, where `shard_map` on an Explicit mesh asks its arguments to be."""
     return jax.tree.map(lambda x, spec: jax.device_put(x, NamedSharding(mesh, spec)), tree, specs)
 
 
@@ -39,11 +39,12 @@ ALL = {"own": zoo.SHAPES, "same": zoo.SHAPES}
 
 @pytest.fixture(scope="module", params=zoo.ROWS, ids=str)
 def row(request):
-    """Of module scope, so that pytest runs all tests of one row together and they share programs."""
+    """Of module scope, so that pytest runs all tests of one row together."""
     return request.param
 
 
 def is_own(path):
+    """Whether this is the path of a leaf that differs between devices."""
     return any(getattr(key, "key", None) == "own" for key in path)
 
 
@@ -53,17 +54,17 @@ def own_leaves(f, tree, *rest):
 
 
 def of_device(tree, i=0):
-    """The tree of device `i`; inside `shard_map`, where each holds one part, that of this device."""
+    """The tree of device `i`; inside `shard_map`, that of this device."""
     return own_leaves(lambda x: x[i], tree)
 
 
 def together(trees):
-    """The trees of all devices as one, where leaves under `own` have a new axis over the devices."""
+    """The trees of all devices as one, where leaves under `own` get an axis over the devices."""
     return own_leaves(lambda *xs: np.stack(xs), *trees)
 
 
 def specs_of(tree):
-    """What `shard_map` has to know of such a tree, be it of parameters, of gradients or a state."""
+    """The specs of all devices' tree: of a tree of parameters, of gradients or of states."""
     return jax.tree.map_with_path(lambda path, _: P("d") if is_own(path) else P(), tree)
 
 
@@ -129,7 +130,7 @@ def types(tree):
 
 
 def close(a, b, roundings=8):
-    """Whether two trees agree, leaf by leaf, to so many roundings of the largest entry."""
+    """Whether two trees agree, leaf by leaf, to some roundings of the largest entry."""
     assert jax.tree.structure(a) == jax.tree.structure(b)
     for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True):
         assert x.dtype == y.dtype
@@ -148,7 +149,7 @@ def test_trains_on_varying_and_on_replicated_leaves_as_on_one_device(row):
     def inside(*args):
         params, states, gradients = map(of_device, args)
         made = init(tx, row, params)
-        # The types are equal, so a scan from the one state is the same program as from the other.
+        # The types are equal, so a scan from either state is the same program.
         assert types(made) == types(states)
         return own_leaves(lambda x: x[None], (made, train(tx, row, params, states, gradients)))
 
@@ -159,15 +160,15 @@ def test_trains_on_varying_and_on_replicated_leaves_as_on_one_device(row):
 
     alone = jit(lambda params, g: train(tx, row, params, init(tx, row, params), g))
     after = jax.tree.map(np.asarray, after)
-    # Alone, the matrices of both kinds are one batch, and steps of an iteration add up what rounding
-    # then does differently.
+    # Alone, the matrices of both kinds form one batch and are rounded differently, and an iteration
+    # enlarges the difference.
     iterates = any(name in row.code for name in ("orthogonalize", "muon", "scion"))
     for i in range(2):
         close(of_device(after, i), alone(*each[i]), roundings=100 if iterates else 8)
 
 
 def trace(f, *args):
-    """Trace `f` on one device's parts of these trees, which have a leading axis over the devices."""
+    """Trace `f` inside `shard_map`; these trees have a leading axis over the devices."""
     mesh = two_devices()[0]
     over = NamedSharding(mesh, P("d"))
     args = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=over), args)
@@ -213,7 +214,7 @@ def test_state_keeps_its_type_where_numbers_differ_between_devices(row):
 
 
 class counted(gradtx.Elementwise):
-    """What an author may write: constants, a branch, and a scalar that depends on the whole tree."""
+    """What an author may write: constants, a choice, and a scalar that depends on all leaves."""
 
     def init_leaf(self, param):
         return {"total": jnp.zeros(param.shape), "largest": gradtx.shared(0.0)}

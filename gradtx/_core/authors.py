@@ -12,7 +12,6 @@ from jax.core import Tracer
 
 from gradtx._core.static import show
 
-
 _AGAIN = "a state that was made for other parameters has to be made again, with `init`"
 
 

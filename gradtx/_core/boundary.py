@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx._core.dtypes import result_dtype
-from gradtx._core.trees import PyTree, Structure, flatten, is_inexact, paths
+from gradtx._core.trees import PyTree, Structure, flatten, is_inexact, path_string, paths
 from gradtx._core.values import Value
 
 
@@ -149,6 +149,18 @@ def foreign_state(tx: Any, program: Any, state: Any) -> str:
             f"The state is not one that `init` of `{tx}` makes: they differ in structure{where}. Make "
             "it with `init`, from the parameters that it is used with."
         )
+    try:
+        fresh = jax.eval_shape(program.init, program.lowering.leaves)
+    except Exception:
+        return ""  # it fails by itself, or needs numbers: the error that is known says more
+    pairs = zip(jax.tree_util.tree_leaves_with_path(fresh), jax.tree.leaves(state), strict=False)
+    for (path, made), x in pairs:
+        if made.shape != getattr(x, "shape", made.shape):
+            return (
+                f"The state is not one that `init` of `{tx}` makes for these parameters: "
+                f"`{path_string(path) or '.'}` has shape {x.shape}, and should have {made.shape}. Make "
+                "it again with `init`, from the parameters that it is used with."
+            )
     return ""
 
 
@@ -192,9 +204,9 @@ def check_class(cls: type, root: type) -> None:
             )
     for name in cls.limits:  # pyright: ignore
         if name not in cls._hints:  # pyright: ignore
-            fields = ", ".join(map("`{}`".format, cls._hints)) or "it has none"  # pyright: ignore
+            own = ", ".join(map("`{}`".format, cls._hints)) or "it has none"  # pyright: ignore
             raise TypeError(
-                f"`limits` of `{cls.__name__}` names {name!r}, which is not one of its fields: {fields}. "
+                f"`limits` of `{cls.__name__}` names {name!r}, which is not one of its fields: {own}. "
                 "Name a field there, or declare this one."
             )
     if "_hooks" in vars(cls):

@@ -9,7 +9,7 @@ from jax.core import Tracer
 from gradtx._core.boundary import with_own_empties
 from gradtx._core.lowering import Lowering, Visit
 from gradtx._core.places import numbered
-from gradtx._core.retrace import changes_often
+from gradtx._core.retrace import changes_often, keep_constant
 from gradtx._core.stages import Frame
 from gradtx._core.terms import register_of
 from gradtx._core.trees import Structure
@@ -69,11 +69,24 @@ class Program:
             flat = self.layout.flatten_up_to(with_own_empties(want, state))
         for number, x in zip(self.numbers, flat, strict=True):
             cells[number] = x
-        frame = Frame(low, cells, updates, params, extra, self.free_numbers(updates))
+        free = self.free_numbers(updates)
+        frame = Frame(low, list(cells), updates, params, extra, free)
+        try:
+            self._run(frame)
+        except Exception:
+            if not free:
+                raise
+            # A class that asks for its number (`if self.decay > 0.5`) gets it as a constant.
+            frame = Frame(low, cells, updates, params, extra, False)
+            self._run(frame)
+            self._free = False
+            keep_constant(self.stages)
+        out = frame.registers[self.result] if self.result >= 0 else updates
+        return out, self.layout.unflatten([frame.cells[number] for number in self.numbers])
+
+    def _run(self, frame: Frame) -> None:
         for stage in self.stages:
             stage.run(frame)
-        out = frame.registers[self.result] if self.result >= 0 else updates
-        return out, self.layout.unflatten([cells[number] for number in self.numbers])
 
     def free_numbers(self, updates: list[Any]) -> bool:
         """Whether the numbers of this transformation travel as arguments, see `numbers.py`."""

@@ -11,7 +11,8 @@ from gradtx._core.passes import Pass
 from gradtx._core.stages import Begin
 
 # Programs that were run un-jitted, by all but their numbers: the numbers that they were compiled for.
-_compiled_for: dict[Any, list[Any]] = {}
+# None for a program whose class asks for its numbers, so that they must be constants.
+_compiled_for: dict[Any, list[Any] | None] = {}
 _MOST_PROGRAMS, _MOST_NUMBERS = 256, 3
 
 
@@ -19,7 +20,7 @@ def changes_often(stages: list[Any]) -> bool:
     """Whether the same program was compiled for several other numbers already."""
     structure, numbers = _keys(stages)
     known = _compiled_for.setdefault(structure, [])
-    if numbers in known:
+    if known is None or numbers in known:
         return False
     if len(known) >= _MOST_NUMBERS:
         return True
@@ -29,14 +30,19 @@ def changes_often(stages: list[Any]) -> bool:
     return False
 
 
+def keep_constant(stages: list[Any]) -> None:
+    """Note that the numbers of such a program must be constants."""
+    _compiled_for[_keys(stages)[0]] = None
+
+
 def _keys(stages: list[Any]) -> tuple[Any, Any]:
     """What tells programs apart but for their numbers and schedules, and these numbers and schedules."""
     structure, numbers = [], []
     for stage in stages:
         structure.append(type(stage))
         if isinstance(stage, Begin):
-            for key, layout, scheduled, _ in stage.work:
-                structure.append((type(layout), scheduled))
+            for key, _, scheduled, _ in stage.work:
+                structure.append(scheduled)
                 numbers.append(key)
         elif isinstance(stage, Pass):
             for group in stage.groups:

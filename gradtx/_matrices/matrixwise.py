@@ -201,7 +201,7 @@ class Together:
             results = map_groups(f, stacks, transposes=self.transposes)
         except Exception as error:
             ends = [frame.low.paths[i] or "." for i in (leaves[0], leaves[-1])]
-            error.add_note(f"This is one of {len(leaves)} leaves, `{ends[0]}` to `{ends[1]}`.")
+            error.add_note(f"This is one of the matrices from `{ends[0]}` to `{ends[1]}`.")
             raise
         for i, back, (x, *state) in zip(leaves, backs, results, strict=True):
             shape = inputs[0][i].shape
