@@ -66,8 +66,8 @@ class _combine(Value):
         if jnp.shape(update) != args[0].shape:
             name = getattr(function, "__name__", function)
             raise ValueError(
-                f"`fanout(combine={name})` returned an array of shape {jnp.shape(update)} from updates of "
-                f"shape {args[0].shape}. Return an update of the same shape."
+                f"`fanout(combine={name})` returned an array of shape {jnp.shape(update)} from "
+                f"updates of shape {args[0].shape}. Return an update of the same shape."
             )
         return update, state
 

@@ -56,8 +56,9 @@ class partition(Transform):
         for i, (term, label) in enumerate(zip(stream, labels, strict=True)):
             if term is not None and label not in self.transforms:
                 raise ValueError(
-                    f"`partition`: the leaf `{low.paths[i]}` of shape {low.leaves[i].shape} has the label "
-                    f"{label!r}, which names none of the transformations {sorted(self.transforms)}."
+                    f"`partition`: the leaf `{low.paths[i]}` of shape {low.leaves[i].shape} has the "
+                    f"label {label!r}, which names none of the transformations "
+                    f"{sorted(self.transforms)}."
                 )
         return labels
 

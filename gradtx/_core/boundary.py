@@ -137,8 +137,11 @@ def round_update(u: Any, gradient: Any, param: Any, p: Any) -> Any:
     return jnp.full_like(p, -0.0 if is_inexact(p) else 0)
 
 
-def foreign_state(tx: Any, program: Any, state: Any) -> str:
-    """What says that `state` is not one that `init` makes, if it is not: asked when a step fails."""
+def foreign_state(tx: Any, program: Any, state: Any, error: Exception) -> str:
+    """What says that `state` is not one that `init` makes, if it is not: asked when a step fails.
+
+    Where only a shape differs, it is a note of the error, which says where the two met.
+    """
     want = program.layout.unflatten(program.numbers)
     try:
         program.layout.flatten_up_to(with_own_empties(want, state))
@@ -156,11 +159,12 @@ def foreign_state(tx: Any, program: Any, state: Any) -> str:
     pairs = zip(jax.tree_util.tree_leaves_with_path(fresh), jax.tree.leaves(state), strict=False)
     for (path, made), x in pairs:
         if made.shape != getattr(x, "shape", made.shape):
-            return (
+            error.add_note(
                 f"The state is not one that `init` of `{tx}` makes for these parameters: "
                 f"`{path_string(path) or '.'}` has shape {x.shape}, and should have {made.shape}. Make "
                 "it again with `init`, from the parameters that it is used with."
             )
+            break
     return ""
 
 

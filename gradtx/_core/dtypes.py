@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from gradtx._core.sharding import varying_like
 from gradtx._core.trees import PyTree, is_inexact_dtype
 
 
 @functools.lru_cache
 def promote(*dtypes: Any) -> jnp.dtype:
-    """The common dtype of `dtypes`, also where strict promotion is on: the library's casts are deliberate.
+    """The common dtype of `dtypes`, also where strict promotion is on: these casts are deliberate.
 
     An 8-bit float has no promotion in JAX; here it gives way to any wider dtype, and two kinds of it
     meet in float32.
@@ -71,10 +72,13 @@ def cast_floating(tree: PyTree, dtype: Any) -> PyTree:
 
 
 def like(new: PyTree, old: PyTree) -> PyTree:
-    """`new` with the dtypes of `old`, strongly typed: what keeps a state's type fixed."""
+    """`new` with the dtypes and varying mesh axes of `old`, strongly typed, so that types stay."""
     leaves, structure = jax.tree.flatten(new)
     for i, o in enumerate(structure.flatten_up_to(old)):
-        leaves[i] = cast(leaves[i], o.dtype)
+        n = leaves[i]
+        if getattr(n, "weak_type", True) or n.dtype != o.dtype:
+            n = cast(n, o.dtype)
+        leaves[i] = varying_like(n, o)
     return structure.unflatten(leaves)
 
 

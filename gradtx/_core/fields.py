@@ -55,7 +55,10 @@ def number_of(hint: Any) -> bool | None:
 
 
 def settle_data(value: Any, owner: Any, name: str) -> Any:
-    """A data field as it is kept. Raises `TypeError` for what is not a number, an array or a schedule."""
+    """A data field as it is kept.
+
+    Raises `TypeError` for what is not a number, an array or a schedule.
+    """
     match value:
         case bool() | np.bool_():
             pass
@@ -97,7 +100,8 @@ def settle_static(value: Any, owner: Any, name: str) -> Any:
             dtype = jnp.dtype(value)
             if not jnp.issubdtype(dtype, jnp.inexact):
                 raise TypeError(
-                    f"`{type(owner).__name__}({name}={dtype.name!r})` must be a floating or complex dtype."
+                    f"`{type(owner).__name__}({name}={dtype.name!r})` must be a floating or a complex "
+                    "dtype."
                 )
             return dtype.name
         case np.generic():

@@ -156,17 +156,16 @@ class Lowering:
         streams: tuple[Stream, ...],
         inner: Any = None,
         variants: list[Any] | None = None,
-        init: Callable[..., Any] | None = None,
     ) -> tuple[Stream, Any]:
         """A transformation of one array at a time: its stream and its state.
 
         `streams` is what it gets (a wrapper gets what its inner transformation made and was given),
-        `inner` the state of the inner transformation, `variants` the transformation of every leaf
-        where they differ, and `init` makes the state of one leaf.
+        `inner` the state of the inner transformation, and `variants` the transformation of every leaf
+        where they differ.
         """
         if tx.measures:  # what it measures is computed first, and only once
             streams = tuple(self.compute(stream) for stream in streams)
-        call, state = self.call(tx, streams, inner, variants, init)
+        call, state = self.call(tx, streams, inner, variants)
         bare = variants
         if variants is None:
             bare = tx.bare if call.scheduled or tx.wraps else tx
@@ -178,7 +177,6 @@ class Lowering:
         streams: tuple[Stream, ...],
         inner: Any = None,
         variants: list[Any] | None = None,
-        init: Callable[..., Any] | None = None,
     ) -> tuple[Call, Any]:
         """A unit's place in the program and its state, without the stream."""
         owned: list[int] = []
@@ -189,8 +187,8 @@ class Lowering:
         shape = (1, 1) if first is None else self.leaves[first].shape
         model = tx if variants is None or first is None else variants[first]
         key = jax.tree.structure(model)
-        layout = layout_of(init or type(model).init_unit, key, shape, self.scalars)
-        call = Call(tx, variants, init, layout, owned)
+        layout = layout_of(type(model).init_unit, key, shape, self.scalars)
+        call = Call(tx, variants, layout, owned)
         fields: list[Any] = [None] * layout.size
         for i in layout.arrays:
             fields[i] = Slot(self.cells)
@@ -245,7 +243,7 @@ class Lowering:
         """Keep two counters that always agree in one cell."""
         self.merged[other.number] = kept.number
 
-    def cell(self, count: int = 1) -> int:
-        """The number of a new cell of the state, or of the first of several."""
-        self.cells += count
-        return self.cells - count
+    def cell(self) -> int:
+        """The number of a new cell of the state."""
+        self.cells += 1
+        return self.cells - 1

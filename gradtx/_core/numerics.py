@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from gradtx._core.dtypes import compute_dtype, real_dtype, scalar
 from gradtx._core.numbers import Number
+from gradtx._core.sharding import varying_axes
 from gradtx._core.trees import PyTree
 
 
@@ -83,23 +84,45 @@ def norm_parts(tree: PyTree, axis_name: Any = None) -> tuple[jax.Array, jax.Arra
     if not pieces:
         return jnp.ones((), dtype), jnp.zeros((), dtype)
 
-    def over_shards(x: Any, reduce: Any) -> jax.Array:
-        return x if axis_name is None else reduce(x, axis_name)
+    kinds: dict[Any, list[int]] = {}  # by the axes over which a piece is a shard
+    for i, x in enumerate(pieces):
+        kinds.setdefault(shard_axes(x, axis_name), []).append(i)
+
+    def over_shards(values: list[jax.Array], join: Any, reduce: Any) -> jax.Array:
+        """The values, one of each piece, joined on this device and reduced over its shards."""
+        joined = [(axes, join([values[i] for i in own])) for axes, own in kinds.items()]
+        return join([reduce(x, axes) if axes else x for axes, x in joined])
+
+    def greatest(values: list[jax.Array]) -> jax.Array:
+        return functools.reduce(jnp.maximum, values)
 
     def scaled(pieces: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
-        largest = jnp.max(jnp.stack([jnp.max(jnp.abs(x)) for x in pieces]))
-        largest = over_shards(jax.lax.stop_gradient(largest), jax.lax.pmax)
+        tops = [jax.lax.stop_gradient(jnp.max(jnp.abs(x))) for x in pieces]
+        largest = over_shards(tops, greatest, jax.lax.pmax)
         # Within what has a reciprocal: who divides by the unit may multiply by that instead. The norm
         # does not depend on the unit, so neither does the derivative.
         unit = jnp.clip(nonzero_or_one(largest), limits.tiny, limits.max * 2.0**-16)
-        squares = sum(jnp.sum(jnp.square(x / unit)) for x in pieces)
-        return unit, sqrt(over_shards(squares, jax.lax.psum))
+        squares = [jnp.sum(jnp.square(x / unit)) for x in pieces]
+        return unit, sqrt(over_shards(squares, sum, jax.lax.psum))
 
     limits = jnp.finfo(dtype)
-    plain = over_shards(sum(jnp.sum(jnp.square(x)) for x in pieces), jax.lax.psum)
+    plain = over_shards([jnp.sum(jnp.square(x)) for x in pieces], sum, jax.lax.psum)
     safe = (plain > limits.tiny / limits.eps) & (plain < limits.max)
     # `ones_like`, since both branches must vary over the same axes of a mesh inside `shard_map`.
     return jax.lax.cond(safe, lambda _: (jnp.ones_like(plain), sqrt(plain)), scaled, pieces)
+
+
+def shard_axes(x: jax.Array, axis_name: Any) -> tuple[Any, ...]:
+    """Those of the named axes over which `x` is a shard and not replicated, as far as is known."""
+    if axis_name is None:
+        return ()
+    names = axis_name if isinstance(axis_name, tuple) else (axis_name,)
+    # With `check_vma=False`, and under `pmap`, not even the index of a device is known to vary.
+    return tuple(
+        name
+        for name in names
+        if name in varying_axes(x) or name not in varying_axes(jax.lax.axis_index(name))
+    )
 
 
 def average(mean: jax.Array, x: jax.Array, decay: Any) -> jax.Array:

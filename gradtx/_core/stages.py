@@ -17,6 +17,7 @@ from gradtx._core.dtypes import cast
 from gradtx._core.layout import Layout
 from gradtx._core.leaf import split
 from gradtx._core.schedule import at_step, next_count
+from gradtx._core.sharding import varying_like
 from gradtx._core.trees import PyTree
 
 
@@ -58,9 +59,8 @@ class Call:
     step = -1
     counts = begins = False
 
-    def __init__(self, tx: Any, variants: Any, init: Any, layout: Layout, owned: list[int]) -> None:
+    def __init__(self, tx: Any, variants: Any, layout: Layout, owned: list[int]) -> None:
         self.tx, self.variants, self.layout, self.owned = tx, variants, layout, owned
-        self.init_unit = init
         self.slots: list[int] = []
         self.cells: list[int] = []
 
@@ -71,13 +71,18 @@ class Call:
         for i in self.owned:
             tx = self.tx if self.variants is None else self.variants[i]
             # Not under jit: `full_like` of a committed array keeps its sharding, a traced one loses it.
-            state = self.init_unit(tx, params[i]) if self.init_unit else tx.init_unit(params[i])
+            state = tx.init_unit(params[i])
             arrays = self.layout.pick(self.layout.arrays, state)
             for k, (first, x) in enumerate(zip(self.slots, arrays, strict=True)):
                 shares = x is params[i] or any(x is other for other in arrays[:k])
-                cells[first + i] = jnp.array(x, copy=True) if shares else x
+                x = jnp.array(x, copy=True) if shares else x
+                cells[first + i] = varying_like(x, params[i], *jax.tree.leaves(tx))
+        numbers = jax.tree.leaves(self.tx)
+        seen = [params[i] for i in self.owned] if self.tx.measures else []
         for number, start in zip(self.cells, self.layout.shared, strict=True):
-            cells[number] = start.fresh()
+            x = start.fresh()
+            # A count does not depend on numbers, and may be kept for several transformations.
+            cells[number] = varying_like(x, *seen, *(() if x.dtype == jnp.int32 else numbers))
         if self.counts:
             cells[self.step] = jnp.int32(0)
 
@@ -201,4 +206,6 @@ def _advanced(tx: Any, layout: Layout, new: Any, old: list[jax.Array]) -> list[j
         number = not o.shape and isinstance(n, int | float)
         if not number and getattr(n, "shape", None) != o.shape:
             raise wrong_scalar(tx, layout.names[layout.scalars[i]], n, o)
-    return [cast(jnp.asarray(n), o.dtype) for n, o in zip(scalars, old, strict=True)]
+    return [
+        varying_like(cast(jnp.asarray(n), o.dtype), o) for n, o in zip(scalars, old, strict=True)
+    ]

@@ -77,7 +77,7 @@ class Transform(Value, Pair):
 
         @property
         def linear(self) -> bool:
-            """Whether gradients of any size may come in: true of a composition if all its parts say so."""
+            """Whether gradients of any size may come in; of a composition, whether all inside say so."""
             known = self.__dict__.get("_linear")
             if known is None:
                 known = bool(self.children)
@@ -124,7 +124,7 @@ class Transform(Value, Pair):
         try:
             out, new = program.update(todo, state, None if params is None else owned, extra)
         except Exception as error:
-            if problem := boundary.foreign_state(self, program, state):
+            if problem := boundary.foreign_state(self, program, state, error):
                 raise ValueError(problem) from error
             raise
         rounded = map(boundary.round_update, out, todo, owned, owners)
@@ -207,7 +207,7 @@ class Transform(Value, Pair):
         return self.__dict__["_scheduled"]
 
     def at(self, step: Any) -> Self:
-        """The transformation with every schedule among its own fields replaced by its value at a step."""
+        """The transformation with the values of its own schedules at a step."""
         own = type(self).__name__
         values = {n: at_step(getattr(self, n), step, f"{own}({n}=...)") for n in self.scheduled}
         return self._with(**values)

@@ -70,8 +70,9 @@ class Value:
         for name in names:
             if name in own and mentions(own[name], float):
                 raise TypeError(
-                    f"`{cls.__name__}.{name}` is annotated {own[name]!r}: such a field would be part of the "
-                    "structure, and every new number would compile again. Annotate it `gradtx.Hyper`."
+                    f"`{cls.__name__}.{name}` is annotated {own[name]!r}: such a field would be part of "
+                    "the structure, and every new number would compile again. Annotate it "
+                    "`gradtx.Hyper`."
                 )
         is_data = {
             name: holds_data(own[name]) if name in own else name in cls._data for name in names

@@ -13,6 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gradtx._core.sharding import varying_axes
+
 # A group is copied together, and on a CPU each result is put in its matrix' place: with the matrices
 # themselves about twice this is live at the peak. Batched products elsewhere need four times as much.
 GROUP_BYTES = 2**28
@@ -42,7 +44,8 @@ def map_groups(
     def kind(i: int) -> Any:
         shape = stacks[i][0].shape[1:]
         rest = [(x.shape[1:], str(x.dtype)) for x in stacks[i][1:]]
-        return sorted(shape) if transposes else shape, str(stacks[i][0].dtype), rest
+        vary = sorted(map(str, varying_axes(stacks[i][0])))
+        return sorted(shape) if transposes else shape, str(stacks[i][0].dtype), vary, rest
 
     for _, members in itertools.groupby(sorted(range(len(stacks)), key=kind), key=kind):
         for chunk in _capped(list(members), [x[0] for x in stacks], cap):

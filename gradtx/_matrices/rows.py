@@ -112,8 +112,8 @@ class scale_by_neuron_rms(Matrixwise):
         eps: $\epsilon \ge 0$.
         axes: the rule that says which axes are the matrix; by default `hidden_matrices()`.
 
-    The state holds one number per neuron. Raises `ValueError` for a number outside its interval, or a leaf with
-    fewer than two axes. Source: Li et al., 2025, arXiv:2510.05491 (NorMuon).
+    The state holds one number per neuron. Raises `ValueError` for a number outside its interval, or a
+    leaf with fewer than two axes. Source: Li et al., 2025, arXiv:2510.05491 (NorMuon).
     """
 
     decay: Hyper = 0.95

@@ -91,8 +91,8 @@ def _taken(own: Any, theirs: Any, count: Any, path: str) -> Any:
             abstract = all(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(theirs))
             return own if abstract else like(jax.tree.map(jnp.asarray, theirs), own)
     raise ValueError(
-        f"`from_optax`: at `{path.removeprefix('/') or '.'}` gradtx keeps {_shapes(own)}, and Optax's state "
-        f"has {_shapes(theirs)}. Pass the state of the Optax optimizer with the same settings."
+        f"`from_optax`: at `{path.removeprefix('/') or '.'}` gradtx keeps {_shapes(own)}, and Optax's "
+        f"state has {_shapes(theirs)}. Pass the state of the Optax optimizer with the same settings."
     )
 
 

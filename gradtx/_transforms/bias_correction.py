@@ -30,10 +30,11 @@ class bias_correction(Wrapper, Elementwise):
     $$ \hat m_t = \frac{m_t}{1 - \prod_{s \le t} b_s}, \qquad 1 - b^t = -\operatorname{expm1}(t
        \operatorname{log1p}(-(1 - b))) $$
 
-    `inner` is a `Moment` (`scale_by_momentum`, `second_moment`) or a `running_max` of one; the gain of a heavy ball
-    is $(1 - b^t)/(1 - b)$ and that of a Nesterov average $1 - b^{t+1}$. Within 5e-7 (relative) from
-    the first step on, also past step $2^{31}$; for a start at zero. Raises `TypeError` for anything
-    that has no such gain (a centred variance) and for a heavy ball whose decay is scheduled. Source:
+    `inner` is a `Moment` (`scale_by_momentum`, `second_moment`) or a `running_max` of one; the gain of a
+    heavy ball is $(1 - b^t)/(1 - b)$ and that of a Nesterov average $1 - b^{t+1}$. It is right within
+    5e-7 (relative) from the first step on, also past step $2^{31}$, for a start at zero. Raises
+    `TypeError` for anything that has no such gain (a centered variance) and for a heavy ball whose decay
+    is scheduled. Source:
     Kingma & Ba, 2014, arXiv:1412.6980, section 3.
 
     >>> import gradtx, jax.numpy as jnp

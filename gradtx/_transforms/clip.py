@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from gradtx._core.latex import Page, Tex, call, number, times
-from gradtx._core.numerics import nonzero_or_one, norm_parts, real_parts, sqrt
+from gradtx._core.numerics import nonzero_or_one, norm_parts, real_parts, shard_axes, sqrt
 from gradtx._core.trees import PyTree
 from gradtx._core.unit import Elementwise
 from gradtx._core.values import Hyper
@@ -106,7 +106,8 @@ class clip_by_block_rms(Elementwise):
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         unit, ratio = norm_parts(update, self.axis_name)
-        size = update.size * (1 if self.axis_name is None else jax.lax.axis_size(self.axis_name))
+        axes = shard_axes(update, self.axis_name)
+        size = update.size * (jax.lax.axis_size(axes) if axes else 1)
         factor, unit = _shrink(unit, ratio, self.threshold * math.sqrt(size))
         return update / unit * factor, state
 

@@ -56,7 +56,8 @@ class scale_by_momentum(Moment):
         nesterov: whether the update looks ahead.
         accumulator_dtype: of the average; by default the parameter's, and float32 at least.
 
-    The state is `MomentumState(mu)`, or for a heavy ball `optax.TraceState(trace)`. Raises `ValueError` for a decay outside its interval or an unknown form. Sources: Polyak, 1964;
+    The state is `MomentumState(mu)`, or for a heavy ball `optax.TraceState(trace)`. Raises `ValueError`
+    for a decay outside its interval or an unknown form. Sources: Polyak, 1964;
     Nesterov, 1983; Sutskever et al., 2013.
 
     >>> import gradtx, jax.numpy as jnp

@@ -16,8 +16,8 @@ from gradtx._core.values import Hyper
 
 
 class NadamMomentumState(NamedTuple):
-    """Steps taken; where $\\mu$ changes the logarithm of $\\prod \\mu$, as the sum and what rounding took
-    from it (shape (2,)), else empty; the average gradient."""
+    """Steps taken; the logarithm of $\\prod \\mu$ where $\\mu$ changes, as the sum and what rounding
+    took from it (shape (2,)), else empty; the average gradient."""
 
     count: Any
     log_kept: Any

@@ -17,8 +17,8 @@ class cautious(Wrapper, Elementwise):
 
     with the mean over a leaf. `inner` has to point the way the gradient does: put the learning rate
     outside, `chain(cautious(m), scale_by_learning_rate(lr))`. Complex entries agree where the real
-    part of $\bar f g$ is positive. Raises `TypeError` if `inner` is not a transformation. Source: Liang et
-    al., 2024, arXiv:2411.16085.
+    part of $\bar f g$ is positive. Raises `TypeError` if `inner` is not a transformation. Source: Liang
+    et al., 2024, arXiv:2411.16085.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.cautious(gradtx.scale_by_momentum(0.5, form="heavy_ball"))
