@@ -175,8 +175,8 @@ def with_own_empties(want: Any, state: Any) -> Any:
     if isinstance(want, tuple) and isinstance(state, tuple | list) and len(want) == len(state):
         if hasattr(want, "_fields") and getattr(state, "_fields", None) != want._fields:  # pyright: ignore
             return state
-        parts = [with_own_empties(w, s) for w, s in zip(want, state, strict=True)]
-        return type(want)(*parts) if hasattr(want, "_fields") else tuple(parts)
+        fields = [with_own_empties(w, s) for w, s in zip(want, state, strict=True)]
+        return type(want)(*fields) if hasattr(want, "_fields") else tuple(fields)
     if isinstance(want, dict) and isinstance(state, dict) and want.keys() == state.keys():
         return {k: with_own_empties(w, state[k]) for k, w in want.items()}
     return state

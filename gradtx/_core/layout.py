@@ -102,13 +102,13 @@ class Layout:
 
     def __init__(self, state: Any, owner: str = "") -> None:
         self.owner = owner
-        marks, self.structure = jax.tree.flatten(state, is_leaf=is_mark)
-        self.size = len(marks)
-        self.arrays = tuple(i for i, x in enumerate(marks) if not is_mark(x))
-        self.scalars = tuple(i for i, x in enumerate(marks) if isinstance(x, shared))
-        self.shared = tuple(x for x in marks if isinstance(x, shared))
+        entries, self.structure = jax.tree.flatten(state, is_leaf=is_mark)
+        self.size = len(entries)
+        self.arrays = tuple(i for i, x in enumerate(entries) if not is_mark(x))
+        self.scalars = tuple(i for i, x in enumerate(entries) if isinstance(x, shared))
+        self.shared = tuple(x for x in entries if isinstance(x, shared))
         self.starts = tuple(x.value for x in self.shared)
-        self.inner = next((i for i, x in enumerate(marks) if isinstance(x, Inner)), None)
+        self.inner = next((i for i, x in enumerate(entries) if isinstance(x, Inner)), None)
         self.key = self.structure, self.arrays, self.scalars
         self._blank: list[Any] = [None] * self.size
         for i in self.scalars:

@@ -34,7 +34,7 @@ class Unit(Transform):
 
         Args:
             updates: the tree of updates, None where there is nothing to do.
-            params: the tree of parameters, or None if they were not passed.
+            params: the tree of parameters; where it is used and was not passed, it raises an error.
             extra: the keyword arguments of `update`.
         """
         return None

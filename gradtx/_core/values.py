@@ -154,14 +154,14 @@ class Value:
         return hash(self._key())
 
     def __repr__(self) -> str:
-        parts = []
+        shown = []
         for field in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
             value = getattr(self, field.name)
             if field.default is dataclasses.MISSING and not field.kw_only:
-                parts.append(show(value))
+                shown.append(show(value))
             elif not same(value, field.default):
-                parts.append(f"{field.name}={show(value)}")
-        return f"{type(self).__name__}({', '.join(parts)})"
+                shown.append(f"{field.name}={show(value)}")
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 def _rebuild(cls: type[Value], fields: dict[str, Any]) -> Value:

@@ -43,13 +43,64 @@ class Tree:
         if self.step >= 0:
             cells[self.step] = jnp.int32(0)
 
-    @staticmethod
-    def _wide(x: Any, owned: bool, bound: bool = False) -> Any:
-        """An array as a transformation of trees gets it: float32 at least, and bounded if it squares."""
-        if x is None or not owned:
-            return x
-        x = x.astype(compute_dtype(x))
-        return bounded(x) if bound else x
+    def run(self, frame: Any) -> None:
+        tx, cells = self.tx, frame.cells
+        if self.step >= 0:
+            tx = tx.at(cells[self.step])
+            cells[self.step] = next_count(jnp.asarray(cells[self.step]))
+        updates = frame.registers[self.source] if self.source >= 0 else frame.registers[0]
+        given = self._own(updates, frame, bound=not tx.linear)
+        owners = None if frame.params is None else self._own(frame.params, frame)
+        params = None if owners is None else frame.low.tree(owners)
+        try:
+            result = tx.update_tree(frame.low.tree(given), cells[self.cell], params, frame.extra)
+        except (TypeError, ValueError, AttributeError) as error:
+            if params is None and (missing := without_params(tx, error)):
+                raise missing from error
+            raise
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise TypeError(
+                f"`update_tree` of `{type(tx).__name__}` must return the updates and the new state; it "
+                f"returned {kind_of(result)}. Write `return updates, state`."
+            )
+        cells[self.cell] = self._kept(result[1], cells[self.cell])
+        frame.registers[self.result] = self._updates(result[0], given, frame.low)
+
+    def _own(self, leaves: list[Any], frame: Any, *, bound: bool = False) -> list[Any]:
+        """The leaves as the transformation gets them: float32 at least, and bounded if it squares.
+
+        Leaves of others are None; Optax has its own word for them, also in its states.
+        """
+        if self.tx.is_foreign:
+            gap = [None if x is None else optax.MaskedNode() for x in frame.low.leaves]
+            return [
+                x if has else hole for x, has, hole in zip(leaves, self.owned, gap, strict=True)
+            ]
+        own: list[Any] = []
+        for x, has in zip(leaves, self.owned, strict=True):
+            wide = x.astype(compute_dtype(x)) if has and x is not None else None
+            own.append(bounded(wide) if bound and wide is not None else wide)
+        return own
+
+    def _updates(self, new: Any, given: list[Any], low: Any) -> list[Any]:
+        """The leaves of the new updates, which must have the gradients' structure and shapes."""
+        name = type(self.tx).__name__
+        try:
+            out = low.structure.flatten_up_to(new)
+        except (ValueError, TypeError):
+            raise TypeError(
+                f"`update_tree` of `{name}` returned updates of another structure than the gradients: "
+                f"{kind_of(new)}. Write `return updates, state`, the updates as a tree like the "
+                "gradients."
+            ) from None
+        for i, (u, old) in enumerate(zip(out, given, strict=True)):
+            if self.owned[i] and old is not None and (u is None or jnp.shape(u) != old.shape):
+                what = "None" if u is None else f"an update of shape {jnp.shape(u)}"
+                raise ValueError(
+                    f"`update_tree` of `{name}` returned {what} at `{low.paths[i] or '.'}` for a "
+                    f"gradient of shape {old.shape}. Return updates of the gradients' shapes."
+                )
+        return [u if has else None for u, has in zip(out, self.owned, strict=True)]
 
     def _kept(self, new: Any, old: Any) -> Any:
         """The new state, in the dtypes of the old one, which it must be like."""
@@ -62,9 +113,8 @@ class Tree:
                 f"{kind_of(new)} for {kind_of(old)}. Write `return updates, state`, the state as "
                 "`init_tree` makes it, with new arrays."
             )
-        for (path, n), o in zip(
-            jax.tree_util.tree_leaves_with_path(new), jax.tree.leaves(old), strict=True
-        ):
+        paths = jax.tree_util.tree_leaves_with_path(new)
+        for (path, n), o in zip(paths, jax.tree.leaves(old), strict=True):
             if jnp.shape(n) != jnp.shape(o):
                 raise ValueError(
                     f"`update_tree` of `{name}` returned an array of shape {jnp.shape(n)} for "
@@ -73,68 +123,6 @@ class Tree:
                     "was made for other parameters has to be made again, with `init`."
                 )
         return like(jax.tree.map(jnp.asarray, new), jax.tree.map(jnp.asarray, old))
-
-    def _masked(self, leaves: list[Any], frame: Any) -> list[Any]:
-        """The leaves, with `optax.MaskedNode()` for those of others."""
-        gap = [None if x is None else optax.MaskedNode() for x in frame.low.leaves]
-        return [x if has else hole for x, has, hole in zip(leaves, self.owned, gap, strict=True)]
-
-    def run(self, frame: Any) -> None:
-        tx, cells = self.tx, frame.cells
-        if self.step >= 0:
-            tx = tx.at(cells[self.step])
-            cells[self.step] = next_count(jnp.asarray(cells[self.step]))
-        updates = frame.registers[self.source] if self.source >= 0 else frame.registers[0]
-        owners = frame.params
-        if not tx.is_foreign:
-            updates = [
-                self._wide(u, has, not tx.linear)
-                for u, has in zip(updates, self.owned, strict=True)
-            ]
-            if owners is not None:
-                owners = [self._wide(p, has) for p, has in zip(owners, self.owned, strict=True)]
-        if (
-            tx.is_foreign
-        ):  # Optax has its own word for a leaf that belongs to others, also in its states
-            updates, owners = self._masked(updates, frame), owners and self._masked(owners, frame)
-            given, params = (
-                frame.low.tree(updates),
-                None if owners is None else frame.low.tree(owners),
-            )
-        else:
-            given = frame.tree(updates, self.owned)
-            params = None if owners is None else frame.tree(owners, self.owned)
-        try:
-            result = tx.update_tree(given, cells[self.cell], params, frame.extra)
-        except (TypeError, ValueError, AttributeError) as error:
-            if params is None and (missing := without_params(tx, error)):
-                raise missing from error
-            raise
-        if not isinstance(result, tuple) or len(result) != 2:
-            raise TypeError(
-                f"`update_tree` of `{type(tx).__name__}` must return the updates and the new state; it "
-                f"returned {kind_of(result)}. Write `return updates, state`."
-            )
-        new, cells[self.cell] = result[0], self._kept(result[1], cells[self.cell])
-        try:
-            out = frame.low.structure.flatten_up_to(new)
-        except (ValueError, TypeError):
-            raise TypeError(
-                f"`update_tree` of `{type(tx).__name__}` returned updates of another structure than "
-                f"the gradients: {kind_of(new)}. Write `return updates, state`, the updates as a tree "
-                "like the gradients."
-            ) from None
-        for i, (u, old) in enumerate(zip(out, updates, strict=True)):
-            if self.owned[i] and old is not None and (u is None or jnp.shape(u) != old.shape):
-                what = "None" if u is None else f"an update of shape {jnp.shape(u)}"
-                raise ValueError(
-                    f"`update_tree` of `{type(tx).__name__}` returned {what} at "
-                    f"`{frame.low.paths[i] or '.'}` for a gradient of shape {old.shape}. Return updates "
-                    "of the gradients' shapes."
-                )
-        frame.registers[self.result] = [
-            u if has else None for u, has in zip(out, self.owned, strict=True)
-        ]
 
 
 def _as_array(x: Any) -> Any:

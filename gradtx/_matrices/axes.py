@@ -47,16 +47,16 @@ class MatrixAxes(NamedTuple):
         """`x` as matrices `[batch, inputs, outputs]`."""
         order, batch = self._order(x.ndim), self.batch(x.shape)
         inputs, outputs = self.size(x.shape)
-        parts = batch // self.blocks, inputs, self.blocks, outputs
-        matrices = jnp.transpose(x, order).reshape(parts)
+        split = batch // self.blocks, inputs, self.blocks, outputs
+        matrices = jnp.transpose(x, order).reshape(split)
         return jnp.swapaxes(matrices, 1, 2).reshape(batch, inputs, outputs)
 
     def join(self, matrices: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         """The array of this shape that `split` took apart."""
         order = self._order(len(shape))
         inputs, outputs = self.size(shape)
-        parts = self.batch(shape) // self.blocks, self.blocks, inputs, outputs
-        x = jnp.swapaxes(matrices.reshape(parts), 1, 2)
+        split = self.batch(shape) // self.blocks, self.blocks, inputs, outputs
+        x = jnp.swapaxes(matrices.reshape(split), 1, 2)
         x = x.reshape([shape[i] for i in order])
         return jnp.transpose(x, sorted(range(len(shape)), key=order.__getitem__))
 
