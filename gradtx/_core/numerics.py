@@ -141,11 +141,11 @@ def average_of_squares(mean: jax.Array, square: jax.Array, decay: Any) -> jax.Ar
 
     Their difference cannot overflow, so the shortest form that keeps an average at a constant is safe.
     """
-    if (
-        isinstance(decay, float) and decay < 0.5
-    ):  # then `square` is the larger part, and stays exact
-        return decay * mean + (1 - decay) * square
-    return mean + (1 - decay) * (square - mean)
+    # For a fast average the square is the larger part, and the second form keeps it exact.
+    slow, fast = mean + (1 - decay) * (square - mean), decay * mean + (1 - decay) * square
+    if isinstance(decay, float):
+        return slow if decay >= 0.5 else fast
+    return jnp.where(decay >= 0.5, slow, fast)
 
 
 def log(decay: Any) -> Any:
