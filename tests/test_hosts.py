@@ -343,3 +343,35 @@ def test_orbax_resumes_bit_for_bit(tmp_path):
         return gradtx.apply_updates(params, updates), state
 
     bitwise(resume(restored["params"], restored["state"]), resume(params, state))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "scale_by_full_matrix_adagrad()",
+        "freeze()",
+        "freeze(by_rank(2))",
+        "clip_by_block_rms(0.5)",
+        "adaptive_grad_clip(0.1)",
+        "masked(equilibrate_rows(), by_rank(2))",
+        "masked(scale_by_neuron_rms(), by_rank(2))",
+        "cautious(scale_by_momentum())",
+        "1.0 - identity() * 0.5",
+        "adamw(0.1, mask=by_rank(2))",
+    ],
+)
+def test_updates_leave_with_the_shardings_of_the_parameters_on_an_explicit_mesh(code):
+    tx = zoo.evaluate(code)
+    mesh = jax.make_mesh((2,), ("data",), devices=jax.devices()[:2])
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    shapes = {"kernel": (4, 2), "bias": (4,)}
+    params, g = zoo.tree(shapes=shapes), zoo.tree(seed=1, shapes=shapes)
+    want, _ = tx.update(g, tx.init(params), params)
+    with jax.set_mesh(mesh):
+        params, g = jax.device_put((params, g), rows)
+        state = tx.init(params)
+        for step in (tx.update, jax.jit(tx.update)):
+            updates, new = step(g, state, params)
+            assert all(x.sharding.is_equivalent_to(rows, x.ndim) for x in jax.tree.leaves(updates))
+            assert zoo.types(new) == zoo.types(state)
+            close(jax.device_get(updates), jax.device_get(want), 1e-6)
