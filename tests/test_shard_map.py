@@ -20,7 +20,7 @@ from gradtx import clip_by_block_rms, clip_by_global_norm, global_norm
 # Compiling takes nearly all of the time here, and less than half as long with these options.
 jit = functools.partial(
     jax.jit,
-    compiler_options={"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False},
+    compiler_options={"xla_backend_optimization_level": 0},
 )
 
 
