@@ -429,7 +429,8 @@ by_hand = gx.chain(m / (gx.root(v) + 1e-8), gx.scale_by_learning_rate(1e-3))
 by_hand
 
 # %%
-checks["adam is that quotient"] = by_hand == gx.adam(1e-3).expand()
+scaling, rate = gx.adam(1e-3).expand().links
+checks["adam is that quotient"] = by_hand == gx.chain(scaling.expand(), rate)
 
 # %% [markdown]
 # It is not a chain of momentum and RMSProp. Adam preconditions the averaged gradient; a chain would average the
@@ -524,7 +525,8 @@ decay = gx.decoupled_weight_decay(0.1)
 quotient = m / (gx.root(v) + 1e-8)
 l2 = gx.chain(decay, quotient, gx.scale_by_learning_rate(0.01))
 adamw = gx.chain(quotient, decay, gx.scale_by_learning_rate(0.01))
-checks["adamw is the second"] = adamw == gx.adamw(0.01, weight_decay=0.1).expand()
+scaling, *rest = gx.adamw(0.01, weight_decay=0.1).expand().links
+checks["adamw is the second"] = adamw == gx.chain(scaling.expand(), *rest)
 
 flat = lambda x, t: jnp.zeros_like(x)
 strengths = [0.01, 0.1, 1.0]

@@ -66,18 +66,19 @@ def summarize(tx: Transform, params: PyTree = None) -> Summary:
 
     >>> import gradtx, jax.numpy as jnp
     >>> gradtx.summarize(gradtx.adam(1e-3), {"w": jnp.ones((100, 10))})
-    adam(0.001)                            8.0 kB
-    └── chain                              8.0 kB
-        ├── fanout('divide')               8.0 kB
-        │   ├── bias_correction            4.0 kB
-        │   │   └── scale_by_momentum      4.0 kB
-        │   └── fanout('add')              4.0 kB
-        │       ├── root                   4.0 kB
-        │       │   └── bias_correction    4.0 kB
-        │       │       └── second_moment  4.0 kB
-        │       └── 1e-08
-        └── scale_by_learning_rate(0.001)     8 B
-    ─────────────────────────────────────────────
+    adam(0.001)                                8.0 kB
+    └── chain                                  8.0 kB
+        ├── scale_by_adam                      8.0 kB
+        │   └── fanout('divide')               8.0 kB
+        │       ├── bias_correction            4.0 kB
+        │       │   └── scale_by_momentum      4.0 kB
+        │       └── fanout('add')              4.0 kB
+        │           ├── root                   4.0 kB
+        │           │   └── bias_correction    4.0 kB
+        │           │       └── second_moment  4.0 kB
+        │           └── 1e-08
+        └── scale_by_learning_rate(0.001)         8 B
+    ─────────────────────────────────────────────────
     8.0 kB of state for 1,000 parameters, 2.0 floats per parameter
     """
     leaves, structure = flatten(params)
