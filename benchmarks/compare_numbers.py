@@ -37,10 +37,14 @@ from rich.table import Table
 from benchmarks.harness import console, progress
 
 # Rows that differ on purpose (or patterns of `fnmatch` for them), and the reason in one sentence.
-_AMPLIFIED = "Newton-Schulz amplifies the last digits of the momentum, which has a shorter form now."
+_AMPLIFIED = (
+    "Newton-Schulz amplifies the last digits of the momentum, which has a shorter form now."
+)
 _CANCELED = "The parameter passes near zero, so that one rounding of its update counts for many."
 _SEVERAL = "Several averages have a shorter form now, and their roundings add up."
-_NARROW = "A gradient of 1e200 does not fit into bfloat16; it was NaN a step later, now it is infinite."
+_NARROW = (
+    "A gradient of 1e200 does not fit into bfloat16; it was NaN a step later, now it is infinite."
+)
 EXPECTED: dict[str, str] = {
     "muon(*": _AMPLIFIED,
     "normuon(*": _AMPLIFIED,
