@@ -6,6 +6,7 @@ import operator
 import pickle
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -211,6 +212,60 @@ def test_keys_of_random_numbers_may_stand_in_a_state():
         _, new = step(GRADIENT, state, PARAMS)
         assert jax.tree.map(jnp.shape, new) == jax.tree.map(jnp.shape, state)
         assert not (jax.random.key_data(new[0].key) == jax.random.key_data(state[0].key)).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: gradtx.masked(sgd(0.1), None), r"masked\(mask=None\)"),
+        (lambda: gradtx.masked(None, True), r"masked\(inner=\.\.\.\)"),
+        (lambda: gradtx.muon(0.1, form="foo"), r"form='foo'"),
+        (lambda: gradtx.muon(0.1, axes=gradtx.by_rank(2)), r"axes=by_rank\(2\)"),
+        (lambda: gradtx.fanout("subtract", sgd(0.1), 1.0, 2.0), "joins 2 branches"),
+        (lambda: gradtx.by_path({"(": "x"}, "y"), "not a regular expression"),
+        (lambda: gradtx.by_rank("2"), "whole number"),
+        (lambda: adam(0.1, mu_dtype="int32"), r"mu_dtype='int32'"),
+        (lambda: chain([sgd(0.1), sgd(0.2)]), r"chain\(\*links\)"),
+        (lambda: gradtx.scale_to_rms(axes=None), r"scale_to_rms\(axes=\.\.\.\)"),
+        (lambda: setattr(sgd(0.1), "learning_rate", 0.2), r"gradtx\.replace\(tx, learning_rate"),
+        (lambda: sgd(0.1)._replace(learning_rate=0.2), r"gradtx\.replace"),
+    ],
+)
+def test_what_can_be_known_when_it_is_made_is_refused_then(make, says):
+    with pytest.raises((TypeError, ValueError, AttributeError), match=says):
+        make()
+
+
+def test_a_tracer_in_a_static_field_is_jaxs_own_error():
+    with pytest.raises(jax.errors.JAXTypeError):
+        jax.jit(lambda n: gradtx.muon(0.1, steps=n).learning_rate)(5)
+
+
+def test_masks_and_labels_may_be_callable_trees_and_bools_may_be_numbers():
+    layer = eqx.nn.Linear(2, 3, key=jax.random.key(0))
+    params, mask = eqx.filter(layer, eqx.is_array), jax.tree.map(lambda x: x.ndim > 1, layer)
+    g = jax.tree.map(jnp.zeros_like, params)
+    for given in (mask, lambda params: jax.tree.map(lambda x: x.ndim > 1, params)):
+        tx = adamw(0.1, mask=given)
+        updates, _ = tx.update(g, tx.init(params), params)
+        assert updates.weight.any() and not updates.bias.any()
+    tree = {"a": jnp.ones(2), "b": jnp.ones(2)}
+    tx = adamw(0.1, mask={"a": 1, "b": 0})
+    updates, _ = tx.update(jax.tree.map(jnp.zeros_like, tree), tx.init(tree), tree)
+    assert updates["a"].any() and not updates["b"].any()
+
+
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2"])
+def test_parameters_of_eight_bits_train(dtype):
+    params = {"kernel": jnp.ones((2, 3), dtype), "bias": jnp.ones(3, dtype)}
+    for tx in (adamw(0.1), gradtx.muon(0.1), gradtx.freeze(), sgd(0.1, momentum=0.9)):
+        state = tx.init(params)
+        for step in (tx.update, jax.jit(tx.update)):
+            updates, new = step(params, state, params)
+            assert zoo.types(new) == zoo.types(state)
+            assert {x.dtype for x in jax.tree.leaves(updates)} == {jnp.dtype(dtype)}
+        moved = gradtx.apply_updates(params, updates)
+        assert {x.dtype for x in jax.tree.leaves(moved)} == {jnp.dtype(dtype)}
 
 
 def test_the_state_of_a_leaf_may_follow_its_shape():

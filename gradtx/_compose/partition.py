@@ -103,6 +103,10 @@ class masked(Transform):
     mask: Any
 
     def __post_init__(self) -> None:
+        if self.mask is None:
+            raise TypeError(
+                "`masked(mask=None)` must be a rule, a tree of bools, or a function that returns one."
+            )
         object.__setattr__(self, "mask", as_mask(self.mask))
         super().__post_init__()
 

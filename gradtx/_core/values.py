@@ -63,6 +63,7 @@ class Value:
         super().__init_subclass__(**kwargs)
         own = inspect.get_annotations(cls, eval_str=True)
         dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
+        cls.__setattr__ = _refuse_to_change
         names = [field.name for field in dataclasses.fields(cls)]  # pyright: ignore[reportArgumentType]
         if taken := _RESERVED.intersection(names):
             raise TypeError(f"`{cls.__name__}` cannot have a field named {sorted(taken)[0]!r}.")
@@ -162,6 +163,13 @@ class Value:
             elif not same(value, field.default):
                 shown.append(f"{field.name}={show(value)}")
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _refuse_to_change(self: Value, name: str, value: Any) -> typing.NoReturn:
+    raise dataclasses.FrozenInstanceError(
+        f"`{type(self).__name__}` is a value and does not change. `gradtx.replace(tx, {name}=...)` "
+        "makes another one."
+    )
 
 
 def _rebuild(cls: type[Value], fields: dict[str, Any]) -> Value:
