@@ -24,7 +24,7 @@ class partition(Transform):
 
     A leaf whose label names no transformation is a `ValueError` with its path; a label without leaves
     is not. Leaves that a group does not own cost it no state. Raises `TypeError` for `transforms` that
-    are no mapping from labels of one type.
+    are not a mapping from labels of one type.
 
     >>> import gradtx, jax.numpy as jnp
     >>> rule = gradtx.by_path({"bias": "slow"}, otherwise="fast")

@@ -157,7 +157,7 @@ def not_a_pair(tx: Any, result: Any, write: str) -> TypeError:
 
 
 def not_for_a_leaf(tx: Any, made: Any, path: str) -> TypeError:
-    """For what `at_leaf` returned, if it is no transformation of a leaf."""
+    """For what `at_leaf` returned, if it is not a transformation of a leaf."""
     return TypeError(
         f"`at_leaf` of `{type(tx).__name__}` returned {described(made)} for the leaf `{path or '.'}`. "
         "Return `self`, or what works on this leaf in its place."
@@ -219,7 +219,7 @@ def wrong_scalar(tx: Any, name: str, new: Any, old: Any) -> TypeError:
 
 
 def no_array(tree: Any, is_leaf: Any = None) -> list[Any]:
-    """The first leaf of a tree that is no array or number, in a list; an empty list without one."""
+    """A list of the first leaf of a tree that is neither an array nor a number, if there is one."""
     for x in jax.tree.leaves(tree, is_leaf=is_leaf):
         number = hasattr(x, "dtype") or isinstance(x, int | float | complex)
         if not number and not (is_leaf and is_leaf(x)):

@@ -115,7 +115,7 @@ class Layout:
             self._blank[i] = Shared(self, i)
 
     def fill(self, positions: tuple[int, ...], values: Any) -> Any:
-        """A state with these values at these positions, and what is no number at all others."""
+        """A state with these values at these positions, and placeholders at all others."""
         flat = self._blank.copy()
         for i, x in zip(positions, values, strict=True):
             flat[i] = x

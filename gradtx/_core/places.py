@@ -38,6 +38,7 @@ class Named(NamedTuple):
 
 
 def is_place(x: Any) -> bool:
+    """Whether `x` stands in a state for arrays that have numbers."""
     return isinstance(x, Slot | Cell | Named)
 
 

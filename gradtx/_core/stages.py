@@ -145,7 +145,7 @@ class Begin:
             frame.told[call] = told
 
     def _check_told(self, inputs: Any) -> None:
-        """Raise `TypeError` if a `begin` tells its units what is no array, which `jit` refused."""
+        """Raise `TypeError` if a `begin` tells its units something that is not an array."""
         for call, (_, _, (_, now)) in zip(self.calls, _begin(*inputs), strict=True):
             if wrong := no_array(now):
                 raise TypeError(

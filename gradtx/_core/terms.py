@@ -20,6 +20,7 @@ class Term:
 
 
 def register_of(stream: Stream) -> int:
+    """The register of a computed stream, -1 for a stream that holds no leaf."""
     return next((term.register for term in stream if term is not None), -1)
 
 
