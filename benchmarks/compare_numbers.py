@@ -45,12 +45,16 @@ _SEVERAL = "Several averages have a shorter form now, and their roundings add up
 _NARROW = (
     "A gradient of 1e200 does not fit into bfloat16; it was NaN a step later, now it is infinite."
 )
+_LOWER = "A gradient of 1e25 is bounded lower in a matrix, so that sums of products stay finite."
 EXPECTED: dict[str, str] = {
     "muon(*": _AMPLIFIED,
     "normuon(*": _AMPLIFIED,
     "adamuon(*": _AMPLIFIED,
     "scion(*": _AMPLIFIED,
     "rmsprop(0.1)": _CANCELED,
+    "rmsprop(0.1, eps=0.0)": _CANCELED,
+    "masked(scale_by_neuron_rms(*": _LOWER,
+    "masked(cautious(keep_norm(scale_by_neuron_rms(*": _LOWER,
     "scale_by_rms(0.99, bias_correction=True)": _CANCELED,
     "scale_by_momentum() / (rms(fading) + 1e-08)": _SEVERAL,
     "rmsprop(fading, momentum=0.9, *": _SEVERAL,
