@@ -83,7 +83,7 @@ class Matrixwise(Unit):
             raise undefined(self, "Matrixwise", "update_matrix")
 
     def init_unit(self, param: Any) -> Any:
-        """The state of a matrix, where there is no leaf to say which of its axes are one."""
+        """The state of a matrix whose axes are its two, for a tree without leaves."""
         return _on_matrices(self, MatrixAxes((0,), (1,))).init_unit(param)
 
     @property
