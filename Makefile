@@ -26,7 +26,7 @@ test: $(VENV)/.has-tests $(VENV)/.has-examples  ## set up and run all tests and 
 	@$(PY) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 laws: $(VENV)/.has-tests  ## run the laws alone
-	@$(PY) -m pytest -n $(WORKERS) --dist worksteal tests/test_laws.py $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --dist worksteal tests/laws $(ARGS)
 
 lint: $(VENV)/.has-dev  ## check format, style and types
 	@$(PY) -m ruff format --check .

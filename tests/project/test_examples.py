@@ -13,7 +13,7 @@ import pytest
 
 import gradtx
 
-RACE = Path(__file__).parents[1] / "examples" / "race.py"
+RACE = Path(__file__).parents[2] / "examples" / "race.py"
 
 
 def race(*args, timeout=120):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "char_lm.py"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "char_lm.py"
 
 
 @pytest.fixture

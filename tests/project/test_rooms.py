@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "gradtx"
+PACKAGE = Path(__file__).parents[2] / "gradtx"
 # A folder may import from those before it; the last two, and the face, from all transformations.
 ORDER = (
     "_core",
