@@ -1,4 +1,4 @@
-"""Adam, AdamW and AMSGrad: bias-corrected momentum over bias-corrected root mean square."""
+"""Adam, AdamW and AMSGrad, which divide a momentum by a root mean square, both bias-corrected."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from gradtx._transforms.scale import scale_by_learning_rate
 
 
 def adam_of(recipe: Any, **options: Any) -> Transform:
-    """`scale_by_adam` with the numbers that a recipe of Adam's kin has."""
+    """`scale_by_adam` with the hyperparameters of `recipe`, which is a variant of Adam."""
     return scale_by_adam(
         recipe.b1,
         recipe.b2,
@@ -24,23 +24,41 @@ def adam_of(recipe: Any, **options: Any) -> Transform:
 
 
 class adam(Conventional):
-    r"""Adam, $u = -\eta\, \hat m / (\sqrt{\hat v} + \epsilon)$.
+    r"""Adam divides an average of the gradients by the root of an average of their squares.
+
+    $$ u = -\eta\, \hat m / (\sqrt{\hat v} + \epsilon), \qquad
+       \hat m = m / (1 - b_1^t), \qquad \hat v = v / (1 - b_2^t) $$
 
     Args:
-        learning_rate: $\eta \ge 0$. Numbers here may be schedules, and arrays under `vmap`,
-            unless they are called constant.
-        b1, b2: decays of the averages $m$ of $g$ and $v$ of $|g|^2$, in [0, 1).
-        eps, eps_root: $\epsilon \ge 0$ beside the root, and what is added under it, if anything.
-        mu_dtype, nu_dtype: of $m$ and $v$; by default the parameter's, and float32 at least.
-        nesterov: NAdam's momentum, `scale_by_nadam_momentum`, in place of $\hat m$.
-        weight_decay, mask: an L2 penalty, and the leaves that it is for (`decoupled_weight_decay`).
-        decoupled: the penalty stays out of the averages, times the learning rate.
-        eps_hat: epsilon stands beside the uncorrected $\sqrt v$, as in Keras; then `eps` and `b2` are
-            constant.
-        convention: whose defaults fill in what is not given: "optax", "torch", "keras" or "paper".
+        learning_rate: the learning rate $\eta \ge 0$. This and every other number may be a schedule, or
+            an array under `vmap`, unless its entry says that it must be constant.
+        b1: the decay of the average $m$ of the gradients $g$, in [0, 1).
+        b2: the decay of the average $v$ of the squares $|g|^2$, in [0, 1).
+        eps: $\epsilon \ge 0$, which is added to the root.
+        eps_root: a number, 0 or more, which is added to $\hat v$ under the root. None adds nothing.
+        mu_dtype: the dtype of $m$. None means the dtype of the parameter, and float32 at least.
+        nesterov: whether NAdam's momentum (`scale_by_nadam_momentum`) takes the place of $\hat m$.
+        nu_dtype: the dtype of $v$. None means the real dtype of the parameter, and float32 at least.
+        weight_decay: $\lambda \ge 0$ of an L2 penalty, which adds $\lambda\, \theta$ to the gradient.
+            None means no penalty.
+        mask: which leaves decay: a rule `(path, leaf) -> bool`, a tree of bools, or a function from the
+            parameters to such a tree. None means all leaves.
+        decoupled: whether the decay is added to the update as $-\eta\, \lambda\, \theta$ and not to the
+            gradient. The averages then do not contain it.
+        eps_hat: whether $\epsilon$ is added to the uncorrected $\sqrt v$, as in Keras. Then `eps` and
+            `b2` must be constant.
+        convention: the library or paper whose defaults fill in the arguments that are not given:
+            "optax", "torch", "keras" or "paper".
 
-    Raises `ValueError` for a number outside its interval. Source: Kingma & Ba, 2014,
-    arXiv:1412.6980, algorithm 1 and end of section 2.
+    The state holds `optax.ScaleByAdamState(count, mu, nu)`, where `mu` is $m$ and `nu` is $v$, and
+    `LearningRateState(step, last_learning_rate)`.
+
+    Raises:
+        ValueError: if a number lies outside its interval, or if `convention` is unknown.
+        TypeError: if a hyperparameter is not a number, an array or a schedule, if it is a schedule
+            where it must be constant, or if a dtype is neither floating nor complex.
+
+    Source: Kingma & Ba, 2014, arXiv:1412.6980, algorithm 1; `eps_hat`: end of section 2.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.adam(0.1)
@@ -74,30 +92,46 @@ class adam(Conventional):
 
 
 class adamw(Conventional):
-    r"""AdamW, $u = -\eta\, (\hat m / (\sqrt{\hat v} + \epsilon) + \lambda\, \theta)$.
+    r"""AdamW is Adam with a weight decay that is added to the update and stays out of the averages.
+
+    $$ u = -\eta\, (\hat m / (\sqrt{\hat v} + \epsilon) + \lambda\, \theta) $$
 
     Args:
-        learning_rate: $\eta \ge 0$. Numbers here may be schedules, and arrays under `vmap`,
-            unless they are called constant.
-        b1, b2: decays of the averages $m$ of $g$ and $v$ of $|g|^2$, in [0, 1).
-        eps, eps_root: $\epsilon \ge 0$ beside the root, and what is added under it, if anything.
-        mu_dtype, nu_dtype: of $m$ and $v$; by default the parameter's, and float32 at least.
-        weight_decay, mask: $\lambda \ge 0$, and the leaves that decay (`decoupled_weight_decay`).
-        nesterov: NAdam's momentum, `scale_by_nadam_momentum`, in place of $\hat m$.
-        eps_hat: epsilon stands beside the uncorrected $\sqrt v$, as in Keras; then `eps` and `b2` are
-            constant.
-        schedule: a second factor of the step, beside the learning rate.
-        decay_mode: what multiplies the decay: "lr", both factors (Optax, torch, Keras); "schedule",
-            only that (the paper); "absolute", neither.
-        convention: whose defaults fill in what is not given: "optax", "torch", "keras" or "paper".
+        learning_rate: the learning rate $\eta \ge 0$. This and every other number may be a schedule, or
+            an array under `vmap`, unless its entry says that it must be constant.
+        b1: the decay of the average $m$ of the gradients $g$, in [0, 1).
+        b2: the decay of the average $v$ of the squares $|g|^2$, in [0, 1).
+        eps: $\epsilon \ge 0$, which is added to the root.
+        eps_root: a number, 0 or more, which is added to $\hat v$ under the root. None adds nothing.
+        mu_dtype: the dtype of $m$. None means the dtype of the parameter, and float32 at least.
+        weight_decay: the rate of decay $\lambda \ge 0$.
+        mask: which leaves decay: a rule `(path, leaf) -> bool`, a tree of bools, or a function from the
+            parameters to such a tree. None means all leaves.
+        nesterov: whether NAdam's momentum (`scale_by_nadam_momentum`) takes the place of $\hat m$.
+        nu_dtype: the dtype of $v$. None means the real dtype of the parameter, and float32 at least.
+        eps_hat: whether $\epsilon$ is added to the uncorrected $\sqrt v$, as in Keras. Then `eps` and
+            `b2` must be constant.
+        schedule: a second factor of the update, beside the learning rate. None means 1.
+        decay_mode: which factors multiply the decay: "lr", the learning rate and `schedule` (Optax,
+            torch, Keras); "schedule", `schedule` alone (the paper); "absolute", neither of the two.
+        convention: the library or paper whose defaults fill in the arguments that are not given:
+            "optax", "torch", "keras" or "paper".
 
-    Raises `ValueError` for a number outside its interval, another mode, or an update without
-    parameters. Source: Loshchilov & Hutter, 2017, arXiv:1711.05101, algorithm 2.
+    The state holds `optax.ScaleByAdamState(count, mu, nu)`, where `mu` is $m$ and `nu` is $v$, and
+    `LearningRateState(step, last_learning_rate)`.
+
+    Raises:
+        ValueError: if a number lies outside its interval, if `decay_mode` or `convention` is unknown,
+            or if `update` is called without the parameters while there is a decay.
+        TypeError: if a hyperparameter is not a number, an array or a schedule, if it is a schedule
+            where it must be constant, or if a dtype is neither floating nor complex.
+
+    Source: Loshchilov & Hutter, 2017, arXiv:1711.05101, algorithm 2.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.adamw(0.1, weight_decay=0.01)
     >>> w = jnp.array([1.0, 10.0])
-    >>> tx.update(jnp.zeros(2), tx.init(w), w)[0]  # without a gradient, the decay alone
+    >>> tx.update(jnp.zeros(2), tx.init(w), w)[0]  # the gradient is 0, so the decay acts alone
     Array([-0.001, -0.01 ], dtype=float32)
     """
 
@@ -127,17 +161,41 @@ class adamw(Conventional):
 
 
 class amsgrad(Conventional):
-    r"""AMSGrad, $u = -\eta\, \hat m / (\sqrt{\max_{s \le t} \hat v_s} + \epsilon)$.
+    r"""AMSGrad is Adam with the largest second moment so far in place of the present one.
+
+    $$ u = -\eta\, \hat m / (\sqrt{\max_{s \le t} \hat v_s} + \epsilon) $$
 
     Args:
-        learning_rate, b1, b2, eps, eps_root, mu_dtype, nu_dtype: as in `adam`.
-        bias_correction_mu, bias_correction_nu: whether $m$ and $v$ are corrected; not in the paper.
-        weight_decay, mask, decoupled, eps_hat: as in `adam`.
-        max_of_raw: the maximum is of $v$ and corrected after, as in torch.
-        convention: whose defaults fill in what is not given: "optax", "torch", "keras" or "paper".
+        learning_rate: the learning rate $\eta \ge 0$. This and every other number may be a schedule, or
+            an array under `vmap`, unless its entry says that it must be constant.
+        b1: the decay of the average $m$ of the gradients $g$, in [0, 1).
+        b2: the decay of the average $v$ of the squares $|g|^2$, in [0, 1).
+        eps: $\epsilon \ge 0$, which is added to the root.
+        eps_root: a number, 0 or more, which is added to the maximum under the root. None adds nothing.
+        mu_dtype: the dtype of $m$. None means the dtype of the parameter, and float32 at least.
+        bias_correction_mu: whether $m$ is divided by $1 - b_1^t$. The paper does not do so.
+        bias_correction_nu: whether $v$ is divided by $1 - b_2^t$. The paper does not do so.
+        nu_dtype: the dtype of $v$. None means the real dtype of the parameter, and float32 at least.
+        weight_decay: $\lambda \ge 0$ of an L2 penalty, as in `adam`. None means no penalty.
+        mask: which leaves decay, as in `adam`. None means all leaves.
+        decoupled: whether the decay is added to the update and not to the gradient, as in `adam`.
+        eps_hat: whether $\epsilon$ is added to the root of the uncorrected maximum, as in Keras. Then
+            `eps` and `b2` must be constant.
+        max_of_raw: whether the maximum is taken of the uncorrected $v_s$ and corrected afterwards, as in
+            torch and Keras.
+        convention: the library or paper whose defaults fill in the arguments that are not given:
+            "optax", "torch", "keras" or "paper".
 
-    Raises `ValueError` for a number outside its interval. Source: Reddi, Kale & Kumar, 2018,
-    arXiv:1904.09237, algorithm 2.
+    The state holds `optax.ScaleByAmsgradState(count, mu, nu, nu_max)`, where `nu_max` is the maximum,
+    and `LearningRateState(step, last_learning_rate)`. Without both bias corrections, or where a decay
+    is a schedule, the first of these is the state of the composition instead.
+
+    Raises:
+        ValueError: if a number lies outside its interval, or if `convention` is unknown.
+        TypeError: if a hyperparameter is not a number, an array or a schedule, if it is a schedule
+            where it must be constant, or if a dtype is neither floating nor complex.
+
+    Source: Reddi, Kale & Kumar, 2018, arXiv:1904.09237, algorithm 2.
 
     >>> import gradtx, jax.numpy as jnp
     >>> gradtx.amsgrad(1e-3, convention="torch")
