@@ -46,9 +46,9 @@ from gradtx._transforms.decay import decoupled_weight_decay as decoupled_weight_
 from gradtx._transforms.full_matrix import (
     scale_by_full_matrix_adagrad as scale_by_full_matrix_adagrad,
 )
-from gradtx._transforms.moments import rms as rms
-from gradtx._transforms.moments import root as root
-from gradtx._transforms.moments import running_max as running_max
+from gradtx._transforms.roots import rms as rms
+from gradtx._transforms.roots import root as root
+from gradtx._transforms.roots import running_max as running_max
 from gradtx._transforms.moments import scale_by_momentum as scale_by_momentum
 from gradtx._transforms.moments import second_moment as second_moment
 from gradtx._wrappers.cautious import cautious as cautious

@@ -12,7 +12,8 @@ from gradtx._matrices.orthogonalize import orthogonalize_newton_schulz, scale_by
 from gradtx._matrices.rows import equilibrate_rows, keep_norm, scale_by_neuron_rms, scale_to_rms
 from gradtx._optimizers.adam import adamw
 from gradtx._transforms.decay import decoupled_weight_decay
-from gradtx._transforms.moments import root, scale_by_momentum, second_moment
+from gradtx._transforms.moments import scale_by_momentum, second_moment
+from gradtx._transforms.roots import root
 from gradtx._transforms.scale import scale, scale_by_learning_rate, scale_by_sign
 from gradtx._wrappers.cautious import cautious
 

@@ -9,8 +9,9 @@ from gradtx._core.transform import Transform
 from gradtx._core.values import Hyper
 from gradtx._schedules.conventions import eps_hat
 from gradtx._transforms.bias_correction import bias_correction
-from gradtx._transforms.moments import root, running_max, scale_by_momentum, second_moment
+from gradtx._transforms.moments import scale_by_momentum, second_moment
 from gradtx._transforms.nadam import scale_by_nadam_momentum
+from gradtx._transforms.roots import root, running_max
 
 
 class ScheduledAdamState(NamedTuple):

@@ -19,7 +19,8 @@ from gradtx._core.transform import Transform
 from gradtx._core.unit import Elementwise, refuse_schedule
 from gradtx._core.values import Hyper
 from gradtx._transforms.bias_correction import bias_correction
-from gradtx._transforms.moments import root, second_moment
+from gradtx._transforms.moments import second_moment
+from gradtx._transforms.roots import root
 
 
 class sum_of_squares(Elementwise):

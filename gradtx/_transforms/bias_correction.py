@@ -12,7 +12,8 @@ from gradtx._core.layout import shared
 from gradtx._core.numerics import compensated_add, log
 from gradtx._core.schedule import at_step, next_count
 from gradtx._core.unit import Elementwise
-from gradtx._transforms.moments import Moment, running_max
+from gradtx._transforms.moments import Moment
+from gradtx._transforms.roots import running_max
 
 
 class BiasCorrectionState(NamedTuple):

@@ -1,4 +1,4 @@
-"""Moments: averages of the gradient and of its square, and their roots."""
+"""Moments: running averages of the gradient and of its square."""
 
 from typing import Any, NamedTuple
 
@@ -6,59 +6,73 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gradtx._compose.recipe import Recipe
-from gradtx._compose.wrapper import Wrapper, as_inner
 from gradtx._core.dtypes import accumulator
-from gradtx._core.latex import Page, Tex, complement, number, plus, sqrt as sqrt_tex, square, times
-from gradtx._core.numerics import abs_square, average, average_of_squares, log, sqrt
-from gradtx._core.transform import Transform
+from gradtx._core.latex import Page, Tex, complement, number, plus, square, times
+from gradtx._core.numerics import abs_square, average, average_of_squares, log
 from gradtx._core.unit import Elementwise, refuse_schedule
 from gradtx._core.values import Hyper
 
 
 class Moment(Elementwise):
-    """An average or a sum of what comes in, which knows what a constant comes out as.
+    """A moment is a running average or a running sum whose output for a constant input is known.
 
-    Subclasses provide `decay`, a field, and `gain(log_kept, decay)`: what a constant of 1 comes out as,
-    when the logarithm of the start's remaining weight is `log_kept`. `bias_correction` divides by it.
+    Subclasses provide `gain(log_kept, decay)`, the output for a constant input of 1. `bias_correction`
+    divides the moment by this gain, so that a constant input comes out unchanged.
+
+    Args:
+        decay: the weight of the previous value at each step, a number, an array or a schedule.
+
+    Raises:
+        TypeError: if a subclass that does not define `gain` is bias-corrected.
     """
 
     decay: Hyper = 0.9
     _hooks = Elementwise._hooks
 
     def gain(self, log_kept: Any, decay: Any) -> Any:
-        """What a constant of 1 comes out as."""
+        r"""The output of this moment for a constant input of 1.
+
+        Args:
+            log_kept: the logarithm of the weight that the initial value still has,
+                $\log \prod_{s \le t} b_s$.
+            decay: the decay of this step, $b_t$.
+        """
         raise TypeError(
-            f"`{type(self).__name__}` defines no `gain`. A subclass of `Moment` provides "
+            f"`{type(self).__name__}` does not define `gain`. A subclass of `Moment` provides "
             "`gain(log_kept, decay)`."
         )
 
 
 class MomentumState(NamedTuple):
-    """The average of past gradients, `mu`, like the parameters."""
+    """The state of `scale_by_momentum`: `mu`, the running average of the gradients, shaped
+    like the parameter."""
 
     mu: Any
 
 
 class scale_by_momentum(Moment):
-    r"""Momentum: the gradient is replaced by an average of the gradients so far.
+    r"""Momentum replaces the gradient by a running average or a running sum of the gradients so far.
 
     $$ m_t = b\, m_{t-1} + (1 - b)\, g_t \quad\text{("ema")}, \qquad
        m_t = b\, m_{t-1} + g_t \quad\text{("heavy\_ball")}, \qquad u_t = m_t, $$
 
-    from $m_0 = 0$; with `nesterov=True` the update looks one step ahead,
-    $u_t = b\, m_t + (1 - b)\, g_t$ or $u_t = b\, m_t + g_t$: the parameters that it moves are then the
-    shifted iterate at which the gradient is to be taken.
+    with $m_0 = 0$. With `nesterov=True` the update looks one step ahead: it is
+    $u_t = b\, m_t + (1 - b)\, g_t$ or $u_t = b\, m_t + g_t$, and the parameters are the shifted iterate,
+    which is the point at which Nesterov's method takes the gradient.
 
     Args:
-        decay: $b$, in [0, 1); 1 is allowed for "heavy_ball", which then sums.
-        form: "ema" (Adam) or "heavy_ball" (Polyak; torch, `optax.trace`).
-        nesterov: whether the update looks ahead.
-        accumulator_dtype: of the average; by default the parameter's, and float32 at least.
+        decay: $b$, in [0, 1). The form "heavy_ball" also takes 1, and is then the plain sum.
+        form: "ema", the average that Adam uses, or "heavy_ball", Polyak's sum, which torch and
+            `optax.trace` use.
+        nesterov: whether the update looks one step ahead.
+        accumulator_dtype: the dtype of $m$. None stands for the parameter's dtype, but at least float32.
 
-    The state is `MomentumState(mu)`, or for a heavy ball `optax.TraceState(trace)`. Raises `ValueError`
-    for a decay outside its interval or an unknown form. Sources: Polyak, 1964;
-    Nesterov, 1983; Sutskever et al., 2013.
+    The state is `MomentumState(mu)`; for "heavy_ball" it is `optax.TraceState(trace)`.
+
+    Raises:
+        ValueError: if `decay` is outside its interval, or `form` is unknown.
+
+    Sources: Polyak, 1964; Nesterov, 1983; Sutskever et al., 2013.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.scale_by_momentum(0.5, form="heavy_ball")
@@ -82,7 +96,8 @@ class scale_by_momentum(Moment):
             )
         if self.form == "ema" and isinstance(self.decay, float) and self.decay == 1:
             raise ValueError(
-                "`scale_by_momentum(decay=1.0)` never takes a gradient in; below 1 it does."
+                "`scale_by_momentum(decay=1.0)` gives every gradient the weight 0. Pass a decay "
+                'below 1, or `form="heavy_ball"` for the sum of all gradients.'
             )
 
     def init_leaf(self, param: Any) -> Any:
@@ -103,28 +118,37 @@ class scale_by_momentum(Moment):
         return page.define("n", lambda _: ahead) if self.nesterov else m
 
     def gain(self, log_kept: Any, decay: Any) -> Any:
-        r"""What a constant gradient of 1 comes out as, when $\log \prod b_t$ of the start is kept."""
+        """The output for a constant gradient of 1, see `Moment.gain`."""
         ahead = log_kept + log(decay) if self.nesterov else log_kept
         return -jnp.expm1(ahead) / (1.0 if self.form == "ema" else 1 - decay)
 
 
 class SecondMomentState(NamedTuple):
-    """The average of the squared gradients, `nu`, real and like the parameters."""
+    """The state of `second_moment`: `nu`, the average of the squared gradients, real and shaped like the
+    parameter."""
 
     nu: Any
 
 
 class second_moment(Moment):
-    r"""The running mean of squares: $u_t = v_t = b\, v_{t-1} + (1 - b)\, |g_t|^2$.
+    r"""The second moment is the running average of the squared gradients.
+
+    $$ u_t = v_t = b\, v_{t-1} + (1 - b)\, |g_t|^2 $$
+
+    An entry whose square would overflow counts as the largest number whose square does not ($2^{63}$ in
+    float32). The state is `SecondMomentState(nu)`.
 
     Args:
         decay: $b$, in [0, 1).
-        accumulator_dtype: of `nu`; by default the parameter's real one, and float32 at least.
+        accumulator_dtype: the dtype of $v$. None stands for the parameter's real dtype, but at least
+            float32.
         initial: $v_0 \ge 0$, a number or an array.
 
-    Complex gradients count with their absolute value, and those above a bound ($2^{63}$ in float32)
-    that keeps squares finite as that. Raises `ValueError` for a number outside its interval. Source:
-    Hinton, 2012, lecture 6e.
+    Raises:
+        ValueError: if a number is outside its interval.
+        TypeError: if `initial` is a schedule.
+
+    Source: Hinton, 2012, lecture 6e.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.second_moment(0.75)
@@ -153,71 +177,5 @@ class second_moment(Moment):
         return page.average("v", self.decay, square(g), initial=self.initial)
 
     def gain(self, log_kept: Any, decay: Any) -> Any:
-        """What a constant square of 1 comes out as."""
+        """The output for a constant square of 1, see `Moment.gain`."""
         return -jnp.expm1(log_kept)
-
-
-class root(Wrapper, Elementwise):
-    r"""The square root of what another transformation gives: $u = \sqrt{f(g)}$, with slope 0 at 0.
-
-    Raises `TypeError` if `inner` is not a transformation.
-    """
-
-    linear = as_inner
-
-    def update_leaf(self, update: jax.Array, state: Any, param: Any, given: Any) -> Any:
-        return sqrt(update), state
-
-    def tex(self, g: Tex, page: Page) -> Tex:
-        return sqrt_tex(self.inner.tex(g, page))
-
-
-class rms(Recipe):
-    r"""The running root mean square, $u_t = \sqrt{v_t}$ with $v_t = b\, v_{t-1} + (1 - b)\, |g_t|^2$.
-
-    Args:
-        decay: $b$, in [0, 1).
-
-    Raises `ValueError` for another decay. Source: Hinton, 2012, lecture 6e.
-
-    >>> import gradtx
-    >>> gradtx.identity() / (gradtx.rms(0.9) + 1e-8)  # RMSProp, but for the rate
-    identity() / (rms() + 1e-08)
-    """
-
-    decay: Hyper = 0.9
-
-    def expand(self) -> Transform:
-        return root(second_moment(self.decay))
-
-
-class RunningMaxState(NamedTuple):
-    """The largest value so far, `maximum`, and the state of what gives them."""
-
-    maximum: Any
-    inner: Any
-
-
-class running_max(Wrapper, Elementwise):
-    r"""The largest that another transformation has given: $u_t = \max(u_{t-1}, f(g_t))$, $u_0 = 0$.
-
-    Around a corrected second moment it is Optax's AMSGrad; a bias correction around it, torch's.
-    Raises `TypeError` if `inner` is not a transformation. Source: Reddi, Kale & Kumar, 2018,
-    arXiv:1904.09237.
-    """
-
-    linear = as_inner
-
-    degrees = {"maximum": 2}
-
-    def init_leaf(self, param: Any, inner: Any) -> RunningMaxState:
-        return RunningMaxState(accumulator(param, real=True), inner)
-
-    def update_leaf(self, update: jax.Array, state: Any, param: Any, given: Any) -> Any:
-        maximum = jnp.maximum(state.maximum, update)
-        return maximum, state._replace(maximum=maximum)
-
-    def tex(self, g: Tex, page: Page) -> Tex:
-        x = page.symbol(self.inner.tex(g, page)).text
-        letter = rf"\bar{{{x.removesuffix('_t')}}}"
-        return page.define(letter, lambda m: Tex(rf"\max\left({m}_{{t-1}}, {x}\right)"))

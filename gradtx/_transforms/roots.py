@@ -1,0 +1,104 @@
+"""Wrappers around a second moment: its square root, and the largest value that it has had."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gradtx._compose.recipe import Recipe
+from gradtx._compose.wrapper import Wrapper, as_inner
+from gradtx._core.dtypes import accumulator
+from gradtx._core.latex import Page, Tex, sqrt as sqrt_tex
+from gradtx._core.numerics import sqrt
+from gradtx._core.transform import Transform
+from gradtx._core.unit import Elementwise
+from gradtx._core.values import Hyper
+from gradtx._transforms.moments import second_moment
+
+
+class root(Wrapper, Elementwise):
+    r"""The update is the square root of what the inner transformation gives.
+
+    $$ u = \sqrt{f(g)} $$
+
+    The derivative at 0, which is infinite, is replaced by 0.
+
+    Args:
+        inner: $f$, a transformation whose updates are not negative, such as `second_moment`.
+
+    Raises:
+        TypeError: if `inner` is not a transformation.
+    """
+
+    linear = as_inner
+
+    def update_leaf(self, update: jax.Array, state: Any, param: Any, given: Any) -> Any:
+        return sqrt(update), state
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        return sqrt_tex(self.inner.tex(g, page))
+
+
+class rms(Recipe):
+    r"""The update is the running root mean square of the gradients.
+
+    $$ u_t = \sqrt{v_t}, \qquad v_t = b\, v_{t-1} + (1 - b)\, |g_t|^2 $$
+
+    Args:
+        decay: $b$, in [0, 1).
+
+    Raises:
+        ValueError: if `decay` is outside its interval.
+
+    Source: Hinton, 2012, lecture 6e.
+
+    >>> import gradtx
+    >>> gradtx.identity() / (gradtx.rms(0.9) + 1e-8)  # RMSProp without its learning rate
+    identity() / (rms() + 1e-08)
+    """
+
+    decay: Hyper = 0.9
+
+    def expand(self) -> Transform:
+        return root(second_moment(self.decay))
+
+
+class RunningMaxState(NamedTuple):
+    """The state of `running_max`: the largest value so far, and the inner transformation's state."""
+
+    maximum: Any
+    inner: Any
+
+
+class running_max(Wrapper, Elementwise):
+    r"""Every entry of the update is the largest that the inner transformation has given so far.
+
+    $$ u_t = \max(u_{t-1}, f(g_t)), \qquad u_0 = 0 $$
+
+    Optax's AMSGrad divides by the root of `running_max(bias_correction(second_moment(b)))`, torch's by
+    the root of `bias_correction(running_max(second_moment(b)))`.
+
+    Args:
+        inner: $f$, a transformation whose updates are real, such as `second_moment`.
+
+    Raises:
+        TypeError: if `inner` is not a transformation.
+
+    Source: Reddi, Kale & Kumar, 2018, arXiv:1904.09237.
+    """
+
+    linear = as_inner
+
+    degrees = {"maximum": 2}
+
+    def init_leaf(self, param: Any, inner: Any) -> RunningMaxState:
+        return RunningMaxState(accumulator(param, real=True), inner)
+
+    def update_leaf(self, update: jax.Array, state: Any, param: Any, given: Any) -> Any:
+        maximum = jnp.maximum(state.maximum, update)
+        return maximum, state._replace(maximum=maximum)
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        x = page.symbol(self.inner.tex(g, page)).text
+        letter = rf"\bar{{{x.removesuffix('_t')}}}"
+        return page.define(letter, lambda m: Tex(rf"\max\left({m}_{{t-1}}, {x}\right)"))
