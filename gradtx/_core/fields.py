@@ -1,5 +1,9 @@
-"""What a field of a value may hold, and how it is kept: numbers as floats, dtypes by name, mappings
-frozen."""
+"""What the fields of a value may hold, and how their contents are stored.
+
+The annotation of a field says whether the field is data or static (`holds_data`). `convert_data` and
+`convert_static` turn what the user passed into what is stored: numbers become floats, dtypes become
+their names, and mappings become immutable.
+"""
 
 import numbers
 import typing
@@ -14,7 +18,7 @@ from jax.core import Tracer
 from gradtx._core.static import frozendict, static
 
 _DATA = "data"
-# NumPy's kinds of numbers; bfloat16 and the 8-bit floats are of kind V.
+# The kinds of NumPy dtypes that are numeric; bfloat16 and the 8-bit floats have the kind V.
 _NUMERIC = "biufcV"
 
 # A hyperparameter: a number, an array, or a schedule (a function of the step that returns one). To a
@@ -33,7 +37,7 @@ def mentions(hint: Any, what: Any) -> bool:
 
 
 def is_value(kind: Any) -> bool:
-    """Whether this is a class of values."""
+    """Whether `kind` is `Value` or a subclass of it."""
     return isinstance(kind, type) and hasattr(kind, "_unflatten")
 
 
@@ -46,18 +50,22 @@ def holds_data(hint: Any) -> bool:
     return any(map(holds_data, typing.get_args(hint)))
 
 
-def number_of(hint: Any) -> bool | None:
-    """Whether None is allowed beside the one number that a field with this hint holds, if it does."""
+def number_may_be_none(hint: Any) -> bool | None:
+    """For a field that holds a single number: whether it may hold None instead.
+
+    The result is None for a field that does not hold a single number.
+    """
     args = typing.get_args(hint)
     if typing.get_origin(hint) is not Annotated and type(None) in args:
         return True if Hyper in args and len(args) == 2 else None
     return False if hint == Hyper else None
 
 
-def settle_data(value: Any, owner: Any, name: str) -> Any:
-    """A data field as it is kept.
+def convert_data(value: Any, owner: Any, name: str) -> Any:
+    """The content of the data field `name` of `owner`, as it is stored.
 
-    Raises `TypeError` for what is not a number, an array or a schedule.
+    Raises:
+        TypeError: if `value` is not a number, an array, a schedule, a `Value` or a collection of these.
     """
     match value:
         case bool() | np.bool_():
@@ -71,11 +79,11 @@ def settle_data(value: Any, owner: Any, name: str) -> Any:
         case numbers.Real():
             return float(value)
         case Mapping():
-            return frozendict({key: settle_data(v, owner, name) for key, v in value.items()})
+            return frozendict({key: convert_data(v, owner, name) for key, v in value.items()})
         case tuple() | list():
-            return tuple(settle_data(v, owner, name) for v in value)
+            return tuple(convert_data(v, owner, name) for v in value)
         case Callable() if not jax.tree_util.all_leaves((value,)):
-            return value  # a callable that is a pytree carries its own data
+            return value  # a callable that is a pytree: its leaves are data
         case Callable():
             return static(value)
         case _:
@@ -91,8 +99,12 @@ def not_a_number(value: Any, owner: Any, name: str) -> TypeError:
     )
 
 
-def settle_static(value: Any, owner: Any, name: str) -> Any:
-    """A static field as it is kept. Raises `TypeError` for a dtype in which no average can be kept."""
+def convert_static(value: Any, owner: Any, name: str) -> Any:
+    """The content of the static field `name` of `owner`, as it is stored.
+
+    Raises:
+        TypeError: if the field holds a dtype that is neither floating nor complex.
+    """
     match value:
         case None:
             return None
@@ -107,21 +119,21 @@ def settle_static(value: Any, owner: Any, name: str) -> Any:
         case np.generic():
             return value.item()
         case Mapping():
-            return frozendict({key: settle_static(v, owner, "") for key, v in value.items()})
+            return frozendict({key: convert_static(v, owner, "") for key, v in value.items()})
         case list() | tuple() if type(value) in (list, tuple):
-            return tuple(settle_static(v, owner, "") for v in value)
+            return tuple(convert_static(v, owner, "") for v in value)
         case _:
             return value
 
 
 def leaf_key(leaf: Any) -> Hashable:
-    """What makes two leaves of values equal: a number, or an array's shape, dtype and bytes."""
+    """A key that is equal for equal leaves: a number, or the shape, dtype and bytes of an array."""
     if isinstance(leaf, np.ndarray | jax.Array) and not isinstance(leaf, Tracer):
         return leaf.shape, str(leaf.dtype), np.asarray(leaf).tobytes()
     return leaf if isinstance(leaf, float | int | str) else id(leaf)
 
 
-def inside(value: float, interval: str) -> bool:
+def in_interval(value: float, interval: str) -> bool:
     """Whether a number lies in an interval such as `"[0, 1)"`."""
     low, high = (float(end) for end in interval[1:-1].split(","))
     above = value >= low if interval[0] == "[" else value > low

@@ -1,15 +1,15 @@
 """Values: frozen dataclasses that are pytrees, and print as the code that makes them.
 
-A field is *data* or *static*, and the class alone decides which: a field annotated `Hyper`, an array,
-or another value (also inside `|`, `tuple` or `Mapping`) is data, that is, a child of the pytree;
-everything else (flags, names, dtypes, counts that decide shapes or loops) is static, that is, part of
-the tree's structure, and must hash.
+A field is either *data* or *static*, and its annotation alone decides which. A field is data, that is,
+a child of the pytree, if its annotation names `Hyper`, `jax.Array` or a class of values (also inside
+`|`, `tuple` or `Mapping`). Every other field is static, that is, part of the pytree's structure, and
+must be hashable: flags, names, dtypes, and counts that decide shapes or loops.
 
-Subclassing is declaring:
+A subclass declares its fields like a dataclass, without the decorator:
 
     class ema_weight(Value):
-        decay: Hyper = 0.9          # a leaf
-        nesterov: bool = False      # structure
+        decay: Hyper = 0.9          # data: a leaf of the pytree
+        nesterov: bool = False      # static: part of its structure
         limits = {"decay": "[0, 1)"}
 """
 
@@ -23,18 +23,18 @@ import jax
 
 from gradtx._core.fields import (
     Hyper as Hyper,
+    convert_data,
+    convert_static,
     holds_data,
-    inside,
+    in_interval,
     leaf_key,
     mentions as mentions,
     not_a_number,
-    number_of,
-    settle_data,
-    settle_static,
+    number_may_be_none,
 )
 from gradtx._core.static import show
 
-# `tuple` and `dataclass` machinery that a field of these names would shadow.
+# Attributes of tuples and methods of `Transform`, which a field of the same name would hide.
 _RESERVED = frozenset(
     {"count", "index", "_replace", "_fields", "_make", "_asdict", "init", "update", "lower", "at"}
 )
@@ -44,19 +44,27 @@ _RESERVED = frozenset(
 class Value:
     """A frozen dataclass that is a pytree of its data fields.
 
-    Subclasses declare fields; `limits` maps a field to the interval (as a string, `"[0, 1)"`) that a
-    number there must lie in, and `validate` may check more. Numbers are stored as `float`, NumPy
-    scalars as Python ones, dtypes by name, mappings frozen. Only numbers are validated: arrays and
-    tracers have no value to look at.
+    A subclass declares its fields by annotations, without a decorator. It may define `limits`, which
+    maps the name of a field to the interval that a number in this field must lie in, as a string such
+    as `"[0, 1)"`. It may override `validate` for checks that an interval cannot express.
+
+    When a value is made, numbers in data fields become `float`, NumPy scalars become Python scalars,
+    dtypes become their names, and mappings become immutable. `limits` applies to numbers only: the
+    entries of an array or a tracer are not checked, since they may not be known yet.
+
+    Raises:
+        TypeError: if a data field holds something that is not a number, an array, a schedule or
+            another value.
+        ValueError: if a number lies outside its interval in `limits`.
     """
 
     limits: ClassVar[Mapping[str, str]] = {}
     _data: ClassVar[tuple[str, ...]] = ()
     _static: ClassVar[tuple[str, ...]] = ()
     _hints: ClassVar[Mapping[str, Any]] = {}
-    # Makes an instance without fields.
+    # Makes an instance whose fields are not set yet. `Transform`, which is a tuple, replaces it.
     _empty: ClassVar[Callable[..., Any]] = object.__new__
-    # Of the data fields, those that hold one number each: whether that may be None.
+    # For each data field that holds a single number: whether the field may also hold None.
     _numbers: ClassVar[Mapping[str, bool]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -71,16 +79,16 @@ class Value:
         for name in names:
             if name in own and mentions(own[name], float):
                 raise TypeError(
-                    f"`{cls.__name__}.{name}` is annotated {own[name]!r}: such a field would be part of "
-                    "the structure, and every new number would compile again. Annotate it "
-                    "`gradtx.Hyper`."
+                    f"`{cls.__name__}.{name}` is annotated {own[name]!r}. A field with this annotation "
+                    "is part of the pytree's structure, so that every new number would be compiled "
+                    "again. Annotate the field with `gradtx.Hyper`."
                 )
         is_data = {
             name: holds_data(own[name]) if name in own else name in cls._data for name in names
         }
         cls._data = tuple(name for name in names if is_data[name])
         cls._static = tuple(name for name in names if not is_data[name])
-        single = {name: number_of(hint) for name, hint in own.items() if is_data.get(name)}
+        single = {name: number_may_be_none(hint) for name, hint in own.items() if is_data.get(name)}
         cls._numbers = {k: v for k, v in {**cls._numbers, **single}.items() if v is not None}
         data, static = cls._data, cls._static
         jax.tree_util.register_pytree_with_keys(
@@ -90,7 +98,8 @@ class Value:
                 self._aux(),
             ),
             cls._unflatten,
-            # Called more often than anything else, so that it makes no other call.
+            # JAX flattens values more often than it calls any other method, so this is kept fast: it
+            # calls no other Python function.
             lambda self: (
                 tuple(map(self.__dict__.__getitem__, data)),
                 tuple(map(self.__dict__.__getitem__, static)),
@@ -103,33 +112,39 @@ class Value:
             nothing = value is None and not self._numbers.get(name, True)
             if nothing or (name in self._numbers and isinstance(value, tuple | list | Mapping)):
                 raise not_a_number(value, self, name)
-            object.__setattr__(self, name, settle_data(value, self, name))
+            object.__setattr__(self, name, convert_data(value, self, name))
         for name in self._static:
-            object.__setattr__(self, name, settle_static(getattr(self, name), self, name))
+            object.__setattr__(self, name, convert_static(getattr(self, name), self, name))
         for name, interval in self.limits.items():
             value = getattr(self, name)
-            if isinstance(value, float | int) and not inside(value, interval):
+            if isinstance(value, float | int) and not in_interval(value, interval):
                 raise ValueError(
                     f"`{type(self).__name__}({name}={value!r})` must lie in {interval}."
                 )
         self.validate()
 
     def validate(self) -> None:
-        """Raise `ValueError` if the fields do not go together. Overridden by subclasses."""
+        """Check what an interval in `limits` cannot express.
+
+        The library calls this method when a value is made. The default checks nothing. A subclass that
+        overrides it raises `ValueError` if its fields do not fit together. A field may hold an array,
+        a tracer or a schedule, so ask `isinstance(self.decay, float)` before you compare.
+        """
 
     def _aux(self) -> tuple[Hashable, ...]:
         return tuple(map(self.__dict__.__getitem__, self._static))
 
     @classmethod
     def _unflatten(cls, aux: Any, children: Any) -> Self:
-        # Does not run `__init__`: JAX puts placeholders, batch axes and None where numbers were.
+        # Neither `__init__` nor its checks run here, because JAX also builds values that hold
+        # placeholders, batch axes or None where the numbers were.
         self = cls._empty(cls)
         self.__dict__.update(zip(cls._data, children, strict=True))
         self.__dict__.update(zip(cls._static, aux, strict=True))
         return self
 
     def _with(self, **changes: Any) -> Self:
-        """A copy with other fields, not validated: for values made inside a step."""
+        """A copy with some fields replaced, without validation: for values made inside a step."""
         new = self._empty(type(self))
         fields = self.__dict__
         for name in self._data + self._static:
@@ -137,7 +152,8 @@ class Value:
         return new
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Without it, pickle would call NamedTuple's `__getnewargs__`, which iterates the value.
+        # Without this method, pickle would call NamedTuple's `__getnewargs__`, which iterates over the
+        # value.
         fields = {name: getattr(self, name) for name in self._data + self._static}
         return _rebuild, (type(self), fields)
 
@@ -149,7 +165,7 @@ class Value:
         return self is other or (type(self) is type(other) and self._key() == other._key())  # pyright: ignore
 
     def __ne__(self, other: object) -> bool:
-        return not self == other  # tuple has its own `__ne__`, which must not leak into Transform
+        return not self == other  # without this method, `Transform` would inherit `tuple.__ne__`
 
     def __hash__(self) -> int:
         return hash(self._key())
@@ -160,15 +176,15 @@ class Value:
             value = getattr(self, field.name)
             if field.default is dataclasses.MISSING and not field.kw_only:
                 shown.append(show(value))
-            elif not same(value, field.default):
+            elif not is_default(value, field.default):
                 shown.append(f"{field.name}={show(value)}")
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
 def _refuse_to_change(self: Value, name: str, value: Any) -> typing.NoReturn:
     raise dataclasses.FrozenInstanceError(
-        f"`{type(self).__name__}` is a value and does not change. `gradtx.replace(tx, {name}=...)` "
-        "makes another one."
+        f"`{type(self).__name__}` is a value and cannot be changed. "
+        f"`gradtx.replace(tx, {name}=...)` returns a copy in which `{name}` is replaced."
     )
 
 
@@ -176,8 +192,8 @@ def _rebuild(cls: type[Value], fields: dict[str, Any]) -> Value:
     return cls._unflatten([fields[n] for n in cls._static], [fields[n] for n in cls._data])
 
 
-def same(value: Any, default: Any) -> bool:
-    """Whether a field has its default."""
+def is_default(value: Any, default: Any) -> bool:
+    """Whether the value of a field is the field's default."""
     if isinstance(default, int | float) and not isinstance(default, bool):
         default = float(default) if isinstance(value, float) else default
     return type(value) is type(default) and not hasattr(value, "shape") and bool(value == default)

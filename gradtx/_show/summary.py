@@ -17,7 +17,7 @@ from gradtx._core.program import Program
 from gradtx._core.static import show
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, flatten, is_inexact
-from gradtx._core.values import same
+from gradtx._core.values import is_default
 
 _WIDTH = 96
 
@@ -152,7 +152,7 @@ def _line(node: Transform) -> str:
             keyword = True
         elif field.default is dataclasses.MISSING and not keyword:
             shown.append(show(value))
-        elif field.default is dataclasses.MISSING or not same(value, field.default):
+        elif field.default is dataclasses.MISSING or not is_default(value, field.default):
             shown.append(f"{field.name}={show(value)}")
     return type(node).__name__ + (f"({', '.join(shown)})" if shown else "")
 

@@ -861,11 +861,11 @@ MISTAKES: dict[str, tuple[Any, ...]] = {
     # Fields
     "a number annotated `float`": (
         lambda: odd(Elementwise, __annotations__={"rate": float}, rate=0.1),
-        "`odd.rate` is annotated .*float.*Annotate it `gradtx.Hyper`",
+        "`odd.rate` is annotated .*float.*Annotate the field with `gradtx.Hyper`",
     ),
     "a number annotated `float | None`": (
         lambda: odd(Elementwise, __annotations__={"rate": float | None}, rate=None),
-        "`odd.rate` is annotated .*float.*Annotate it `gradtx.Hyper`",
+        "`odd.rate` is annotated .*float.*Annotate the field with `gradtx.Hyper`",
     ),
     "a number outside its limits": (
         lambda: scale_by_lion(1.0),
