@@ -1,10 +1,10 @@
 """What the documentation says that code can check: its blocks run, and what it names is there."""
 
-import dataclasses
 import inspect
 import re
 from pathlib import Path
 
+import language
 import pytest
 
 import gradtx
@@ -62,17 +62,85 @@ WITHOUT_SOURCE = WITHOUT_EQUATION | {"chain", "fanout", "identity", "constant", 
 WITHOUT_SOURCE |= {"freeze", "set_to_zero", "scale", "scale_by_schedule"}
 
 
-def arguments(x):
-    if inspect.isclass(x) and dataclasses.is_dataclass(x):
-        return [field.name for field in dataclasses.fields(x)]
-    return list(inspect.signature(x).parameters) if inspect.isfunction(x) else []
+def report(found):
+    """Findings as the message of an assertion: file, line and remedy, one a line."""
+    return f"{len(found)} findings\n" + "\n".join(map(str, found))
 
 
-@pytest.mark.parametrize("name", [name for name, x in PUBLIC.items() if callable(x)])
-def test_a_docstring_names_every_argument(name):
-    text = inspect.getdoc(PUBLIC[name])
-    missing = [a for a in arguments(PUBLIC[name]) if not re.search(rf"\b{a}\b", text)]
-    assert not missing
+def test_public_docstrings_have_a_first_sentence_and_one_entry_per_argument():
+    found = language.docstrings_in()
+    assert not found, report(found)
+
+
+def test_nothing_that_people_read_contains_a_pattern_that_needs_a_second_reading():
+    found = language.patterns_in()
+    assert not found, report(found)
+
+
+@pytest.mark.parametrize("pattern", language.PATTERNS, ids=lambda p: p.remedy)
+def test_a_pattern_is_found_in_its_bad_sample_and_not_in_its_good_one(pattern):
+    # Wrapped behind every word, as a docstring may be.
+    for text in (pattern.bad, pattern.bad.replace(" ", "\n    ")):
+        assert pattern.remedy in [x.remedy for x in language.findings(text)]
+    assert not [*language.findings(pattern.good)]
+
+
+def test_patterns_are_found_in_docstrings_comments_messages_and_pages(tmp_path):
+    python = '''"""Fine.
+
+    What it is not is
+    no number.
+    """
+x = f"{y!r} is no " "rule."  # this is no number, but `is no` code
+# A comment of two lines is
+# no number.
+'''
+    page = "# What it is for\n\nA `thing is no` name.\n\n"
+    page += "```python\n# It is no name.\n```\n- is no list\n"
+    for name, text, lines in (
+        ("x.py", python, [3, 6, 6, 7]),
+        ("x.md", page, [1, 6, 8]),
+    ):
+        path = tmp_path / name
+        path.write_text(text)
+        found = [f for line, t in language.texts(path) for f in language.findings(t, name, line)]
+        assert sorted(f.line for f in found) == lines, report(found)
+
+
+GOOD = """Scale by a factor, $u = c\\, g$. \n
+    Args:
+        step: the factor; a schedule
+            of steps, too.
+        nesterov: whether to look ahead.
+
+    Raises:
+        ValueError: if the factor is negative.
+
+    Source: a paper, 2014.
+    """
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "remedy"),
+    [
+        ("$.", "$", "period"),
+        ("$.", "$. A second sentence.", "one sentence"),
+        ("Scale", "Scale\n    very\n    long", "one line"),
+        ("step: the", "step, nesterov: the", "in this order"),
+        ("step: the", "steps: the", "in this order"),
+        ("        nesterov: whether to look ahead.\n", "", "in this order"),
+        ("nesterov: whether", "other: whatever.\n        nesterov: whether", "in this order"),
+        ("Args", "Arguments", "`Args:`"),
+        ("ValueError:", "ValueError, TypeError:", "each kind of error"),
+        ("Raises:\n        ValueError: if", "Raises `ValueError` if", "section `Raises:`"),
+        ("\n\n    Source", " Source", "new paragraph"),
+    ],
+)
+def test_the_shape_of_a_docstring_is_checked(good, bad, remedy):
+    assert not [*language.in_docstring(GOOD, ["step", "nesterov"])]
+    assert good in GOOD
+    (wrong,) = language.in_docstring(GOOD.replace(good, bad), ["step", "nesterov"])
+    assert remedy in wrong
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
