@@ -33,13 +33,13 @@ class Pattern(NamedTuple):
 
 # Words without a content of their own: a sentence of nothing but these is a riddle.
 _EMPTY = (
-    "a able again all already also always an and another any anything are as at back be been behind "
-    "being both but by can case do does each else everything first for from had has have here how if in "
-    "inside into is it its itself kind last least less many more most much must never no nor not "
-    "nothing now of off on once one ones only onto or other others out outside over own same second "
-    "should so some something still such than that the their theirs them themselves then there these "
-    "they thing things this those through to too under up very was way were what when where which who whom whose "
-    "why will with within without would yet"
+    "a able again all already also always an and another any anything are as at back be been "
+    "behind being both but by can case do does each else everything first for from had has have "
+    "here how if in inside into is it its itself kind last least less many more most much must "
+    "never no nor not nothing now of off on once one ones only onto or other others out outside "
+    "over own same second should so some something still such than that the their theirs them "
+    "themselves then there these they thing things this those through to too under up very was "
+    "way were what when where which who whom whose why will with within without would yet"
 ).replace(" ", "|")
 
 PATTERNS = (
