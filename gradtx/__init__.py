@@ -89,10 +89,10 @@ from gradtx._optimizers.adam import amsgrad as amsgrad
 from gradtx._optimizers.muon import adamuon as adamuon
 from gradtx._optimizers.muon import muon as muon
 from gradtx._optimizers.muon import normuon as normuon
-from gradtx._optimizers.muon import scion as scion
 from gradtx._optimizers.nadam import nadam as nadam
 from gradtx._optimizers.nadam import nadamw as nadamw
 from gradtx._optimizers.rmsprop import rmsprop as rmsprop
+from gradtx._optimizers.scion import scion as scion
 from gradtx._optimizers.sgd import sgd as sgd
 
 # Use

@@ -1,4 +1,7 @@
-"""Muon and its variants: momentum, orthogonalized, for hidden matrices; AdamW for the rest."""
+"""Muon, NorMuon and AdaMuon, which orthogonalize the momentum of hidden matrices.
+
+All other leaves (vectors, embeddings, heads) go to an auxiliary optimizer, by default AdamW.
+"""
 
 from typing import Any
 
@@ -14,35 +17,57 @@ from gradtx._optimizers.adam import adamw
 from gradtx._transforms.decay import decoupled_weight_decay
 from gradtx._transforms.moments import scale_by_momentum, second_moment
 from gradtx._transforms.roots import root
-from gradtx._transforms.scale import scale, scale_by_learning_rate, scale_by_sign
+from gradtx._transforms.scale import scale_by_learning_rate, scale_by_sign
 from gradtx._wrappers.cautious import cautious
 
 
 class muon(Recipe):
-    r"""Muon, $u = -\eta\, (s\, \mathrm{NS}(m) + \lambda\, \theta)$ with Nesterov momentum $m$.
+    r"""Muon orthogonalizes the momentum of hidden matrices, and trains all other leaves with AdamW.
 
-    For the hidden matrices that the rule `axes` finds; all else goes to `auxiliary`.
+    $$ u = -\eta\, (s\, \mathrm{NS}(m) + \lambda\, \theta) $$
+
+    for a hidden matrix with the momentum $m$, whose singular values the Newton-Schulz iteration
+    $\mathrm{NS}$ moves to one.
 
     Args:
-        learning_rate: $\eta \ge 0$. Numbers here may be schedules, and arrays under `vmap`,
-            unless they are called constant.
-        beta, nesterov, mu_dtype: decay, form and dtype of the momentum $m$, see `scale_by_momentum`.
-        weight_decay, mask: $\lambda \ge 0$, and the leaves that decay (`decoupled_weight_decay`).
-        coefficients, steps, form, ns_dtype: of the iteration $\mathrm{NS}$, see `newton_schulz`.
-        scaling: which $s$, see `scale_by_shape`; the default has AdamW's rates carry over.
-        equilibrate: rows are brought to one norm first (`equilibrate_rows`).
-        cautious_update: only entries that agree with the gradient move (`cautious`).
-        cautious_decay: only entries that the update shrinks anyway decay.
-        axes: the rule: which leaves are matrices, and along which axes.
-        auxiliary: the optimizer of all else; by default `adamw` with `b2=0.95`, the same rate and decay.
+        learning_rate: the learning rate $\eta \ge 0$. This and every other number that is not a count of
+            steps may be a schedule, or an array under `vmap`.
+        beta: the decay of the momentum $m$, an average of the gradients, in [0, 1).
+        weight_decay: the rate of decay $\lambda \ge 0$.
+        nesterov: whether the momentum looks one step ahead (`scale_by_momentum`).
+        coefficients: the polynomials of $\mathrm{NS}$, a preset's name or triples (`newton_schulz`).
+        steps: how many polynomials are applied. None means 5, or as many as a table has.
+        form: how $\mathrm{NS}$ is computed: "standard", "gram", or "auto" for the cheaper of the two.
+        scaling: the rule for the factor $s$ (`scale_by_shape`). With the default, "match_rms", the
+            learning rate and the weight decay of AdamW can be used unchanged.
+        equilibrate: whether all rows are scaled to norm one before $\mathrm{NS}$ (`equilibrate_rows`).
+        cautious_update: whether only those entries move whose update agrees with the gradient
+            (`cautious`).
+        cautious_decay: whether only those entries decay that the update moves towards zero.
+        ns_dtype: the dtype between the products of $\mathrm{NS}$. None means the dtype of the momentum.
+        mu_dtype: the dtype of $m$. None means the dtype of the parameter, and float32 at least.
+        mask: which leaves decay: a rule `(path, leaf) -> bool`, a tree of bools, or a function from the
+            parameters to such a tree. None means all leaves.
+        axes: the rule that says which leaves are hidden matrices, and which of their axes are inputs and
+            outputs (`hidden_matrices`).
+        auxiliary: the optimizer of all other leaves. None means `adamw` with `b2=0.95` and the same
+            `learning_rate`, `weight_decay` and `mask`.
 
-    Raises `ValueError` for a number outside its interval. Sources: Jordan et al., 2024; Liu et al.,
-    2025, arXiv:2502.16982.
+    The state holds one entry per group, "muon" and "adamw": `MomentumState(mu)` for the matrices and the
+    state of `auxiliary` for the rest, each with `LearningRateState(step, last_learning_rate)`.
+
+    Raises:
+        ValueError: if a number lies outside its interval, if a name is unknown, or if `update` is called
+            without the parameters while there is a decay.
+        TypeError: if a hyperparameter is not a number, an array or a schedule, if `axes` is not a rule
+            for matrices, or if `auxiliary` is not a transformation.
+
+    Sources: Jordan et al., "Muon", 2024; Liu et al., 2025, arXiv:2502.16982.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx, w = gradtx.muon(0.1, scaling="original"), jnp.zeros((2, 2))
     >>> update, _ = tx.update(jnp.array([[3.0, 0.0], [0.0, -4.0]]), tx.init(w), w)
-    >>> jnp.round(update, 1)  # nearly -0.1 U V^T
+    >>> jnp.round(update, 1)  # close to -0.1 U V^T
     Array([[-0.1, -0. ],
            [-0. ,  0.1]], dtype=float32)
     """
@@ -76,21 +101,39 @@ class muon(Recipe):
 
 
 class normuon(Recipe):
-    r"""NorMuon: Muon whose rows are divided by their root mean square over time, at equal norm.
+    r"""NorMuon is Muon that also divides every row of the matrix by its root mean square over time.
 
     $$ u = -\eta\, (s\, \frac{\|O\|}{\|\hat O\|}\, \hat O + \lambda\, \theta), \qquad
        O = \mathrm{NS}(m), \qquad \hat O_{ij} = O_{ij} / (\sqrt{v_i} + \epsilon) $$
 
-    Args:
-        learning_rate, beta, weight_decay, coefficients, steps, scaling, axes, auxiliary: as in `muon`.
-        b2: decay of the averages $v$ of $\operatorname{mean}_j O_{ij}^2$ (`scale_by_neuron_rms`).
+    A row is what goes into one output. The Frobenius norm of the matrix does not change.
 
-    Raises `ValueError` for a number outside its interval. Source: Li et al., 2025, arXiv:2510.05491.
+    Args:
+        learning_rate: the learning rate $\eta \ge 0$. This and every other number that is not a count of
+            steps may be a schedule, or an array under `vmap`.
+        beta: the decay of the momentum $m$, a Nesterov average of the gradients, in [0, 1).
+        b2: the decay of the averages $v_i$ of $\operatorname{mean}_j O_{ij}^2$, in [0, 1).
+        weight_decay: the rate of decay $\lambda \ge 0$.
+        coefficients: the polynomials of $\mathrm{NS}$, a preset's name or triples (`newton_schulz`).
+        steps: how many polynomials are applied. None means 5, or as many as a table has.
+        scaling: the rule for the factor $s$ (`scale_by_shape`).
+        axes: the rule that says which leaves are hidden matrices, as in `muon`.
+        auxiliary: the optimizer of all other leaves. None means `adamw`, as in `muon`.
+
+    The state is that of `muon`, and `ScaleByNeuronRmsState(nu)` with one number per row.
+
+    Raises:
+        ValueError: if a number lies outside its interval, if a name is unknown, or if `update` is called
+            without the parameters while there is a decay.
+        TypeError: if a hyperparameter is not a number, an array or a schedule, if `axes` is not a rule
+            for matrices, or if `auxiliary` is not a transformation.
+
+    Source: Li et al., 2025, arXiv:2510.05491.
 
     >>> import gradtx, jax, jax.numpy as jnp
     >>> tx, w = gradtx.normuon(0.1), jnp.zeros((4, 2))
     >>> update, _ = tx.update(jax.random.normal(jax.random.key(0), (4, 2)), tx.init(w), w)
-    >>> neurons = jnp.linalg.norm(update, axis=0)  # at the first step all move equally far
+    >>> neurons = jnp.linalg.norm(update, axis=0)  # in the first step all neurons move equally far
     >>> bool(jnp.isclose(*neurons))
     True
     """
@@ -116,18 +159,34 @@ class normuon(Recipe):
 
 
 class adamuon(Recipe):
-    r"""AdaMuon: the sign of the momentum, orthogonalized, over its root mean square, at rms 0.2.
+    r"""AdaMuon orthogonalizes the sign of the momentum and divides it by its root mean square over time.
 
     $$ u = -\eta\, (0.2 \sqrt{mn}\, \hat O / \|\hat O\| + \lambda\, \theta), \qquad
-       O = \mathrm{NS}(\operatorname{sign} m), \qquad \hat O = O / (\sqrt v + \epsilon) $$
+       O = \mathrm{NS}(\operatorname{sign} M), \qquad \hat O = O / (\sqrt v + \epsilon) $$
+
+    for a matrix with $m$ rows, $n$ columns and the momentum $M$. The root mean square of the first term
+    is 0.2, about that of AdamW's updates.
 
     Args:
-        learning_rate, weight_decay, coefficients, steps, axes, auxiliary: as in `muon`.
-        beta: decay of the momentum and of the average $v$ of $O^2$, in [0, 1).
-        eps: $\epsilon \ge 0$.
+        learning_rate: the learning rate $\eta \ge 0$. This and every other number that is not a count of
+            steps may be a schedule, or an array under `vmap`.
+        beta: the decay of the momentum $M$ and of the average $v$ of $O^2$, in [0, 1).
+        eps: $\epsilon \ge 0$, which is added to the root.
+        weight_decay: the rate of decay $\lambda \ge 0$.
+        coefficients: the polynomials of $\mathrm{NS}$, a preset's name or triples (`newton_schulz`).
+        steps: how many polynomials are applied. None means 5, or as many as a table has.
+        axes: the rule that says which leaves are hidden matrices, as in `muon`.
+        auxiliary: the optimizer of all other leaves. None means `adamw`, as in `muon`.
 
-    Raises `ValueError` for a number outside its interval. Source: Si, Zhang & Shen, 2025,
-    arXiv:2507.11005.
+    The state is that of `muon`, and `SecondMomentState(nu)` with $v$, an array like the parameter.
+
+    Raises:
+        ValueError: if a number lies outside its interval, if a name is unknown, or if `update` is called
+            without the parameters while there is a decay.
+        TypeError: if a hyperparameter is not a number, an array or a schedule, if `axes` is not a rule
+            for matrices, or if `auxiliary` is not a transformation.
+
+    Source: Si, Zhang & Shen, 2025, arXiv:2507.11005.
 
     >>> import gradtx, jax, jax.numpy as jnp
     >>> tx, w = gradtx.adamuon(0.1), jnp.zeros((4, 2))
@@ -157,56 +216,6 @@ class adamuon(Recipe):
         return _routed(self, step)
 
 
-class scion(Recipe):
-    r"""Scion: steps of a fixed norm, spectral for hidden matrices and by the sign for the rest.
-
-    $u = -\eta\, (\rho\, \mathrm{LMO}(m) + \theta)$ with $\sqrt{out/in}\, \mathrm{NS}(m)$ or
-    $\operatorname{sign}(m) / in$ for $\mathrm{LMO}(m)$.
-
-    Args:
-        learning_rate: $\eta \ge 0$. Numbers here may be schedules, and arrays under `vmap`,
-            unless they are called constant.
-        beta: decay of the momentum $m$, in [0, 1).
-        radius, sign_radius: $\rho$ of hidden matrices and of the rest.
-        constrained: Frank-Wolfe, which keeps parameters within their ball; otherwise without
-            $\theta$.
-        coefficients, steps, axes: as in `muon`.
-
-    Raises `ValueError` for a number outside its interval. Source: Pethick et al., 2025,
-    arXiv:2502.07529.
-
-    >>> import gradtx, jax.numpy as jnp
-    >>> tx, b = gradtx.scion(1.0, sign_radius=3.0), jnp.zeros(2)
-    >>> b += tx.update(jnp.array([1.0, -0.1]), tx.init(b), b)[0]
-    >>> b  # with a rate of one, at a corner of its ball
-    Array([-3.,  3.], dtype=float32)
-    """
-
-    learning_rate: Hyper
-    beta: Hyper = 0.9
-    radius: Hyper = 50.0
-    sign_radius: Hyper = 3000.0
-    constrained: bool = True
-    coefficients: Any = "polar_express"
-    steps: int | None = None
-    axes: Any = hidden_matrices()
-    limits = {"radius": "[0, inf)", "sign_radius": "[0, inf)"}
-
-    def expand(self) -> Transform:
-        spectral = chain(
-            _orthogonalize(self), scale_by_shape("spectral", self.axes), scale(self.radius)
-        )
-        sign = chain(
-            scale_by_sign(), scale_by_shape("per_input", self.axes), scale(self.sign_radius)
-        )
-        return chain(
-            scale_by_momentum(self.beta),
-            partition({"muon": spectral, "adamw": sign}, self.axes),
-            decoupled_weight_decay(1.0 if self.constrained else 0.0),
-            scale_by_learning_rate(self.learning_rate),
-        )
-
-
 def _orthogonalize(recipe: Any, **options: Any) -> Transform:
     return orthogonalize_newton_schulz(
         recipe.coefficients, recipe.steps, axes=recipe.axes, **options
@@ -214,7 +223,7 @@ def _orthogonalize(recipe: Any, **options: Any) -> Transform:
 
 
 def _routed(recipe: Any, step: Transform, **decay: Any) -> Transform:
-    """Hidden matrices to `step`, decay and rate; the rest to the auxiliary optimizer."""
+    """`step`, decay and rate for hidden matrices, and the auxiliary optimizer for all other leaves."""
     rate, weight_decay = recipe.learning_rate, recipe.weight_decay
     matrices = chain(
         step, decoupled_weight_decay(weight_decay, **decay), scale_by_learning_rate(rate)
