@@ -1,19 +1,25 @@
-"""What Optax and its hosts see in a transformation: the pair (init, update), as a NamedTuple of theirs.
+"""What makes a transformation look like Optax's pair of functions `(init, update)`.
 
-A transformation derives from Optax's NamedTuple, so that `isinstance` holds, but keeps its fields in its
-dictionary. So the tuple inside is empty, and what a tuple can do is either answered with the pair or
-refused.
+`Transform` derives from `optax.GradientTransformationExtraArgs`, which is a NamedTuple, so that
+`isinstance` holds wherever Optax's transformations are accepted. Its fields lie in the instance's
+`__dict__`, so the inherited tuple is empty. `Pair` overrides what a tuple can do: unpacking and indexing
+give `init` and `update`, and everything else that would read the empty tuple raises an error.
 """
 
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import optax
+
+if TYPE_CHECKING:
+    from gradtx._compose.fanout import fanout
+    from gradtx._core.transform import Transform
+    from gradtx._core.values import Hyper
 
 
 class Pair(optax.GradientTransformationExtraArgs):
     """An `optax.GradientTransformationExtraArgs` whose `init` and `update` are methods."""
 
-    # NumPy scalars leave `2.0 * tx` to the transformation.
+    # Makes a NumPy scalar `x` leave `x * tx` to `__rmul__` of the transformation.
     __array_ufunc__ = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -38,8 +44,21 @@ class Pair(optax.GradientTransformationExtraArgs):
 
     def _no_tuple(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(
-            f"`{type(self).__name__}` is a value and not a named tuple; change it with "
-            "`gradtx.replace(tx, name=...)`, and read its fields by their names."
+            f"`{type(self).__name__}` is a value and not a named tuple. Use "
+            "`gradtx.replace(tx, name=...)` for a changed copy, and read a field as `tx.name`."
         )
 
     _replace = _asdict = _no_tuple  # pyright: ignore
+
+    # `fanout.py` attaches the operators and their reflected forms; a type checker reads them here.
+
+    if TYPE_CHECKING:
+
+        def __truediv__(self, other: "Transform | Hyper") -> "fanout": ...
+        def __rtruediv__(self, other: "Hyper") -> "fanout": ...
+        def __mul__(self, other: "Transform | Hyper") -> "fanout": ...  # pyright: ignore
+        def __rmul__(self, other: "Hyper") -> "fanout": ...  # pyright: ignore
+        def __add__(self, other: "Transform | Hyper") -> "fanout": ...  # pyright: ignore
+        def __radd__(self, other: "Hyper") -> "fanout": ...
+        def __sub__(self, other: "Transform | Hyper") -> "fanout": ...
+        def __rsub__(self, other: "Hyper") -> "fanout": ...

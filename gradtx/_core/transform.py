@@ -3,9 +3,10 @@
     init(params) -> state
     update(updates, state, params=None, **extra) -> (updates, state)
 
-The two public methods are the boundary. They check that gradients, parameters and state belong
-together, put `None` where there is nothing to optimize, and round once, on the way out. Between them
-lies the lowered form (`program.py`), made once for each structure of parameters and kept on the value.
+The two public methods are the boundary between the caller and the library. They check that gradients,
+parameters and state belong together, replace every leaf that is not optimized by `None`, and round the
+updates once, before they are returned. Inside this boundary the work is done by a `Program`, the
+transformation lowered for one structure of parameters. It is made once and kept on the transformation.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,28 +24,24 @@ from gradtx._core.program import Program
 from gradtx._core.schedule import at_step
 from gradtx._core.terms import Stream
 from gradtx._core.trees import PyTree, Structure, flatten
-from gradtx._core.values import Hyper, Value, mentions
-
-if TYPE_CHECKING:
-    from gradtx._compose.fanout import fanout
+from gradtx._core.values import Value, mentions
 
 
 class Transform(Value, Pair):
     """A gradient transformation as a value.
 
-    Subclass it for what works on whole trees: declare fields, write `init_tree` and `update_tree`
-    (trees hold `None` where there is nothing to do). For what works on one array at a time subclass
-    `Elementwise`, on one matrix at a time `Matrixwise`, around another transformation `Wrapper`; for
-    an optimizer that is a composition, `Recipe`.
+    Derive from `Transform` for an update that needs all arrays together, from `Elementwise` for one
+    array at a time, from `Matrixwise` for one matrix at a time, from `Wrapper` for a transformation
+    around another one, and from `Recipe` to give a composition a name.
 
-    Subclasses provide `update_tree(updates, state, params, extra) -> (updates, state)`, where `params`
-    is None if they were not passed and `extra` holds the keyword arguments of `update`, and, if there
-    is a state, `init_tree(params) -> state`. Gradients come bounded to what can be squared, unless the
-    class declares `linear = True`. A field annotated `Transform` takes gradtx's transformations and
-    Optax's, and nothing else.
+    Subclasses provide `update_tree(updates, state, params, extra) -> (updates, state)` and, if there is
+    a state, `init_tree(params) -> state`. Trees hold None in place of every leaf that is not updated.
+    Entries of gradients that are too large to be squared are clipped before `update_tree` gets them. A
+    class that never squares a gradient declares `linear = True`, and its gradients are not clipped.
 
-    It is an `optax.GradientTransformationExtraArgs`, and `init, update = tx` unpacks it. `a / b`,
-    `a * b`, `a + b`, `a - b` compose in parallel, see `fanout`.
+    A field annotated `Transform` takes a transformation of gradtx or of Optax, and nothing else.
+    A `Transform` is an `optax.GradientTransformationExtraArgs`, so `init, update = tx` unpacks it.
+    `a / b`, `a * b`, `a + b` and `a - b` compose transformations in parallel, see `fanout`.
 
     >>> import gradtx, jax, jax.numpy as jnp
     >>> class normalize(gradtx.Transform):
@@ -56,19 +53,20 @@ class Transform(Value, Pair):
     """
 
     _empty = tuple.__new__
-    # The hooks of which a class may override some; what it overrides decides how it is carried out.
+    # The methods that a subclass may override; which of them it overrides decides how it is lowered.
     _hooks: ClassVar[tuple[str, ...]] = ("init_tree", "update_tree")
     _transforms: ClassVar[tuple[str, ...]] = ()
     is_foreign: ClassVar[bool] = False
-    # How a field that takes transformations takes its value; attached by `foreign.py`.
+    # Checks and converts the content of a field that takes transformations; set by `foreign.py`.
     _adopt: ClassVar[Callable[..., Any]]
-    # Whether it is a wrapper: then it gets what its inner transformation made, and what that was given.
+    # Whether the class derives from `Wrapper`.
     wraps: ClassVar[bool] = False
+    # Whether the class overrides `measure`, and whether it overrides `begin`; see `Unit`.
     measures: ClassVar[bool] = False
     begins: ClassVar[bool] = False
-    # Whether the class takes its schedules' values from the library, rather than ask them itself.
+    # Whether the library evaluates the schedules of this class. If False, the class does so itself.
     asks_schedules: ClassVar[bool] = True
-    # For each field of the state, its degree in the gradient: 1 for an average, 2 for one of squares.
+    # The degree of each field of the state in the gradient: 1 for an average, 2 for a mean square.
     degrees: ClassVar[Mapping[str, int]] = {}
 
     if TYPE_CHECKING:
@@ -77,7 +75,7 @@ class Transform(Value, Pair):
 
         @property
         def linear(self) -> bool:
-            """Whether gradients of any size may come in; of a composition, whether all inside say so."""
+            """Whether gradients are not clipped; for a composition, whether all its parts say so."""
             known = self.__dict__.get("_linear")
             if known is None:
                 known = bool(self.children)
@@ -100,7 +98,11 @@ class Transform(Value, Pair):
         super().__post_init__()
 
     def init(self, params: PyTree) -> Any:  # pyright: ignore
-        """The state before the first step: arrays only, shaped and sharded like the parameters."""
+        """The state before the first step: a tree of arrays, sharded like their parameters.
+
+        Args:
+            params: the tree of parameters: arrays, or `jax.ShapeDtypeStruct`s.
+        """
         leaves, structure = flatten(params)
         owned = [boundary.as_param(p) for p in leaves]
         return self.program(owned, structure).init(owned)
@@ -108,10 +110,17 @@ class Transform(Value, Pair):
     def update(  # pyright: ignore
         self, updates: PyTree, state: Any, params: PyTree = None, **extra: Any
     ) -> tuple[PyTree, Any]:
-        """One step: the updates to add to the parameters, and the next state.
+        """The updates of one step, which are to be added to the parameters, and the next state.
 
-        Raises `ValueError` if `params` are needed and not given, or if structure, shape or kind of a
-        gradient differ from its parameter's; the message names the leaf's path.
+        Args:
+            updates: the tree of gradients, with the structure and the shapes of the parameters.
+            state: the state that `init` or the last `update` returned.
+            params: the tree of parameters. None is right where no transformation needs them.
+            extra: further keyword arguments for transformations that use them, such as a loss.
+
+        Raises:
+            ValueError: if parameters are needed and were not passed, or if gradients and parameters
+                differ in structure, shape or kind; the message names the path of the leaf.
         """
         boundary.check_mapped(self)
         gradients, structure = flatten(updates)
@@ -131,7 +140,11 @@ class Transform(Value, Pair):
         return structure.unflatten(list(rounded)), new
 
     def init_tree(self, params: PyTree) -> Any:
-        """The state for a tree of parameters, None where there is nothing to do."""
+        """The state before the first step; this is what a class calls on a transformation in a field.
+
+        Args:
+            params: the tree of parameters, with None in place of every leaf that is not optimized.
+        """
         leaves, structure = flatten(params)
         if self._overrides("update_tree"):
             return optax.EmptyState()
@@ -140,7 +153,14 @@ class Transform(Value, Pair):
     def update_tree(
         self, updates: PyTree, state: Any, params: PyTree, extra: dict[str, Any]
     ) -> tuple[PyTree, Any]:
-        """One step on a tree of updates, without checks or rounding."""
+        """One step, with neither the checks nor the rounding of `update`.
+
+        Args:
+            updates: the tree of gradients in float32 at least, None where a leaf is not updated.
+            state: the state that `init_tree` or the last `update_tree` returned.
+            params: the tree of parameters in float32 at least, or None if they were not passed.
+            extra: the further keyword arguments that the caller passed to `update`.
+        """
         leaves, structure = flatten(updates)
         owners = None if params is None else structure.flatten_up_to(params)
         program = self.program(leaves if owners is None else owners, structure)
@@ -150,7 +170,7 @@ class Transform(Value, Pair):
     # Lowering
 
     def program(self, leaves: list[Any], structure: Structure) -> Program:
-        """The lowered form for parameters of this structure and these shapes, made once."""
+        """The transformation lowered for parameters of this structure and these shapes and dtypes."""
         arrays = tuple([None if x is None else (x.shape, x.dtype) for x in leaves])
         key = structure, arrays, scalar_dtype()
         known = self.__dict__.setdefault("_programs", {})
@@ -162,17 +182,21 @@ class Transform(Value, Pair):
         return known[key]
 
     def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
-        """The stream after this transformation, and its state in numbers of cells (`program.py`)."""
+        """The stream after this transformation, and its state with a place for each array.
+
+        `lowering.py` describes streams, and `places.py` the places.
+        """
         if self._overrides("update_tree"):
             return low.whole(self, stream)
         raise TypeError(
             f"`{type(self).__name__}` defines no `update_tree`. A subclass of `Transform` provides "
-            "`update_tree(updates, state, params, extra)`; one of `Elementwise` provides `update_leaf`."
+            "`update_tree(updates, state, params, extra)`; a subclass of `Elementwise` provides "
+            "`update_leaf(update, state, param)`."
         )
 
     @property
     def children(self) -> tuple["Transform", ...]:
-        """The transformations in the fields."""
+        """The transformations that the fields of this one hold."""
         if "_children" not in self.__dict__:
             found: list[Transform] = []
             for name in self._transforms:
@@ -187,7 +211,7 @@ class Transform(Value, Pair):
 
     @property
     def whole(self) -> bool:
-        """Whether something inside has to see arrays of more than one leaf before it goes on."""
+        """Whether some part needs the arrays of several leaves at once, and so ends a pass over them."""
         if "_whole" not in self.__dict__:
             known = self.measures or type(self).update_tree is not Transform.update_tree
             for child in self.children:
@@ -197,7 +221,7 @@ class Transform(Value, Pair):
 
     @property
     def scheduled(self) -> tuple[str, ...]:
-        """The hyperparameters that are schedules."""
+        """The names of the hyperparameters that are schedules."""
         if "_scheduled" not in self.__dict__:
             found: list[str] = []
             for name in self._data if self.asks_schedules else ():
@@ -207,7 +231,7 @@ class Transform(Value, Pair):
         return self.__dict__["_scheduled"]
 
     def at(self, step: Any) -> Self:
-        """The transformation with the values of its own schedules at a step."""
+        """The transformation with each of its own schedules replaced by its value at a step."""
         own = type(self).__name__
         values = {n: at_step(getattr(self, n), step, f"{own}({n}=...)") for n in self.scheduled}
         return self._with(**values)
@@ -217,21 +241,8 @@ class Transform(Value, Pair):
         return getattr(cls, hook, None) is not getattr(Transform, hook, None)
 
     def tex(self, g: Tex, page: Page) -> Tex:
-        """The update for the updates `g` as an equation; what has a memory goes to the page.
+        """The update in LaTeX, as an expression of the incoming updates `g`.
 
-        By default the transformation is a function of its name.
+        `page` collects the definitions of its symbols. The default applies the class's name to `g`.
         """
         return call(type(self).__name__, g)
-
-    # The operators, and their reflections, are attached by `fanout`.
-
-    if TYPE_CHECKING:
-
-        def __truediv__(self, other: "Transform | Hyper") -> "fanout": ...
-        def __rtruediv__(self, other: Hyper) -> "fanout": ...
-        def __mul__(self, other: "Transform | Hyper") -> "fanout": ...  # pyright: ignore
-        def __rmul__(self, other: Hyper) -> "fanout": ...  # pyright: ignore
-        def __add__(self, other: "Transform | Hyper") -> "fanout": ...  # pyright: ignore
-        def __radd__(self, other: Hyper) -> "fanout": ...
-        def __sub__(self, other: "Transform | Hyper") -> "fanout": ...
-        def __rsub__(self, other: Hyper) -> "fanout": ...
