@@ -1,6 +1,7 @@
 """What the README shows runs, and prints what it says."""
 
 import contextlib
+import importlib
 import io
 import re
 from pathlib import Path
@@ -20,7 +21,7 @@ def section(match):
 
 
 BLOCKS = list(BLOCK.finditer(README))
-TRAIN = next(match for match in BLOCKS if section(match) == "Train")
+TRAIN = next(match for match in BLOCKS if section(match) == "Train a model")
 
 
 def run(match, namespace):
@@ -57,17 +58,28 @@ def test_the_adam_of_the_readme_is_adam():
         assert (a == b).all()
 
 
+def anchors(page):
+    """The anchors that GitHub gives to the headings of a page."""
+    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)", prose, re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
+
+
 def test_files_and_commands_that_the_readme_names_exist():
     for link in re.findall(r"\]\(([^)]*)\)", README):
-        assert (ROOT / link).exists(), link
+        if not link.startswith("https:"):
+            path, _, anchor = link.partition("#")
+            page = ROOT / (path or "README.md")
+            assert page.exists(), link
+            assert not anchor or anchor in anchors(page), link
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for command in re.findall(r"(?:^|`)make ([a-z]+)", README, re.MULTILINE):
         assert command in targets, command
 
 
 def test_the_table_names_every_racer(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "examples")
-    import race
+    monkeypatch.syspath_prepend(ROOT)
+    race = importlib.import_module("examples.race")
 
     table = README[README.index("optimizer      rate") : README.index("![")]
     assert sorted(re.findall(r"^  (\w+) +[\d.]+ ", table, re.MULTILINE)) == sorted(race.RACERS)
