@@ -1,1 +1,1 @@
-"""Optimizers by family: fields and a definition each, and no arithmetic."""
+"""Optimizers by family: each is a set of fields and the composition that they stand for."""

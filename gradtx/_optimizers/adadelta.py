@@ -1,4 +1,4 @@
-"""AdaDelta."""
+"""AdaDelta, which scales the gradient by the sizes of past updates and of past gradients."""
 
 from typing import Any
 
@@ -11,21 +11,34 @@ from gradtx._transforms.scale import scale_by_learning_rate
 
 
 class adadelta(Conventional):
-    r"""AdaDelta, $u = -\eta\, g\, \sqrt{X + \epsilon} / \sqrt{G + \epsilon}$.
+    r"""AdaDelta scales the gradient by the ratio of the sizes of past updates and of past gradients.
 
-    $X$ and $G$ are averages of the squared steps (without $\eta$) and gradients, see
-    `scale_by_adadelta`.
+    $$ u_t = -\eta\, x_t, \qquad x_t = g_t\, \sqrt{X_{t-1} + \epsilon} / \sqrt{G_t + \epsilon} $$
+
+    where $G$ is a running average of the squared gradients $|g|^2$ and $X$ of the squares $|x|^2$.
 
     Args:
-        learning_rate: $\eta \ge 0$; 1 in the paper, which has none, and for None.
-        rho: decay of both averages, in [0, 1).
+        learning_rate: the learning rate $\eta \ge 0$, a number, an array or a schedule. The paper has
+            none, which is $\eta = 1$; None means 1 as well.
+        rho: the decay of both averages, in [0, 1).
         eps: $\epsilon > 0$, which sets the size of the first steps.
-        weight_decay, mask: an L2 penalty, and the leaves that it is for (`decoupled_weight_decay`).
-        decoupled: the penalty stays out of the averages, times the learning rate.
-        convention: whose defaults fill in what is not given: "optax", "torch", "keras" or "paper".
+        weight_decay: $\lambda \ge 0$ of an L2 penalty, which adds $\lambda\, \theta$ to the gradient.
+            None means no penalty.
+        mask: which leaves decay: a rule `(path, leaf) -> bool`, a tree of bools, or a function from the
+            parameters to such a tree. None means all leaves.
+        decoupled: whether the decay is added to the update as $-\eta\, \lambda\, \theta$ and not to the
+            gradient. The averages then do not contain it.
+        convention: the library or paper whose defaults fill in the arguments that are not given:
+            "optax", "torch", "keras" or "paper".
 
-    Raises `ValueError` for a number outside its interval. Source: Zeiler, 2012, arXiv:1212.5701,
-    algorithm 1.
+    The state holds `optax.ScaleByAdaDeltaState(e_g, e_x)` with $G$ and $X$, and
+    `LearningRateState(step, last_learning_rate)`.
+
+    Raises:
+        ValueError: if a number lies outside its interval, or if `convention` is unknown.
+        TypeError: if a hyperparameter is not a number, an array or a schedule.
+
+    Source: Zeiler, 2012, arXiv:1212.5701, algorithm 1.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.adadelta(rho=0.75, eps=1e-4)
@@ -47,12 +60,12 @@ class adadelta(Conventional):
     }
 
     def __post_init__(self, convention: str = "optax") -> None:
-        if self.learning_rate is None:  # in Optax it leaves out the sign too, and ascends
+        if self.learning_rate is None:  # for Optax, None also means no minus sign, which is ascent
             object.__setattr__(self, "learning_rate", 1.0)
         super().__post_init__(convention)
 
     def expand(self) -> Transform:
-        # Optax has its weight decay in the first place, also where there is none.
+        # Optax keeps a place for the weight decay in the state, also where there is no weight decay.
         first = [identity()] if self.weight_decay is None else []
         return with_decay(
             self,

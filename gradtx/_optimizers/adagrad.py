@@ -1,4 +1,4 @@
-"""AdaGrad."""
+"""AdaGrad, which divides by the root of the sum of all squared gradients."""
 
 from typing import Any
 
@@ -11,20 +11,36 @@ from gradtx._transforms.scale import scale, scale_by_learning_rate
 
 
 class adagrad(Conventional):
-    r"""AdaGrad, $u = -\eta\, g / \sqrt{G + \epsilon}$ with the sum $G$ of all squared gradients.
+    r"""AdaGrad divides the gradient by the root of the sum of all squared gradients.
+
+    $$ G_t = G_{t-1} + |g_t|^2, \qquad u_t = -\eta\, g_t / \sqrt{G_t + \epsilon} $$
 
     Args:
-        learning_rate: $\eta \ge 0$. Numbers here may be schedules, and arrays under `vmap`,
-            unless they are called constant.
-        initial_accumulator_value: $G_0 \ge 0$, constant; in the paper 0.
+        learning_rate: the learning rate $\eta \ge 0$. This and every other number may be a schedule, or
+            an array under `vmap`, unless its entry says that it must be constant.
+        initial_accumulator_value: $G_0 \ge 0$, which must be constant. It is 0 in the paper.
         eps: $\epsilon \ge 0$.
-        eps_in_sqrt: whether epsilon stands under the root; in the paper beside it.
-        lr_decay: $d$, constant, of torch's $\eta_t = \eta / (1 + d\, t)$, from $t = 0$.
-        weight_decay, mask: an L2 penalty, and the leaves that it is for (`decoupled_weight_decay`).
-        decoupled: the penalty stays out of the sum, times the learning rate.
-        convention: whose defaults fill in what is not given: "optax", "torch", "keras" or "paper".
+        eps_in_sqrt: whether $\epsilon$ is added under the root. The paper adds it to the root.
+        lr_decay: $d \ge 0$ of torch's $\eta_t = \eta / (1 + d\, t)$, with $t = 0$ at the first step. It
+            must be constant. None means 0.
+        weight_decay: $\lambda \ge 0$ of an L2 penalty, which adds $\lambda\, \theta$ to the gradient.
+            None means no penalty.
+        mask: which leaves decay: a rule `(path, leaf) -> bool`, a tree of bools, or a function from the
+            parameters to such a tree. None means all leaves.
+        decoupled: whether the decay is added to the update as $-\eta\, \lambda\, \theta$ and not to the
+            gradient. The sum then does not contain it.
+        convention: the library or paper whose defaults fill in the arguments that are not given:
+            "optax", "torch", "keras" or "paper".
 
-    Raises `ValueError` for a number outside its interval. Source: Duchi, Hazan & Singer, 2011.
+    The state holds `optax.ScaleByRssState(sum_of_squares)` with $G$, and
+    `LearningRateState(step, last_learning_rate)`.
+
+    Raises:
+        ValueError: if a number lies outside its interval, or if `convention` is unknown.
+        TypeError: if a hyperparameter is not a number, an array or a schedule, or if it is a schedule
+            where it must be constant.
+
+    Source: Duchi, Hazan & Singer, 2011.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.adagrad(0.1, convention="paper")

@@ -1,8 +1,8 @@
-"""Conventions: where libraries and papers agree on a name and differ in its defaults.
+"""Conventions: the defaults of other libraries and of papers for an optimizer of the same name.
 
-A convention is a row of defaults, and no more: `adam(1e-3, convention="keras")` is
-`adam(1e-3, eps=1e-7, eps_hat=True, decoupled=True)`, equals it and prints as it. So nothing about a
-recipe depends on a word that is not in its fields.
+A convention is a set of defaults and nothing else. `adam(1e-3, convention="keras")` is equal to
+`adam(1e-3, eps=1e-7, eps_hat=True, decoupled=True)` and prints like it. The name of the convention is
+not stored, so that the fields of a recipe say everything about it.
 """
 
 import functools
@@ -21,10 +21,18 @@ from gradtx._transforms.scale import scale, scale_by_learning_rate
 
 
 class Conventional(Recipe):
-    """A recipe whose defaults can be those of another library or of the paper.
+    """A recipe that can take its defaults from another library or from the paper.
 
-    `convention` is "optax" (the defaults in the signature) or a key of the class's `conventions`; it
-    fills in what is not given. Raises `ValueError` for another word, or if nothing is left to fill in.
+    Subclasses provide `conventions`, which maps the name of a convention to its defaults, as far as
+    they differ from the signature.
+
+    Args:
+        convention: "optax" for the defaults in the signature, or a key of `conventions`. Its defaults
+            fill in the arguments that are not given.
+
+    Raises:
+        ValueError: if `convention` is unknown, or if all arguments are given, so that it would have no
+            effect.
     """
 
     _: KW_ONLY
@@ -48,11 +56,12 @@ class Conventional(Recipe):
                 raise ValueError(
                     f"`{cls.__name__}(convention={convention!r})` must be one of {sorted(known)}."
                 )
-            # What `dataclasses.replace` does: there a convention would be without effect.
+            # `dataclasses.replace` passes all arguments, and a convention would be without effect there.
             if convention != "optax" and len(given.arguments) == len(signature.parameters):
                 raise ValueError(
-                    f"`{cls.__name__}(convention={convention!r})` fills in what is not given, and "
-                    "everything is. To change the convention of an optimizer, build it anew."
+                    f"`{cls.__name__}(convention={convention!r})` fills in the arguments that are not "
+                    "given, and all of them are given. To change the convention of an optimizer, make a "
+                    "new one with the convention."
                 )
             for name, value in known[convention].items():
                 given.arguments.setdefault(name, value)
@@ -65,9 +74,10 @@ class Conventional(Recipe):
 
 
 def with_decay(recipe: Any, *links: Transform) -> Transform:
-    """The links, and the recipe's weight decay where `decoupled` says: L2 before, or beside them.
+    """The links as a chain, with the weight decay of `recipe` at the place that `decoupled` says.
 
-    Decoupled decay is times the learning rate and stays out of every average.
+    An L2 penalty comes before the links. A decoupled decay is multiplied by the learning rate and added
+    to the output of the links, so that it stays out of every average.
     """
     if recipe.weight_decay is None:
         return chain(*links)
@@ -80,7 +90,7 @@ def with_decay(recipe: Any, *links: Transform) -> Transform:
 def with_decay_between(recipe: Any, step: Transform) -> Transform:
     """`step`, the learning rate and the schedule, with the decay at the place that `decay_mode` says.
 
-    What stands after the decay multiplies it.
+    The factors that follow the decay in the chain multiply it.
     """
     decay = decoupled_weight_decay(recipe.weight_decay, mask=recipe.mask)
     modes = ("lr", "schedule", "absolute")
@@ -95,9 +105,9 @@ def with_decay_between(recipe: Any, step: Transform) -> Transform:
 
 
 def rate_and_heavy_ball(recipe: Any, accumulator_dtype: Any = None) -> list[Transform]:
-    """The learning rate and the recipe's momentum, if any: outside of it, or inside."""
+    """The learning rate and the momentum of `recipe`, if any, in the order that `lr_inside` says."""
     rate = scale_by_learning_rate(recipe.learning_rate)
-    if recipe.momentum is None:  # Optax has something in this place too
+    if recipe.momentum is None:  # Optax keeps a place for the momentum too
         return [rate, identity()] if recipe.lr_inside else [identity(), rate]
     heavy_ball = scale_by_momentum(
         recipe.momentum,

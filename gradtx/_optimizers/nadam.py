@@ -1,4 +1,4 @@
-"""NAdam and NAdamW: Adam with Nesterov's momentum."""
+"""NAdam and NAdamW, which are Adam and AdamW with Nesterov's momentum."""
 
 from typing import Any
 
@@ -10,24 +10,44 @@ from gradtx._transforms.scale import scale_by_learning_rate
 
 
 class nadam(Conventional):
-    r"""NAdam, $u = -\eta\, n / (\sqrt{\hat v} + \epsilon)$, whose momentum $n$ looks one step ahead.
+    r"""NAdam is Adam with Nesterov's momentum, which looks one step ahead.
 
-    $$ n_t = \frac{\mu_{t+1}\, m_t}{1 - \prod_{s \le t+1} \mu_s}
+    $$ u_t = -\eta\, n_t / (\sqrt{\hat v_t} + \epsilon), \qquad
+       n_t = \frac{\mu_{t+1}\, m_t}{1 - \prod_{s \le t+1} \mu_s}
            + \frac{(1 - \mu_t)\, g_t}{1 - \prod_{s \le t} \mu_s} $$
 
     Args:
-        learning_rate, b1, b2, eps, eps_root, mu_dtype, nu_dtype: as in `adam`.
-        momentum_decay: warms $\mu_t$ up to `b1`, as torch (0.004) and Keras (1) do; None for
-            $\mu_t = b_1$ (Optax). See `scale_by_nadam_momentum`.
-        weight_decay, mask, decoupled, eps_hat: as in `adam`.
-        convention: whose defaults fill in what is not given: "optax", "torch" or "keras".
+        learning_rate: the learning rate $\eta \ge 0$. This and every other number may be a schedule, or
+            an array under `vmap`, unless its entry says that it must be constant.
+        b1: $b_1$, to which the decays $\mu_t$ of the momentum rise, in [0, 1).
+        b2: the decay of the average $v$ of the squares $|g|^2$, in [0, 1).
+        eps: $\epsilon \ge 0$, which is added to the root.
+        eps_root: a number, 0 or more, which is added to $\hat v$ under the root. None adds nothing.
+        mu_dtype: the dtype of $m$. None means the dtype of the parameter, and float32 at least.
+        momentum_decay: how fast $\mu_t$ rises to $b_1$, 0 or more: 0.004 in torch and 1 in Keras
+            (`scale_by_nadam_momentum`). None means $\mu_t = b_1$ at all steps, as in Optax.
+        nu_dtype: the dtype of $v$. None means the real dtype of the parameter, and float32 at least.
+        weight_decay: $\lambda \ge 0$ of an L2 penalty, as in `adam`. None means no penalty.
+        mask: which leaves decay, as in `adam`. None means all leaves.
+        decoupled: whether the decay is added to the update and not to the gradient, as in `adam`.
+        eps_hat: whether $\epsilon$ is added to the uncorrected $\sqrt v$, as in `adam`.
+        convention: the library whose defaults fill in the arguments that are not given: "optax", "torch"
+            or "keras".
 
-    Raises `ValueError` for a number outside its interval. Source: Dozat, 2016.
+    The state is that of `adam`; where $\mu_t$ changes, it has `log_kept` as well, which is the logarithm
+    of $\prod_{s \le t} \mu_s$ and its rounding error.
+
+    Raises:
+        ValueError: if a number lies outside its interval, or if `convention` is unknown.
+        TypeError: if a hyperparameter is not a number, an array or a schedule, if it is a schedule
+            where it must be constant, or if a dtype is neither floating nor complex.
+
+    Source: Dozat, 2016.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.nadam(0.1)
     >>> update, _ = tx.update(jnp.ones(()), tx.init(jnp.zeros(())))
-    >>> round(float(update), 4)  # 1 + .9/1.9 times Adam's
+    >>> round(float(update), 4)  # 1 + 0.9 / 1.9 times Adam's step
     -0.1474
     """
 
@@ -55,16 +75,39 @@ class nadam(Conventional):
 
 
 class nadamw(Conventional):
-    r"""NAdamW, $u = -\eta\, (n / (\sqrt{\hat v} + \epsilon) + \lambda\, \theta)$, $n$ as in `nadam`.
+    r"""NAdamW is NAdam with a weight decay that is added to the update and stays out of the averages.
+
+    $$ u = -\eta\, (n / (\sqrt{\hat v} + \epsilon) + \lambda\, \theta) $$
+
+    with the momentum $n$ of `nadam`.
 
     Args:
-        learning_rate, b1, b2, eps, eps_root, mu_dtype, nu_dtype: as in `adam`.
-        weight_decay, mask, schedule, decay_mode: as in `adamw`.
-        momentum_decay, eps_hat: as in `nadam`.
-        convention: whose defaults fill in what is not given: "optax", "torch" or "keras".
+        learning_rate: the learning rate $\eta \ge 0$. This and every other number may be a schedule, or
+            an array under `vmap`, unless its entry says that it must be constant.
+        b1: $b_1$, to which the decays $\mu_t$ of the momentum rise, in [0, 1).
+        b2: the decay of the average $v$ of the squares $|g|^2$, in [0, 1).
+        eps: $\epsilon \ge 0$, which is added to the root.
+        eps_root: a number, 0 or more, which is added to $\hat v$ under the root. None adds nothing.
+        mu_dtype: the dtype of $m$. None means the dtype of the parameter, and float32 at least.
+        weight_decay: the rate of decay $\lambda \ge 0$.
+        mask: which leaves decay, as in `adamw`. None means all leaves.
+        momentum_decay: how fast $\mu_t$ rises to $b_1$, as in `nadam`. None means $\mu_t = b_1$.
+        nu_dtype: the dtype of $v$. None means the real dtype of the parameter, and float32 at least.
+        eps_hat: whether $\epsilon$ is added to the uncorrected $\sqrt v$, as in `adam`.
+        schedule: a second factor of the update, beside the learning rate. None means 1.
+        decay_mode: which factors multiply the decay: "lr", "schedule" or "absolute", as in `adamw`.
+        convention: the library whose defaults fill in the arguments that are not given: "optax", "torch"
+            or "keras".
 
-    Raises `ValueError` for a number outside its interval, another mode, or an update without
-    parameters. Sources: Dozat, 2016; Loshchilov & Hutter, 2017, arXiv:1711.05101.
+    The state is that of `nadam`.
+
+    Raises:
+        ValueError: if a number lies outside its interval, if `decay_mode` or `convention` is unknown,
+            or if `update` is called without the parameters while there is a decay.
+        TypeError: if a hyperparameter is not a number, an array or a schedule, if it is a schedule
+            where it must be constant, or if a dtype is neither floating nor complex.
+
+    Sources: Dozat, 2016; Loshchilov & Hutter, 2017, arXiv:1711.05101.
 
     >>> import gradtx
     >>> gradtx.nadamw(1e-3, convention="torch")

@@ -1,4 +1,4 @@
-"""RMSProp."""
+"""RMSProp, which divides by the root of a running average of the squared gradients."""
 
 from typing import Any
 
@@ -9,25 +9,44 @@ from gradtx._transforms.adaptive import scale_by_rms, scale_by_stddev
 
 
 class rmsprop(Conventional):
-    r"""RMSProp, $u = -\eta\, g / \sqrt{v + \epsilon}$ with the average $v$ of squared gradients.
+    r"""RMSProp divides the gradient by the root of a running average of the squared gradients.
+
+    $$ v_t = b\, v_{t-1} + (1 - b)\, |g_t|^2, \qquad u_t = -\eta\, g_t / \sqrt{v_t + \epsilon} $$
 
     Args:
-        learning_rate: $\eta \ge 0$. Numbers here may be schedules, and arrays under `vmap`,
-            unless they are called constant.
-        decay: of the average, in [0, 1).
-        eps: $\epsilon \ge 0$; the lecture has none.
-        eps_in_sqrt: whether epsilon stands under the root or beside it.
-        initial_scale: $v_0 \ge 0$, constant.
-        centered: $v$ is the variance of the gradients.
-        momentum, nesterov: a heavy ball after it, in [0, 1], and whether that looks ahead.
-        bias_correction: whether $v$ is corrected for its start.
-        weight_decay, mask: an L2 penalty, and the leaves that it is for (`decoupled_weight_decay`).
-        decoupled: the penalty stays out of the averages, times the learning rate.
-        lr_inside: whether the momentum is of steps already times the rate (not in torch).
-        convention: whose defaults fill in what is not given: "optax", "torch", "keras" or "paper".
+        learning_rate: the learning rate $\eta \ge 0$. This and every other number may be a schedule, or
+            an array under `vmap`, unless its entry says that it must be constant.
+        decay: $b$ of the average, in [0, 1).
+        eps: $\epsilon \ge 0$. The lecture has none.
+        initial_scale: $v_0 \ge 0$, which must be constant.
+        eps_in_sqrt: whether $\epsilon$ is added under the root, or else to the root.
+        centered: whether $v$ is the running variance of the gradients instead of the average of their
+            squares.
+        momentum: the decay, in [0, 1], of a heavy ball that averages the scaled gradients. None means no
+            momentum.
+        nesterov: whether this momentum looks one step ahead.
+        bias_correction: whether $v_t$ is divided by $1 - b^t$.
+        weight_decay: $\lambda \ge 0$ of an L2 penalty, which adds $\lambda\, \theta$ to the gradient.
+            None means no penalty.
+        mask: which leaves decay: a rule `(path, leaf) -> bool`, a tree of bools, or a function from the
+            parameters to such a tree. None means all leaves.
+        decoupled: whether the decay is added to the update as $-\eta\, \lambda\, \theta$ and not to the
+            gradient. The averages then do not contain it.
+        lr_inside: whether the learning rate is applied before the momentum. Torch applies it afterwards.
+        convention: the library or paper whose defaults fill in the arguments that are not given:
+            "optax", "torch", "keras" or "paper".
 
-    Raises `ValueError` for a number outside its interval, or for a corrected variance. Sources: Hinton,
-    2012, lecture 6e; Graves, 2013, arXiv:1308.0850, eq. 38-41.
+    The state holds `optax.ScaleByRmsState(nu)` with $v$ (and `count` with a bias correction, `mu` if
+    centered), `LearningRateState(step, last_learning_rate)`, and `optax.TraceState(trace)` if there is a
+    momentum.
+
+    Raises:
+        ValueError: if a number lies outside its interval, if both `centered` and `bias_correction` are
+            true, or if `convention` is unknown.
+        TypeError: if a hyperparameter is not a number, an array or a schedule, or if it is a schedule
+            where it must be constant.
+
+    Sources: Hinton, 2012, lecture 6e; Graves, 2013, arXiv:1308.0850, eq. 38-41.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.rmsprop(0.1, decay=0.75)
@@ -58,8 +77,9 @@ class rmsprop(Conventional):
     def validate(self) -> None:
         if self.centered and self.bias_correction:
             raise ValueError(
-                "`rmsprop(centered=True, bias_correction=True)`: the corrected variance of one gradient "
-                "is 0, and the first step would be the gradient over root epsilon. Give up one of them."
+                "`rmsprop(centered=True, bias_correction=True)`: the corrected variance of a single "
+                "gradient is 0, so that the first step would be the gradient divided by the root of "
+                "epsilon. Set one of the two to False."
             )
         super().validate()
 

@@ -1,4 +1,4 @@
-"""Stochastic gradient descent, with or without momentum."""
+"""SGD: stochastic gradient descent, with or without momentum."""
 
 from typing import Any
 
@@ -10,22 +10,41 @@ from gradtx._transforms.scale import scale
 
 
 class sgd(Conventional):
-    r"""Gradient descent, $u = -\eta\, g$, or with momentum $m = b\, m + g$, $u = -\eta\, m$.
+    r"""SGD steps against the gradient, or against a momentum of the gradients.
+
+    $$ u_t = -\eta\, g_t \qquad\text{or}\qquad
+       u_t = -\eta\, m_t \quad\text{with}\quad m_t = b\, m_{t-1} + g_t $$
 
     Args:
-        learning_rate: $\eta \ge 0$. Numbers here may be schedules, and arrays under `vmap`,
-            unless they are called constant.
-        momentum: $b$ of a heavy ball, in [0, 1]; None keeps no state but counts.
-        nesterov: $u = -\eta\, (g + b\, m)$, Nesterov's momentum in its shifted form.
-        accumulator_dtype: of $m$; by default the parameter's, and float32 at least.
-        dampening: $d$, constant, which multiplies all gradients but the first by $1 - d$, as in torch.
-        weight_decay, mask: an L2 penalty, and the leaves that it is for (`decoupled_weight_decay`).
-        decoupled: the penalty stays out of the momentum, times the learning rate.
-        lr_inside: $u = b\, u - \eta\, g$ (Keras, the papers), the same at a constant rate.
-        convention: whose defaults fill in what is not given: "optax", "torch", "keras" or "paper".
+        learning_rate: the learning rate $\eta \ge 0$. This and every other number may be a schedule, or
+            an array under `vmap`, unless its entry says that it must be constant.
+        momentum: $b$ of a heavy ball, in [0, 1]. None means no momentum.
+        nesterov: whether the momentum looks one step ahead, $u_t = -\eta\, (g_t + b\, m_t)$. The
+            parameters are then the points at which gradients are taken (`eval_params`).
+        accumulator_dtype: the dtype of $m$. None means the dtype of the parameter, and float32 at least.
+        dampening: $d$ in [0, 1], which must be constant. All gradients but the first are multiplied by
+            $1 - d$, as in torch. None means 0.
+        weight_decay: $\lambda \ge 0$ of an L2 penalty, which adds $\lambda\, \theta$ to the gradient.
+            None means no penalty.
+        mask: which leaves decay: a rule `(path, leaf) -> bool`, a tree of bools, or a function from the
+            parameters to such a tree. None means all leaves.
+        decoupled: whether the decay is added to the update as $-\eta\, \lambda\, \theta$ and not to the
+            gradient. The momentum then does not contain it.
+        lr_inside: whether the rate is applied before the momentum, $u_t = b\, u_{t-1} - \eta\, g_t$, as
+            in Keras and the papers. At a constant rate this gives the same updates.
+        convention: the library or paper whose defaults fill in the arguments that are not given:
+            "optax", "torch", "keras" or "paper".
 
-    Raises `ValueError` for a number outside its interval, or for a dampening without momentum or with
-    Nesterov's. Sources: Robbins & Monro, 1951; Polyak, 1964; Sutskever et al., 2013.
+    The state holds `optax.TraceState(trace)` with $m$, if there is a momentum, and
+    `LearningRateState(step, last_learning_rate)`.
+
+    Raises:
+        ValueError: if a number lies outside its interval, if `dampening` is given without a momentum or
+            together with `nesterov`, or if `convention` is unknown.
+        TypeError: if a hyperparameter is not a number, an array or a schedule, if `dampening` is a
+            schedule, or if the dtype is neither floating nor complex.
+
+    Sources: Robbins & Monro, 1951; Polyak, 1964; Sutskever et al., 2013.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.sgd(0.1, momentum=0.5)
@@ -51,7 +70,9 @@ class sgd(Conventional):
 
     def validate(self) -> None:
         if self.dampening is not None and (self.nesterov or self.momentum is None):
-            raise ValueError("`sgd(dampening=...)` goes with a momentum, and not with `nesterov`.")
+            raise ValueError(
+                "`sgd(dampening=...)` needs a `momentum`, and cannot be combined with `nesterov=True`."
+            )
         super().validate()
 
     def expand(self) -> Transform:
