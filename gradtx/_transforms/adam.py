@@ -1,4 +1,4 @@
-"""The gradient as Adam and its kin scale it: a corrected momentum over a corrected root mean square."""
+"""Adam and AMSGrad without a learning rate: a momentum divided by a root mean square."""
 
 from typing import Any, NamedTuple
 
@@ -15,8 +15,11 @@ from gradtx._transforms.roots import root, running_max
 
 
 class ScheduledAdamState(NamedTuple):
-    """Adam's state, and for a decay that changes the logarithm of the start's remaining weight, as the
-    sum and what rounding took from it (shape (2,))."""
+    """The state of `scale_by_adam` where one of its two decays changes over the steps.
+
+    `log_kept` is the sum of the logarithms of that decay and its rounding error, an array of shape (2,).
+    The other fields are those of `optax.ScaleByAdamState`.
+    """
 
     count: Any
     log_kept: Any
@@ -25,22 +28,31 @@ class ScheduledAdamState(NamedTuple):
 
 
 class scale_by_adam(Recipe):
-    r"""The gradient as Adam scales it: $u = \hat m / (\sqrt{\hat v + \bar\epsilon} + \epsilon)$.
+    r"""Adam divides the corrected momentum by the root of the corrected second moment.
+
+    $$ u = \hat m / (\sqrt{\hat v + \bar\epsilon} + \epsilon) $$
 
     Args:
-        b1: decay of the average $m$ of $g$, in [0, 1).
-        b2: decay of the average $v$ of $|g|^2$, in [0, 1).
+        b1: the decay of $m$, the average of $g$, in [0, 1).
+        b2: the decay of $v$, the average of $|g|^2$, in [0, 1).
         eps: $\epsilon \ge 0$.
-        eps_root: $\bar\epsilon \ge 0$, if any.
-        mu_dtype: of $m$; by default the parameter's, and float32 at least.
-        nesterov: NAdam's momentum, `scale_by_nadam_momentum`, in place of $\hat m$.
-        nu_dtype: of $v$; by default the parameter's real one, and float32 at least.
-        eps_hat: epsilon stands beside the uncorrected $\sqrt v$, as in Keras.
-        momentum_decay: with `nesterov`, warms the momentum up, see `scale_by_nadam_momentum`.
+        eps_root: $\bar\epsilon \ge 0$. None means 0.
+        mu_dtype: the dtype of $m$. None means the dtype of the parameter, and float32 at least.
+        nesterov: whether NAdam's momentum, `scale_by_nadam_momentum`, takes the place of $\hat m$.
+        nu_dtype: the dtype of $v$. None means the real dtype of the parameter, and float32 at least.
+        eps_hat: whether $\epsilon$ is added to the root of the uncorrected $v$, as in Keras. Then `eps`
+            and `b2` must be constant.
+        momentum_decay: how fast the momentum warms up where `nesterov` is True, see
+            `scale_by_nadam_momentum`. None turns the warm-up off.
 
-    The state is `optax.ScaleByAdamState(count, mu, nu)`; where one decay changes over the steps it has
-    one more field, and where both do it is the composition's. Raises `ValueError` for a number outside
-    its interval. Source: Kingma & Ba, 2014, arXiv:1412.6980, algorithm 1.
+    The state is `optax.ScaleByAdamState(count, mu, nu)`. Where one of the two decays changes over the
+    steps, the state has one more field; where both change, it is the state of the composition.
+
+    Raises:
+        ValueError: if a number lies outside its interval.
+        TypeError: if `eps` or `b2` is a schedule and `eps_hat` is True.
+
+    Source: Kingma & Ba, 2014, arXiv:1412.6980, algorithm 1.
     """
 
     b1: Hyper = 0.9
@@ -69,25 +81,32 @@ class scale_by_adam(Recipe):
 
 
 class scale_by_amsgrad(Recipe):
-    r"""The gradient as AMSGrad scales it: Adam with the largest second moment so far.
+    r"""AMSGrad is Adam with the largest second moment so far in place of the current one.
 
     $$ u = \hat m / (\sqrt{\max_{s \le t} \hat v_s + \bar\epsilon} + \epsilon) $$
 
     Args:
-        b1: decay of the average $m$ of $g$, in [0, 1).
-        b2: decay of the average $v$ of $|g|^2$, in [0, 1).
+        b1: the decay of $m$, the average of $g$, in [0, 1).
+        b2: the decay of $v$, the average of $|g|^2$, in [0, 1).
         eps: $\epsilon \ge 0$.
-        eps_root: $\bar\epsilon \ge 0$, if any.
-        mu_dtype: of $m$; by default the parameter's, and float32 at least.
-        bias_correction_mu: whether $m$ is corrected for its start; not in the paper.
-        bias_correction_nu: whether $v$ is corrected for its start; not in the paper.
-        nu_dtype: of $v$; by default the parameter's real one, and float32 at least.
-        eps_hat: epsilon stands beside the uncorrected $\sqrt v$, as in Keras.
-        max_of_raw: the maximum is of $v$ and corrected after, as in torch.
+        eps_root: $\bar\epsilon \ge 0$. None means 0.
+        mu_dtype: the dtype of $m$. None means the dtype of the parameter, and float32 at least.
+        bias_correction_mu: whether $m$ is bias-corrected. The paper does not correct it.
+        bias_correction_nu: whether $v$ is bias-corrected. The paper does not correct it.
+        nu_dtype: the dtype of $v$. None means the real dtype of the parameter, and float32 at least.
+        eps_hat: whether $\epsilon$ is added to the root of the uncorrected $v$, as in Keras. Then `eps`
+            and `b2` must be constant.
+        max_of_raw: whether the maximum is taken of $v$ before the correction, as in torch, and not of
+            $\hat v$.
 
     The state is `optax.ScaleByAmsgradState(count, mu, nu, nu_max)` where both averages are corrected and
-    their decays are constant. Raises `ValueError` for a number outside its interval. Source: Reddi, Kale
-    & Kumar, 2018, arXiv:1904.09237, algorithm 2.
+    both decays are constant; otherwise it is the state of the composition.
+
+    Raises:
+        ValueError: if a number lies outside its interval.
+        TypeError: if `eps` or `b2` is a schedule and `eps_hat` is True.
+
+    Source: Reddi, Kale & Kumar, 2018, arXiv:1904.09237, algorithm 2.
     """
 
     b1: Hyper = 0.9
@@ -119,6 +138,6 @@ class scale_by_amsgrad(Recipe):
 
 
 def quotient(recipe: Any, m: Transform, v: Transform) -> Transform:
-    r"""Adam's step, $m / (\sqrt{v + \bar\epsilon} + \epsilon)$, with the epsilons of a recipe."""
+    r"""The quotient $m / (\sqrt{v + \bar\epsilon} + \epsilon)$, with the epsilons of `recipe`."""
     inside = v if recipe.eps_root is None else v + recipe.eps_root
     return m / (root(inside) + (eps_hat(recipe.eps, recipe.b2) if recipe.eps_hat else recipe.eps))

@@ -1,4 +1,4 @@
-"""Bias correction: moments that start at zero, brought to the size of what they average."""
+"""Bias correction: a moment that starts at zero is brought to the size of what it averages."""
 
 from typing import Any, NamedTuple
 
@@ -17,8 +17,12 @@ from gradtx._transforms.roots import running_max
 
 
 class BiasCorrectionState(NamedTuple):
-    """Steps taken; for a scheduled decay the logarithm of the start's remaining weight, as the sum and
-    what rounding took from it (shape (2,)), else empty; and the moment's state."""
+    """The state of `bias_correction`.
+
+    `count` is the number of steps taken, and `inner` the state of the moment. For a scheduled decay,
+    `log_kept` is the sum of all $\\log b_s$ and its rounding error, an array of shape (2,). For a
+    constant decay it is empty.
+    """
 
     count: Any
     log_kept: Any
@@ -26,17 +30,24 @@ class BiasCorrectionState(NamedTuple):
 
 
 class bias_correction(Wrapper, Elementwise):
-    r"""A moment divided by its gain, so that a constant gradient comes out unchanged.
+    r"""The update is a moment divided by its gain, so that a constant gradient comes out unchanged.
 
     $$ \hat m_t = \frac{m_t}{1 - \prod_{s \le t} b_s}, \qquad 1 - b^t = -\operatorname{expm1}(t
        \operatorname{log1p}(-(1 - b))) $$
 
-    `inner` is a `Moment` (`scale_by_momentum`, `second_moment`) or a `running_max` of one; the gain of a
-    heavy ball is $(1 - b^t)/(1 - b)$ and that of a Nesterov average $1 - b^{t+1}$. It is right within
-    5e-7 (relative) from the first step on, also past step $2^{31}$, for a start at zero. Raises
-    `TypeError` for anything that has no such gain (a centered variance) and for a heavy ball whose decay
-    is scheduled. Source:
-    Kingma & Ba, 2014, arXiv:1412.6980, section 3.
+    The first equation is for an average. A heavy ball has the gain $(1 - b^t)/(1 - b)$, and a Nesterov
+    average has the gain $1 - b^{t+1}$. The second equation keeps the relative error below 5e-7 from the
+    first step on, also past step $2^{31}$. The moment has to start at zero.
+
+    Args:
+        inner: a `Moment`, such as `scale_by_momentum` or `second_moment`, or a `running_max` around one.
+
+    Raises:
+        TypeError: if `inner` does not have a gain, such as `centered_second_moment`, or if it is a heavy
+            ball whose decay is a schedule.
+        ValueError: if `inner` is a heavy ball with decay 1, which is a sum.
+
+    Source: Kingma & Ba, 2014, arXiv:1412.6980, section 3.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.bias_correction(gradtx.scale_by_momentum(0.9))
@@ -51,14 +62,19 @@ class bias_correction(Wrapper, Elementwise):
         inside = self.inner.inner if isinstance(self.inner, running_max) else self.inner
         if not isinstance(inside, Moment):
             raise TypeError(
-                f"`bias_correction` divides a moment by its gain, and `{self.inner!r}` has none. Wrap "
-                "`scale_by_momentum(...)` or `second_moment(...)` before taking roots or quotients."
+                f"`bias_correction` divides a moment by its gain, but `{self.inner!r}` is not a moment. "
+                "Wrap `scale_by_momentum(...)` or `second_moment(...)` directly, and take roots and "
+                "quotients of the result."
             )
         if isinstance(inside.decay, float) and inside.decay == 1:
-            raise ValueError(f"`bias_correction({self.inner!r})`: a sum has no gain to divide by.")
+            raise ValueError(
+                f"`bias_correction({self.inner!r})`: with decay 1 the moment is a sum, whose gain grows "
+                "with every step. Pass a decay below 1."
+            )
         if callable(inside.decay) and getattr(inside, "form", "ema") != "ema":
             raise TypeError(
-                f"`bias_correction({self.inner!r})`: only an average has a gain under a schedule."
+                f"`bias_correction({self.inner!r})`: a heavy ball whose decay is a schedule cannot be "
+                'corrected. Pass `form="ema"`, or a constant decay.'
             )
 
     def init_leaf(self, param: Any, inner: Any) -> BiasCorrectionState:

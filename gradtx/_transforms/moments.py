@@ -65,12 +65,12 @@ class scale_by_momentum(Moment):
         form: "ema", the average that Adam uses, or "heavy_ball", Polyak's sum, which torch and
             `optax.trace` use.
         nesterov: whether the update looks one step ahead.
-        accumulator_dtype: the dtype of $m$. None stands for the parameter's dtype, but at least float32.
+        accumulator_dtype: the dtype of $m$. None means the dtype of the parameter, and float32 at least.
 
     The state is `MomentumState(mu)`; for "heavy_ball" it is `optax.TraceState(trace)`.
 
     Raises:
-        ValueError: if `decay` is outside its interval, or `form` is unknown.
+        ValueError: if `decay` lies outside its interval, or `form` is unknown.
 
     Sources: Polyak, 1964; Nesterov, 1983; Sutskever et al., 2013.
 
@@ -140,12 +140,12 @@ class second_moment(Moment):
 
     Args:
         decay: $b$, in [0, 1).
-        accumulator_dtype: the dtype of $v$. None stands for the parameter's real dtype, but at least
-            float32.
+        accumulator_dtype: the dtype of $v$. None means the real dtype of the parameter, and
+            float32 at least.
         initial: $v_0 \ge 0$, a number or an array.
 
     Raises:
-        ValueError: if a number is outside its interval.
+        ValueError: if a number lies outside its interval.
         TypeError: if `initial` is a schedule.
 
     Source: Hinton, 2012, lecture 6e.

@@ -1,4 +1,4 @@
-"""NAdam's momentum: an average that looks one step ahead."""
+"""NAdam's momentum: a running average of the gradients that looks one step ahead."""
 
 from typing import Any, NamedTuple
 
@@ -16,8 +16,12 @@ from gradtx._core.values import Hyper
 
 
 class NadamMomentumState(NamedTuple):
-    """Steps taken; the logarithm of $\\prod \\mu$ where $\\mu$ changes, as the sum and what rounding
-    took from it (shape (2,)), else empty; the average gradient."""
+    """The state of `scale_by_nadam_momentum`.
+
+    `count` is the number of steps taken, and `mu` the average gradient. Where the factor $\\mu$ changes
+    over the steps, `log_kept` is the sum of all $\\log \\mu_s$ and its rounding error, an array of shape
+    (2,); where $\\mu$ is constant, `log_kept` is empty.
+    """
 
     count: Any
     log_kept: Any
@@ -25,7 +29,7 @@ class NadamMomentumState(NamedTuple):
 
 
 class scale_by_nadam_momentum(Elementwise):
-    r"""NAdam's momentum: a corrected average that is one step ahead, and the gradient's own part.
+    r"""NAdam's momentum is the corrected average one step ahead, plus a share of the gradient.
 
     $$ u_t = \frac{\mu_{t+1}\, m_t}{1 - \prod_{s \le t+1} \mu_s}
            + \frac{(1 - \mu_t)\, g_t}{1 - \prod_{s \le t} \mu_s}, \qquad
@@ -33,12 +37,17 @@ class scale_by_nadam_momentum(Elementwise):
 
     Args:
         decay: $b$, in [0, 1).
-        momentum_decay: $\psi$ of Dozat's warming $\mu_t = b\, (1 - 0.96^{\psi t} / 2)$ (torch, Keras);
-            None for $\mu_t = b$ (Optax).
-        accumulator_dtype: of `mu`; by default the parameter's, and float32 at least.
+        momentum_decay: $\psi \ge 0$ of the warm-up $\mu_t = b\, (1 - 0.96^{\psi t} / 2)$, which torch
+            and Keras use. None means $\mu_t = b$, which Optax uses.
+        accumulator_dtype: the dtype of $m$. None means the dtype of the parameter, and float32 at least.
 
-    It is not a Nesterov average divided by its gain, since both of its terms are corrected separately.
-    Raises `ValueError` for a number outside its interval. Source: Dozat, 2016.
+    This differs from a Nesterov average that is divided by its gain, because here each of the two terms
+    has a correction of its own. The state is `NadamMomentumState(count, log_kept, mu)`.
+
+    Raises:
+        ValueError: if a number lies outside its interval.
+
+    Source: Dozat, 2016.
     """
 
     decay: Hyper = 0.9
@@ -47,7 +56,7 @@ class scale_by_nadam_momentum(Elementwise):
     limits = {"decay": "[0, 1)", "momentum_decay": "[0, inf)"}
     linear = True
     degrees = {"mu": 1}
-    asks_schedules = False  # a schedule is asked for two steps at once
+    asks_schedules = False  # `begin` evaluates a schedule at two steps, so it does this itself
 
     def init_leaf(self, param: Any) -> NadamMomentumState:
         changes = callable(self.decay) or self.momentum_decay is not None
@@ -69,15 +78,15 @@ class scale_by_nadam_momentum(Elementwise):
         return state._replace(count=count), (decay, ahead, now)
 
     def update_leaf(
-        self, update: jax.Array, state: Any, param: Any, told: Any
+        self, update: jax.Array, state: Any, param: Any, factors: Any
     ) -> tuple[jax.Array, Any]:
-        decay, ahead, now = told
-        # A constant is not handed over, so that it keeps its digits.
+        decay, ahead, now = factors
+        # `begin` passes None for a constant decay: as an array it would be rounded to float32.
         mu = average(state.mu, update, self.decay if decay is None else decay)
         return ahead * mu + now * update, state._replace(mu=mu)
 
     def _rate_at(self, count: Any) -> tuple[Any, Any]:
-        """$1 - \\mu$ and $\\log \\mu$ of the step after `count` steps."""
+        """$1 - \\mu$ and $\\log \\mu$ for the step that follows `count` steps."""
         decay = at_step(self.decay, count)
         if self.momentum_decay is None:
             return 1 - decay, log(decay)

@@ -48,7 +48,7 @@ class rms(Recipe):
         decay: $b$, in [0, 1).
 
     Raises:
-        ValueError: if `decay` is outside its interval.
+        ValueError: if `decay` lies outside its interval.
 
     Source: Hinton, 2012, lecture 6e.
 
