@@ -30,12 +30,12 @@ from gradtx._compose.rules import by_rank as by_rank
 from gradtx._transforms.adam import scale_by_adam as scale_by_adam
 from gradtx._transforms.adam import scale_by_amsgrad as scale_by_amsgrad
 from gradtx._transforms.nadam import scale_by_nadam_momentum as scale_by_nadam_momentum
-from gradtx._transforms.adaptive import centered_second_moment as centered_second_moment
+from gradtx._transforms.accumulators import centered_second_moment as centered_second_moment
 from gradtx._transforms.adadelta import scale_by_adadelta as scale_by_adadelta
 from gradtx._transforms.adaptive import scale_by_adagrad as scale_by_adagrad
 from gradtx._transforms.adaptive import scale_by_rms as scale_by_rms
 from gradtx._transforms.adaptive import scale_by_stddev as scale_by_stddev
-from gradtx._transforms.adaptive import sum_of_squares as sum_of_squares
+from gradtx._transforms.accumulators import sum_of_squares as sum_of_squares
 from gradtx._transforms.bias_correction import bias_correction as bias_correction
 from gradtx._transforms.clip import adaptive_grad_clip as adaptive_grad_clip
 from gradtx._transforms.clip import clip as clip

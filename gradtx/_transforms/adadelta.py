@@ -1,4 +1,4 @@
-"""AdaDelta's scaling, which feeds its own updates back."""
+"""AdaDelta without a learning rate. It averages its own updates as well as the gradients."""
 
 from typing import Any
 
@@ -14,27 +14,31 @@ from gradtx._core.values import Hyper
 
 
 class scale_by_adadelta(Elementwise):
-    r"""The gradient times the ratio of two root mean squares, of past updates and of gradients.
+    r"""AdaDelta multiplies the gradient by the root mean square of past updates over that of gradients.
 
     $$ u_t = \frac{\sqrt{X_{t-1} + \epsilon}}{\sqrt{G_t + \epsilon}}\, g_t, \qquad
        G_t = \rho\, G_{t-1} + (1 - \rho)\, |g_t|^2, \qquad X_t = \rho\, X_{t-1} + (1 - \rho)\, |u_t|^2 $$
 
     Args:
-        rho: decay of both averages, in [0, 1).
-        eps: $\epsilon > 0$. The first step has length $\sqrt{\epsilon / (1 - \rho)}$: it is the learning
-            rate.
+        rho: the decay $\rho$ of both averages, in [0, 1).
+        eps: $\epsilon > 0$. Every entry of the first update has about the size
+            $\sqrt{\epsilon / (1 - \rho)}$, so $\epsilon$ acts as a learning rate.
 
-    Raises `ValueError` for a number outside its interval. Source: Zeiler, 2012, arXiv:1212.5701,
-    algorithm 1.
+    The state is `optax.ScaleByAdaDeltaState(e_g, e_x)`, where `e_g` is $G$ and `e_x` is $X$.
+
+    Raises:
+        ValueError: if a number lies outside its interval.
+
+    Source: Zeiler, 2012, arXiv:1212.5701, algorithm 1.
     """
 
     rho: Hyper = 0.9
     eps: Hyper = 1e-6
     limits = {"rho": "[0, 1)", "eps": "(0, inf)"}
     degrees = {"e_g": 2, "e_x": 0}
-    linear = (
-        True  # it bounds for itself: XLA would write a bounded gradient with three uses to memory
-    )
+    # The gradient is bounded in `update_leaf`: it has three uses there, and if the library bounded it
+    # beforehand, XLA would write the bounded gradient to memory.
+    linear = True
 
     def init_leaf(self, param: Any) -> Any:
         return optax.ScaleByAdaDeltaState(
@@ -44,8 +48,8 @@ class scale_by_adadelta(Elementwise):
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         squares = abs_square(squarable(update))
         e_g = average_of_squares(state.e_g, squares, self.rho)
-        # The square of the update without its root: two cheap uses, where one root that both share
-        # would be written to memory.
+        # The square of the update is computed without the root. It is cheap to compute the ratio twice,
+        # while XLA would write a root that both expressions share to memory.
         moved = (squares / (e_g + self.eps)) * (state.e_x + self.eps)
         update = (jnp.sqrt(state.e_x + self.eps) / jnp.sqrt(e_g + self.eps)) * bounded(update)
         return update, optax.ScaleByAdaDeltaState(

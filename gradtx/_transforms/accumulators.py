@@ -1,0 +1,124 @@
+"""The sum of squares of AdaGrad, and the running variance of centered RMSProp.
+
+Neither of the two is a `Moment`, because `bias_correction` cannot divide them by a gain.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gradtx._core.dtypes import accumulator
+from gradtx._core.latex import Page, Tex, plus, square
+from gradtx._core.numerics import abs_square, average
+from gradtx._core.unit import Elementwise, refuse_schedule
+from gradtx._core.values import Hyper
+
+
+class sum_of_squares(Elementwise):
+    r"""The update is the sum of the squared gradients so far.
+
+    $$ u_t = G_t = G_{t-1} + |g_t|^2 $$
+
+    The sum stops growing at half the largest number of its dtype, so it stays finite. The state is
+    `optax.ScaleByRssState(sum_of_squares)`.
+
+    Args:
+        initial: $G_0 \ge 0$, a number or an array.
+        accumulator_dtype: the dtype of $G$. None means the real dtype of the parameter, and float32 at
+            least.
+
+    Raises:
+        ValueError: if `initial` is negative.
+        TypeError: if `initial` is a schedule.
+
+    Source: Duchi, Hazan & Singer, 2011.
+    """
+
+    initial: Hyper = 0.0
+    accumulator_dtype: str | None = None
+    limits = {"initial": "[0, inf)"}
+    degrees = {"sum_of_squares": 2}
+
+    def validate(self) -> None:
+        refuse_schedule(self, "initial")
+
+    def init_leaf(self, param: Any) -> Any:
+        dtype, initial = self.accumulator_dtype, self.initial
+        return optax.ScaleByRssState(accumulator(param, dtype, real=True, fill=initial))
+
+    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
+        # Each square is finite, but their sum may overflow, so the sum is bounded by a number that can
+        # still divide. The square is bounded, and not the new sum: for the sum, XLA would write an
+        # intermediate array to memory.
+        total = state.sum_of_squares
+        room = 0.5 * jnp.finfo(total.dtype).max - total
+        total = total + jnp.minimum(abs_square(update), room)
+        return total, optax.ScaleByRssState(total)
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        return page.average("G", 1.0, square(g), weight=Tex("1"), initial=self.initial)
+
+
+class CenteredMomentState(NamedTuple):
+    """The state of `centered_second_moment`: the average gradient `mu` and the running variance `nu`."""
+
+    mu: Any
+    nu: Any
+
+
+class centered_second_moment(Elementwise):
+    r"""The update is the running variance of the gradients.
+
+    $$ u_t = s_t = b\, s_{t-1} + \frac{1 - b}{b}\, |g_t - m_t|^2, \qquad
+       m_t = b\, m_{t-1} + (1 - b)\, g_t $$
+
+    In exact arithmetic $s_t$ is $v_t - |m_t|^2$, where $v$ is the average of $|g|^2$. The difference of
+    two rounded averages can be negative, while this recursion cannot. The state is
+    `CenteredMomentState(mu, nu)`, where `mu` is $m$ and `nu` is $s$, which is real.
+
+    Args:
+        decay: $b$, in [0, 1).
+        initial: $s_0 \ge 0$, a number or an array. $m_0$ is 0.
+
+    Raises:
+        ValueError: if a number lies outside its interval.
+        TypeError: if `initial` is a schedule.
+
+    Sources: Graves, 2013, arXiv:1308.0850, eq. 38-40; the recursion is from Welford, 1962, and its form
+    for exponential averages from Finch, 2009.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.centered_second_moment(0.5)
+    >>> float(tx.update(jnp.full((), 4.0), tx.init(jnp.zeros(())))[0])  # the variance of 0 and 4
+    4.0
+    """
+
+    decay: Hyper = 0.9
+    initial: Hyper = 0.0
+    limits = {"decay": "[0, 1)", "initial": "[0, inf)"}
+    degrees = {"mu": 1, "nu": 2}
+
+    def validate(self) -> None:
+        refuse_schedule(self, "initial")
+
+    def init_leaf(self, param: Any) -> CenteredMomentState:
+        return CenteredMomentState(
+            mu=accumulator(param), nu=accumulator(param, real=True, fill=self.initial)
+        )
+
+    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
+        mu = average(state.mu, update, self.decay)
+        # The distance is taken from the new mean, so that XLA need not keep a copy of the old one. It is
+        # halved, because the difference of two numbers whose squares are finite may have an infinite
+        # square; `weight` has the factor 4. At b = 0 the distance is 0, and so is the variance.
+        half = 0.5 * update - 0.5 * mu
+        weight = 4 * (1 - self.decay) / jnp.maximum(jnp.asarray(self.decay), 1e-6)
+        nu = self.decay * state.nu + weight * abs_square(half)
+        return nu, CenteredMomentState(mu, nu)
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        v = page.average("v", self.decay, square(g), initial=self.initial)
+        m = page.average("m", self.decay, g)
+        return page.define("s", lambda _: plus(v, square(m), "-"))
