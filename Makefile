@@ -20,7 +20,7 @@ SHELL := /bin/bash
 .PHONY: race test laws lint format notebooks docs bench clean help
 
 race: $(VENV)/.has-examples  ## set up and run the race of optimizers (the default)
-	@$(PY) examples/race.py $(ARGS)
+	@$(PY) -m examples.race $(ARGS)
 
 test: $(VENV)/.has-tests $(VENV)/.has-examples  ## set up and run all tests and doctests
 	@$(PY) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)

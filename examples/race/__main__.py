@@ -1,57 +1,35 @@
 """A race of optimizers on real data: which is fastest, and how much does the learning rate matter?
 
-    make                                         handwritten digits, every optimizer of RACERS
-    python examples/race.py --data mine.csv      your own rows, the label in the last column
-    python examples/race.py --optimizer "adamw(3e-4, b2=0.95)" --optimizer "sgd(0.1)"
+    make                                              handwritten digits, every optimizer of RACERS
+    python -m examples.race --data mine.csv           your own rows, the label in the last column
+    python -m examples.race --optimizer "sgd(0.1)" --optimizer "adamw(3e-4, b2=0.95)"
 
 Each optimizer trains the same small network from the same start on the same batches, once for every
 learning rate of a grid; during a run the rate falls linearly to zero. The best rate is the one with
-the lowest validation loss; the test rows serve the reported accuracy only. How a whole grid is one
-compiled program stands in race_train.py.
+the lowest validation loss. The test rows only serve to report an accuracy.
 """
 
 import argparse
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from race_data import RaceError, load, read_config
-from race_report import draw, print_table
-from race_train import complain, learning_rate, looks, race
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-import gradtx
-
-# Whoever races, one line each. The learning rate is the centre of the grid.
-RACERS = {
-    "sgd": gradtx.sgd(0.3),
-    "momentum": gradtx.sgd(0.03, momentum=0.9),
-    "nesterov": gradtx.sgd(0.03, momentum=0.9, nesterov=True),
-    "adagrad": gradtx.adagrad(0.03),
-    "rmsprop": gradtx.rmsprop(0.003),
-    "adadelta": gradtx.adadelta(1.0),
-    "adam": gradtx.adam(0.003),
-    "adamw": gradtx.adamw(0.01, weight_decay=1.0),
-    "muon": gradtx.muon(0.02, weight_decay=1.0),
-}
-
-
-def parsed(text: str) -> Any:
-    """The optimizer that `text` names."""
-    try:
-        tx = gradtx.parse(text)
-    except ValueError as error:
-        raise RaceError(f"cannot read the optimizer {text!r}: {error}") from None
-    if not isinstance(tx, gradtx.Transform):
-        raise RaceError(f"{text!r} is no optimizer.")
-    return tx
+from .data import Task, load
+from .errors import RaceError
+from .racers import chosen
+from .report import draw, print_table
+from .training import Run, check_trainable, race, schedule_of_evaluations
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Race optimizers on handwritten digits.")
+    """The options, or `RaceError` for one that is out of range."""
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.race", description="Race optimizers on handwritten digits."
+    )
     add = parser.add_argument
     add("--data", metavar="PATH", help="a .csv (label last) or .npz (x and y) instead of digits")
     add("--steps", type=int, default=400, help="training steps of each run (default 400)")
@@ -59,35 +37,41 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--out", metavar="PATH", default="out/race.png", help="where the figure goes")
     add("--optimizer", metavar="TEXT", action="append", default=[], help="race this (repeatable)")
     add("--config", metavar="FILE", help="a TOML or YAML file with a list `optimizers`")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    for name, value, least in (("--steps", options.steps, 1), ("--seed", options.seed, 0)):
+        if value < least:
+            raise RaceError(f"{name} must be at least {least}, not {value}.")
+    if Path(options.out).suffix not in (".png", ".pdf", ".svg"):
+        raise RaceError(f"--out must end in .png, .pdf or .svg, not {options.out!r}.")
+    return options
 
 
 def main(argv: list[str] | None = None) -> None:
-    args, console = arguments(argv), Console()
-    texts = args.optimizer + (read_config(args.config) if args.config else [])
-    racers = {text: parsed(text) for text in texts} or RACERS
-    for tx in racers.values():
-        learning_rate(tx)  # complains before anything runs
-    for name, value, least in (("--steps", args.steps, 1), ("--seed", args.seed, 0)):
-        if value < least:
-            raise RaceError(f"{name} must be at least {least}, not {value}.")
-    out = Path(args.out)
-    if out.suffix not in (".png", ".pdf", ".svg"):
-        raise RaceError(f"--out must end in .png, .pdf or .svg, not {args.out!r}.")
+    """Race, print the table and save the figure; a mistake of the user raises `RaceError`."""
+    options, console = arguments(argv), Console()
+    racers = chosen(options.optimizer, options.config)
+    out = Path(options.out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RaceError(f"cannot write to {out.parent}: {error.strerror}.") from None
-    task = load(args.data, args.seed)
+    task = load(options.data, options.seed)
     for name, tx in racers.items():
-        complain(name, tx, task)
+        check_trainable(name, tx, task)
     runs = []
     columns = TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn()
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
-        bar = progress.add_task("", total=looks(args.steps)[0] * len(racers))
+        evaluations, _ = schedule_of_evaluations(options.steps)
+        bar = progress.add_task("", total=evaluations * len(racers))
         for name, tx in racers.items():
             progress.update(bar, description=escape(name))
-            runs.append(race(name, tx, task, args.steps, args.seed, partial(progress.advance, bar)))
+            advance = partial(progress.advance, bar)
+            runs.append(race(name, tx, task, options.steps, options.seed, advance))
+    report(runs, task, out, console)
+
+
+def report(runs: list[Run], task: Task, out: Path, console: Console) -> None:
+    """Print the table and draw the figure; raise `RaceError` if an optimizer diverged at every rate."""
     print_table(console, runs, task)
     finished = [run for run in runs if not run.diverged.all()]
     if finished:
@@ -100,12 +84,12 @@ def main(argv: list[str] | None = None) -> None:
         if run.diverged.all():
             raise RaceError(
                 f"{run.name} diverged at every learning rate from {run.rates[0]:.2g} to "
-                f"{run.rates[-1]:.2g}. Centre its grid on a smaller one."
+                f"{run.rates[-1]:.2g}. Give it a smaller rate as the middle of its grid."
             )
 
 
 def run(argv: list[str] | None = None) -> None:
-    """`main`, with what the user can mend as a sentence and exit status 1."""
+    """`main`, but a mistake of the user ends the process with a sentence and exit status 1."""
     try:
         main(argv)
     except RaceError as error:

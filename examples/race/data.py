@@ -1,27 +1,23 @@
-"""What the race runs on: the digits or a user's own file, and what is said of one that will not do."""
+"""The data of the race: the digits or a user's file, and messages about files that cannot be used."""
 
 import csv
 import dataclasses
-import tomllib
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .errors import RaceError
+
 FEWEST_ROWS = 30
 MOST_HELD_OUT = 1000
-
-
-class RaceError(Exception):
-    """What the user can mend: printed as a sentence, without a traceback."""
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """Rows to train on, to choose by and to report on; inputs have mean 0 and variance 1."""
+    """Rows to train on, to choose the rate by, and to report; inputs have mean 0 and variance 1."""
 
     train_x: jax.Array
     train_y: jax.Array
@@ -68,10 +64,10 @@ def _check(name: str, x: np.ndarray, labels: np.ndarray) -> None:
     bad = np.argwhere(~np.isfinite(x))
     if len(bad):
         row, column = bad[0] + 1
-        raise RaceError(f"{name} has no finite number in row {row} of its data, column {column}.")
+        raise RaceError(f"{name}: the number in data row {row}, column {column} is not finite.")
     kinds = len(np.unique(labels))
     if kinds < 2:
-        raise RaceError(f"{name} has one label for all rows: there is nothing to learn.")
+        raise RaceError(f"{name} has the same label in all rows, so there is nothing to learn.")
     if kinds > len(x) // 2:
         raise RaceError(
             f"{name} has {kinds} different labels in {len(x)} rows. The race learns classes, "
@@ -141,36 +137,3 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
             f"not {x.dtype}{list(x.shape)} and {y.dtype}{list(y.shape)}."
         )
     return x.reshape(len(x), -1).astype(np.float64), y
-
-
-def read_config(path: str) -> list[str]:
-    """The optimizers that a TOML or YAML file lists, as text."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not a text file in UTF-8"
-        raise RaceError(f"cannot read {path}: {reason}.") from None
-    found = _decoded(path, text)
-    listed = found.get("optimizers") if isinstance(found, dict) else found
-    if not isinstance(listed, list) or not listed or not all(isinstance(x, str) for x in listed):
-        raise RaceError(
-            f"{path} must hold a list of texts named `optimizers`, such as "
-            'optimizers = ["adamw(3e-4, b2=0.95)", "sgd(0.1)"].'
-        )
-    return listed
-
-
-def _decoded(path: str, text: str) -> Any:
-    if path.endswith(".toml"):
-        try:
-            return tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise RaceError(f"{path} is not valid TOML: {error}.") from None
-    if path.endswith((".yaml", ".yml")):
-        import yaml
-
-        try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise RaceError(f"{path} is not valid YAML: {error}.") from None
-    raise RaceError(f"--config must name a .toml or .yaml file, not {path!r}.")

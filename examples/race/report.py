@@ -5,20 +5,22 @@ from typing import Any
 
 import matplotlib
 
-matplotlib.use("Agg")  # a file, no window
+matplotlib.use("Agg")  # The figure goes to a file and needs no window.
 
 import matplotlib.pyplot as plt
 import numpy as np
 import rich.box
 from matplotlib.ticker import LogLocator, NullFormatter
-from race_data import Task
-from race_train import GOAL, Run
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-# Colours that colour-blind eyes tell apart: of Okabe and Ito, 2008, and (olive, wine) of Paul Tol.
-COLOURS = (
+from .data import Task
+from .training import ACCURACY_GOAL, Run
+
+# Colors that color-blind readers can tell apart: those of Okabe and Ito (2008), and olive and wine of
+# Paul Tol.
+COLORS = (
     *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#999933"),
     *("#56B4E9", "#882255", "#D55E00", "#000000", "#888888"),
 )
@@ -37,7 +39,7 @@ STYLE = {
 
 
 def ranked(runs: list[Run]) -> list[Run]:
-    """First at the goal, then by the loss at the end; who diverged comes last."""
+    """Runs ordered by their steps to the goal, then by their loss at the end; diverged runs last."""
 
     def key(run: Run) -> tuple[float, float]:
         end = np.inf if run.diverged.all() else run.loss[run.best, -1]
@@ -47,14 +49,14 @@ def ranked(runs: list[Run]) -> list[Run]:
 
 
 def print_table(console: Console, runs: list[Run], task: Task) -> None:
-    """One row an optimizer, at its best rate, the winner first."""
+    """Print one row per optimizer, at its best rate, with the winner first."""
     rows, inputs = task.train_x.shape
     about = f"{rows} rows of {inputs} inputs, {task.classes} classes, {runs[0].steps[-1]} steps"
     table = Table(
         title=escape(f"{task.name}: {about}"), title_justify="left", box=rich.box.SIMPLE_HEAD
     )
     table.add_column("optimizer", style="bold", overflow="fold", min_width=9)
-    heads = "best\nrate", "diverged", "test\naccuracy", f"steps to\n{GOAL:.0%}"
+    heads = "best\nrate", "diverged", "test\naccuracy", f"steps to\n{ACCURACY_GOAL:.0%}"
     for head in (*heads, "time per\nstep", "state\nbytes"):
         table.add_column(head, justify="right")
     for run in ranked(runs):
@@ -70,7 +72,7 @@ def print_table(console: Console, runs: list[Run], task: Task) -> None:
 
 
 def draw(runs: list[Run], task: Task, out: Path) -> None:
-    """Loss along the way at the best rate, and loss at the end against the rate."""
+    """Draw the loss during training at the best rate, and the loss at the end against the rate."""
     with plt.rc_context(STYLE):
         figure, (left, right) = plt.subplots(
             1, 2, figsize=(10, 4.2), sharey=True, layout="constrained"
@@ -105,9 +107,12 @@ def draw(runs: list[Run], task: Task, out: Path) -> None:
 
 
 def _line(i: int) -> dict[str, Any]:
-    """Every second curve is dashed and on top, so that one that coincides with it shows through."""
+    """The style of the i-th curve.
+
+    Every second curve is dashed and lies on top, so that a curve that coincides with it stays visible.
+    """
     return {
-        "color": COLOURS[i % len(COLOURS)],
+        "color": COLORS[i % len(COLORS)],
         "linestyle": (0, (3, 1.5)) if i % 2 else "-",
         "linewidth": 1.8,
         "zorder": 2 + i % 2,
@@ -115,7 +120,7 @@ def _line(i: int) -> dict[str, Any]:
 
 
 def _sensitivity(axes: Any, run: Run, ceiling: float, line: dict[str, Any]) -> None:
-    """Loss at the end against the rate; a rate that diverged is a cross at the ceiling."""
+    """Draw the loss at the end against the rate; a rate that diverged is a cross at the ceiling."""
     lost = run.diverged
     end = np.where(lost, ceiling, run.loss[:, -1])
     beside = np.convolve(~lost, [1, 1, 1], mode="same") > 0

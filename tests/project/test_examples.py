@@ -1,6 +1,5 @@
-"""The race runs, small, as a user runs it; what the user can mend is said in a sentence."""
+"""The race runs, small, as a user runs it, and reports the mistakes of its user in a sentence."""
 
-import contextlib
 import importlib
 import os
 import re
@@ -8,19 +7,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 import gradtx
 
-RACE = Path(__file__).parents[2] / "examples" / "race.py"
+ROOT = Path(__file__).parents[2]
 
 
 def race(*args, timeout=120):
     """Run the race with these arguments; on one device, since it uses no more."""
     env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1", "COLUMNS": "100"}
-    command = [sys.executable, str(RACE), *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=timeout)
+    command = [sys.executable, "-m", "examples.race", *map(str, args)]
+    return subprocess.run(
+        command, capture_output=True, text=True, env=env, cwd=ROOT, timeout=timeout
+    )
 
 
 @pytest.fixture
@@ -32,9 +34,9 @@ def blobs():
 
 
 def imported(monkeypatch, name):
-    """A module of the examples, as a script beside it would import it."""
-    monkeypatch.syspath_prepend(RACE.parent)
-    return importlib.import_module(name)
+    """A module of the examples, found from the folder of the clone."""
+    monkeypatch.syspath_prepend(ROOT)
+    return importlib.import_module(f"examples.{name}")
 
 
 def rows(x, y):
@@ -44,20 +46,41 @@ def rows(x, y):
     )
 
 
-def test_the_race_ends_with_a_table_and_a_figure_that_it_names(tmp_path, monkeypatch):
-    figure = tmp_path / "new" / "race.svg"
-    done = race("--steps", 8, "--out", figure)
+def test_the_race_ends_with_a_table_and_a_figure_that_it_names(tmp_path):
+    figure, names = tmp_path / "new" / "race.svg", ("sgd(0.3)", "adagrad(0.03)")
+    options = [option for name in names for option in ("--optimizer", name)]
+    done = race("--steps", 8, "--out", figure, *options)
     assert done.returncode == 0, done.stderr
     assert f"figure: {figure}" in done.stdout
     drawn = figure.read_text()
-    for name in imported(monkeypatch, "race").RACERS:
+    for name in names:
         assert f"  {name} " in done.stdout
         assert f">{name}<" in drawn, "the legend names every racer"
 
 
-def test_a_users_rows_are_raced_on_whether_csv_or_npz(tmp_path, monkeypatch, capsys, blobs):
-    module = imported(monkeypatch, "race")
-    monkeypatch.setattr(module, "RACERS", {"sgd [red]": gradtx.sgd(0.1)})
+def test_every_racer_can_be_traced_at_all_rates_at_once(monkeypatch):
+    """Compiling them all takes most of a minute, so the test stops before that."""
+    training, racers = (imported(monkeypatch, f"race.{x}") for x in ("training", "racers"))
+    task = imported(monkeypatch, "race.data").load(None, seed=0)
+    params = training.initial_params(jax.random.key(0), 64, task.classes)
+    batches = np.zeros((2, 128), np.int32), np.ones(2, np.float32)
+    for name, tx in racers.RACERS.items():
+        training.check_trainable(name, tx, task)
+        grid = gradtx.stack([racers.with_rate_times(tx, x) for x in racers.RATE_FACTORS])
+
+        def run(tx):
+            return training.train_then_evaluate(tx, params, tx.init(params), task, batches)
+
+        mapped = jax.vmap(run, in_axes=(gradtx.axes(grid, learning_rate=0),))
+        *_, (loss, accuracy) = jax.eval_shape(mapped, grid)
+        assert loss.shape == accuracy.shape == (13,), name
+
+
+def test_the_rows_of_a_csv_and_of_an_npz_file_give_the_same_race(
+    tmp_path, monkeypatch, capsys, blobs
+):
+    module = imported(monkeypatch, "race.__main__")
+    monkeypatch.setattr("examples.race.racers.RACERS", {"sgd [red]": gradtx.sgd(0.1)})
     x, y = blobs
     (tmp_path / "mine.csv").write_text("a,b,c,label\n" + rows(x, y))
     np.savez(tmp_path / "mine.npz", x=x, y=y.astype(str))
@@ -73,20 +96,20 @@ def test_a_users_rows_are_raced_on_whether_csv_or_npz(tmp_path, monkeypatch, cap
     assert accuracies[0] == accuracies[1], "the same rows give the same race"
 
 
-def test_a_rate_that_diverges_is_shown_and_all_that_do_are_an_error(
+def test_a_rate_that_diverges_is_counted_and_a_grid_that_diverges_is_an_error(
     tmp_path, monkeypatch, capsys, blobs
 ):
-    module = imported(monkeypatch, "race")
+    module = imported(monkeypatch, "race.__main__")
     x, y = blobs
     x = x - 3 * y[:, None]  # closer together, so that a large rate pays for its mistakes
     (tmp_path / "mine.csv").write_text(rows(x, y))
     arguments = "--data", str(tmp_path / "mine.csv"), "--steps", "20", "--out"
     some, none = tmp_path / "some.png", tmp_path / "none.png"
-    monkeypatch.setattr(module, "RACERS", {"sgd": gradtx.sgd(100.0)})
+    monkeypatch.setattr("examples.race.racers.RACERS", {"sgd": gradtx.sgd(100.0)})
     module.main([*arguments, str(some)])
     lost = int(re.search(r"(\d+) of 13", capsys.readouterr().out)[1])
     assert 0 < lost < 13 and some.exists()
-    monkeypatch.setattr(module, "RACERS", {"sgd": gradtx.sgd(1e9)})
+    monkeypatch.setattr("examples.race.racers.RACERS", {"sgd": gradtx.sgd(1e9)})
     with pytest.raises(SystemExit, match=r"sgd diverged at every learning rate from 1e\+07 to"):
         module.run([*arguments, str(none)])
     assert "13 of 13" in capsys.readouterr().out and not none.exists()
@@ -98,8 +121,8 @@ def test_a_rate_that_diverges_is_shown_and_all_that_do_are_an_error(
         ("", "too few rows (0)"),
         ("a,b,label\n" + "1,2,u\n" * 40 + "1,u\n", "row 42 has 2 columns where row 2 has 3"),
         ("1,2,u\n" * 40 + "1,?,u\n", "row 41, column 2 is not a number: '?'"),
-        ("1,nan,u\n" * 40, "no finite number in row 1 of its data, column 2"),
-        ("1,2,u\n" * 40, "one label for all rows"),
+        ("1,nan,u\n" * 40, "the number in data row 1, column 2 is not finite"),
+        ("1,2,u\n" * 40, "the same label in all rows"),
         ("".join(f"1,2,{i / 3}\n" for i in range(40)), "40 different labels in 40 rows"),
         ("1\n" * 20 + "0\n" * 20, "no inputs beside them"),
         (b"\xff\xfe\x00", "not a text file"),
@@ -107,7 +130,7 @@ def test_a_rate_that_diverges_is_shown_and_all_that_do_are_an_error(
     ],
 )
 def test_a_bad_file_is_named_with_its_place(tmp_path, monkeypatch, text, sentence):
-    module = imported(monkeypatch, "race_data")
+    module = imported(monkeypatch, "race.data")
 
     path = tmp_path / "mine.csv"
     if text is not None:
@@ -128,7 +151,7 @@ def test_a_bad_file_is_named_with_its_place(tmp_path, monkeypatch, text, sentenc
     ],
 )
 def test_a_bad_archive_is_named_with_what_it_holds(tmp_path, monkeypatch, arrays, sentence):
-    module = imported(monkeypatch, "race_data")
+    module = imported(monkeypatch, "race.data")
 
     path = tmp_path / "mine.npz"
     path.write_text("no archive") if arrays is None else np.savez(path, **arrays)
@@ -137,39 +160,26 @@ def test_a_bad_archive_is_named_with_what_it_holds(tmp_path, monkeypatch, arrays
     assert sentence in str(error.value) and "mine.npz" in str(error.value)
 
 
-def test_optimizers_from_the_command_line_and_from_files_race_at_their_rate(
-    tmp_path, monkeypatch, capsys, blobs
-):
-    module = imported(monkeypatch, "race")
-    raced = {}
-    monkeypatch.setattr(module, "race", lambda name, tx, *_: raced.setdefault(name, tx) and None)
-    monkeypatch.setattr(module, "print_table", lambda *_: None)
-    monkeypatch.setattr(module, "draw", lambda *_: None)
-
-    def asked_for(*argv):
-        raced.clear()
-        with contextlib.suppress(AttributeError):  # there are no runs to look at
-            module.main([*map(str, argv), "--out", str(tmp_path / "race.png")])
-        return raced
-
+def test_optimizers_are_read_from_the_command_line_and_from_files(tmp_path, monkeypatch):
+    racers = imported(monkeypatch, "race.racers")
     momentum, adamw = "sgd(0.1, momentum=0.9)", "adamw(3e-4, b2=0.95)"
     values = {momentum: gradtx.sgd(0.1, momentum=0.9), adamw: gradtx.adamw(3e-4, b2=0.95)}
     toml, yaml, listed = (tmp_path / name for name in ("a.toml", "a.yaml", "b.yml"))
     toml.write_text(f"optimizers = ['{momentum}', '{adamw}']")
     yaml.write_text(f"optimizers:\n  - {momentum}\n  - {adamw}\n")
     listed.write_text(f"- {momentum}\n- {adamw}\n")
-    assert asked_for("--optimizer", momentum, "--optimizer", adamw) == values
+    assert racers.chosen([momentum, adamw], None) == values
     for path in (toml, yaml, listed):
-        assert asked_for("--config", path) == values
-    assert asked_for() == module.RACERS
+        assert racers.chosen([], str(path)) == values
+    assert racers.chosen([], None) == racers.RACERS
 
 
-def test_a_grid_is_centred_on_the_rate_and_moves_every_rate_within(monkeypatch):
-    module = imported(monkeypatch, "race_train")
+def test_the_grid_has_the_optimizers_rate_in_its_middle_and_moves_every_rate_inside(monkeypatch):
+    racers = imported(monkeypatch, "race.racers")
     tx = gradtx.chain(gradtx.clip_by_global_norm(1.0), gradtx.adamw(3e-4, weight_decay=0.1))
-    assert module.learning_rate(tx) == 3e-4
-    assert module.FACTORS[len(module.FACTORS) // 2] == 1
-    assert module.at_rate(tx, 2.0) == gradtx.replace(tx, learning_rate=6e-4)
+    assert racers.learning_rate(tx) == 3e-4
+    assert racers.RATE_FACTORS[len(racers.RATE_FACTORS) // 2] == 1
+    assert racers.with_rate_times(tx, 2.0) == gradtx.replace(tx, learning_rate=6e-4)
 
 
 @pytest.mark.parametrize(
@@ -185,8 +195,8 @@ def test_a_grid_is_centred_on_the_rate_and_moves_every_rate_within(monkeypatch):
             ["--optimizer", "chain(qk_clip(), sgd(0.1))"],
             "cannot train this network: `qk_clip` needs",
         ),
-        (["--optimizer", "by_rank(2)"], "is no optimizer"),
-        (["--optimizer", "clip(1.0)"], "clip(1.0) has no positive number as its learning rate"),
+        (["--optimizer", "by_rank(2)"], "is not an optimizer"),
+        (["--optimizer", "clip(1.0)"], "clip(1.0) has no learning rate that is a positive number"),
         (["--config", "missing.toml"], "cannot read missing.toml: No such file"),
         (["--config", "bad.toml"], "is not valid TOML"),
         (["--config", "bad.yaml"], "is not valid YAML"),
@@ -194,8 +204,10 @@ def test_a_grid_is_centred_on_the_rate_and_moves_every_rate_within(monkeypatch):
         (["--config", "a.json"], "must name a .toml or .yaml file"),
     ],
 )
-def test_what_cannot_be_asked_for_is_a_sentence(tmp_path, monkeypatch, argv, sentence):
-    module = imported(monkeypatch, "race")
+def test_an_option_that_cannot_be_used_is_reported_in_a_sentence(
+    tmp_path, monkeypatch, argv, sentence
+):
+    module = imported(monkeypatch, "race.__main__")
     monkeypatch.chdir(tmp_path)
     for name, text in {
         "bad.toml": "a =",
@@ -209,7 +221,7 @@ def test_what_cannot_be_asked_for_is_a_sentence(tmp_path, monkeypatch, argv, sen
     assert stop.value.code.startswith("race: ") and sentence in stop.value.code
 
 
-def test_a_complaint_shows_no_traceback_and_exits_with_1(tmp_path):
+def test_a_mistake_of_the_user_shows_a_sentence_without_traceback_and_exits_with_1(tmp_path):
     done = race("--data", tmp_path / "mine.csv")
     assert done.returncode == 1
     assert done.stderr == f"race: cannot read {tmp_path / 'mine.csv'}: No such file or directory.\n"

@@ -1,0 +1,14 @@
+"""A race of optimizers on real data: `python -m examples.race`, from the folder of the clone.
+
+    racers.py     which optimizers race: the default ones, or those that the user names
+    data.py       the digits or the user's rows, split into train, validation and test rows
+    network.py    the small network that every optimizer trains, and its loss
+    training.py   one optimizer at a whole grid of learning rates, in one compiled program
+    report.py     the table and the figure
+    __main__.py   the command line
+
+The idea alone, without the files, errors and figures of a product, stands in `examples/sweep.py`.
+"""
+
+from .errors import RaceError as RaceError
+from .racers import RACERS as RACERS
