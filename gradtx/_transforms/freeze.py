@@ -1,4 +1,4 @@
-"""Leaves that stay as they are."""
+"""Freezing: leaves whose updates are zero, so that they stay unchanged."""
 
 from typing import Any
 
@@ -14,12 +14,20 @@ from gradtx._core.unit import Elementwise
 
 
 class freeze(Elementwise):
-    """Leaves that stay as they are: $u = -0$, which leaves every number bitwise untouched, no state.
+    """Frozen leaves get an update of zero and stay unchanged.
+
+    $$ u = -0 $$
+
+    Adding -0 leaves every number bitwise unchanged, also -0 itself.
 
     Args:
-        mask: which leaves to freeze, as in `masked`; the others pass through. By default all.
+        mask: which leaves to freeze: a rule `(path, leaf) -> bool`, a tree of bools, or a function from
+            the parameters to such a tree. The updates of other leaves pass through. None means all
+            leaves.
 
-    Raises `ValueError` for a mask that does not fit, `TypeError` for one that says words.
+    Raises:
+        ValueError: if the structure of `mask` does not fit the parameters.
+        TypeError: if `mask` gives a string for a leaf.
 
     >>> import gradtx, jax.numpy as jnp
     >>> gradtx.freeze().update(jnp.ones(2), ())[0]

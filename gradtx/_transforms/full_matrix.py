@@ -1,4 +1,4 @@
-"""Full-matrix AdaGrad: the gradient over the square root of all outer products so far."""
+"""Full-matrix AdaGrad, which divides the gradient by the root of the sum of all outer products."""
 
 from typing import Any, NamedTuple
 
@@ -13,25 +13,31 @@ from gradtx._core.values import Hyper
 
 
 class OuterProductsState(NamedTuple):
-    """The sum of $g g^H$, of shape (n, n) for a parameter of n entries."""
+    """The state of `scale_by_full_matrix_adagrad`: the sum of all $g g^H$, of shape (n, n) for a leaf of
+    n entries."""
 
     outer_products: Any
 
 
 class scale_by_full_matrix_adagrad(Elementwise):
-    r"""The gradient over a matrix root.
+    r"""Full-matrix AdaGrad divides the gradient by the matrix root of the sum of all outer products.
 
     $$ u_t = (\epsilon I + G_t^{1/2})^{-1} g_t, \qquad G_t = G_{t-1} + g_t g_t^H $$
 
-    For small parameters: a leaf of n entries keeps n^2 numbers and takes an eigendecomposition a step.
-    Directions that no gradient has had, or that rounding cannot tell from such, get nothing.
+    It is for small parameters: the state of a leaf of n entries holds n^2 numbers, and every step takes
+    an eigendecomposition of this matrix. The update is 0 along every direction in which all gradients
+    so far were 0 up to rounding. Unlike diagonal AdaGrad, this update is equivariant under rotations.
 
     Args:
-        eps: $\epsilon \ge 0$, outside the root.
-        max_size: the most entries that a leaf may have.
+        eps: $\epsilon \ge 0$, which is added outside the root.
+        max_size: the largest number of entries that a leaf may have.
 
-    The step is equivariant under rotations, as that of diagonal AdaGrad is not. Raises `ValueError` for
-    a larger leaf. Source: Duchi, Hazan & Singer, 2011.
+    The state is `OuterProductsState(outer_products)`, one matrix of shape (n, n) per leaf.
+
+    Raises:
+        ValueError: if a leaf has more entries than `max_size`, or `eps` is negative.
+
+    Source: Duchi, Hazan & Singer, 2011.
     """
 
     eps: Hyper = 1e-7
@@ -42,8 +48,9 @@ class scale_by_full_matrix_adagrad(Elementwise):
     def init_leaf(self, param: Any) -> OuterProductsState:
         if param.size > self.max_size:
             raise ValueError(
-                f"`scale_by_full_matrix_adagrad`: a parameter of shape {param.shape} would keep "
-                f"{param.size}^2 numbers; use `scale_by_adagrad` for it, or raise `max_size`."
+                f"`scale_by_full_matrix_adagrad`: the state of a parameter of shape {param.shape} would "
+                f"hold {param.size}^2 numbers. Use `scale_by_adagrad` for it, or pass a larger "
+                "`max_size`."
             )
         dtype = promote(param.dtype, jnp.float32)
         return OuterProductsState(jnp.zeros((param.size, param.size), dtype))
@@ -54,7 +61,8 @@ class scale_by_full_matrix_adagrad(Elementwise):
         update, back = replicated(update)
         g = update.reshape(-1)
         total = state.outer_products + jnp.outer(g, g.conj())
-        # Each product of finite entries is finite, but their sum may not be.
+        # Each product of finite entries is finite, but their sum may overflow. Then the sum stays as it
+        # was before this step.
         full = jnp.isinf(total).any() & jnp.isfinite(g).all()
         total = jnp.where(full, state.outer_products, total)
         u = _over_root(total, g, jnp.asarray(self.eps, g.real.dtype))
@@ -62,7 +70,10 @@ class scale_by_full_matrix_adagrad(Elementwise):
 
 
 def _spectrum(matrix: jax.Array, eps: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Eigenvectors, roots of eigenvalues, and what to multiply by along each (0 where there is none)."""
+    """The eigenvectors, the roots of the eigenvalues, and the factors $1 / (\\epsilon + root)$.
+
+    Roots and factors are 0 for eigenvalues that are 0 up to rounding.
+    """
     unit = nonzero_or_one(jnp.max(jnp.diagonal(matrix).real))
     values, vectors = jnp.linalg.eigh(matrix / unit)
     rounding = values.size * jnp.finfo(values.dtype).eps * jnp.max(values)
@@ -80,8 +91,8 @@ def _over_root(matrix: jax.Array, g: jax.Array, eps: jax.Array) -> jax.Array:
 
 @_over_root.defjvp
 def _over_root_jvp(primals: Any, tangents: Any) -> Any:
-    # Daleckii & Krein's rule. That of `eigh` divides by differences of eigenvalues, and all those of
-    # directions without a gradient are 0.
+    # The derivative of a matrix function by Daleckii and Krein. JAX's derivative of `eigh` divides by
+    # the differences of eigenvalues, which are 0 among the directions that had no gradient.
     (matrix, g, eps), (d_matrix, d_g, d_eps) = primals, tangents
     vectors, roots, inverse = _spectrum(matrix, eps)
     back = vectors.conj().T
