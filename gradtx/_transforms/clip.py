@@ -1,4 +1,4 @@
-"""Clipping: bounds on single entries and on norms, of the tree, of a leaf, of a unit."""
+"""Clipping: bounds on single entries, and on the norm of the tree, of a leaf, or of a neuron."""
 
 import math
 from collections.abc import Hashable
@@ -15,12 +15,17 @@ from gradtx._core.values import Hyper
 
 
 class clip(Elementwise):
-    r"""Every entry limited: $u = \min(\max(g, -\delta), \delta)$, a complex one by absolute value.
+    r"""Every entry of the update is limited to an interval around zero.
+
+    $$ u = \min(\max(g, -\delta), \delta) $$
+
+    A complex entry keeps its direction, and its absolute value is limited. A NaN stays a NaN.
 
     Args:
         max_delta: $\delta \ge 0$, a number, an array or a schedule.
 
-    A NaN stays. Raises `ValueError` for a negative limit.
+    Raises:
+        ValueError: if `max_delta` is negative.
 
     >>> import gradtx, jax.numpy as jnp
     >>> gradtx.clip(1.0).update(jnp.array([0.5, -3.0]), ())[0]
@@ -33,7 +38,7 @@ class clip(Elementwise):
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         if jnp.iscomplexobj(update):
-            # By the larger part first, since the absolute value of a finite number may be infinite.
+            # Divided by the larger part first, since the absolute value of a finite number may overflow.
             unit = nonzero_or_one(jnp.maximum(jnp.abs(update.real), jnp.abs(update.imag)))
             shrink, unit = _shrink(unit, jnp.abs(update / unit), self.max_delta)
             return update / unit * shrink, state
@@ -45,16 +50,22 @@ class clip(Elementwise):
 
 
 class clip_by_global_norm(Elementwise):
-    r"""All leaves together shrunk to a norm: $u = g \min(1, c / \|g\|)$, with $\|g\|$ over the tree.
+    r"""All updates are shrunk by one factor, so that the norm of the whole tree is at most `max_norm`.
+
+    $$ u = g \min(1, c / \|g\|) $$
+
+    The norm is computed in float32 at least and does not overflow. A gradient that is not finite makes
+    all updates NaN, so that it is not hidden.
 
     Args:
         max_norm: $c \ge 0$, a number, an array or a schedule.
-        axis_name: inside `shard_map` with leaves that are shards, the mesh axis (or the tuple of axes)
-            over which they are one tree; by default the norm is that of what this device holds.
+        axis_name: inside `shard_map`, the mesh axis, or the tuple of axes, over which the leaves are
+            sharded. With None, every device takes the norm of what it holds.
 
-    The norm is reduced in float32 at least and does not overflow. A gradient that is not finite makes
-    all updates NaN, so that it shows. Raises `ValueError` for a negative norm. Source: Pascanu et al.,
-    2012, arXiv:1211.5063.
+    Raises:
+        ValueError: if `max_norm` is negative.
+
+    Source: Pascanu et al., 2012, arXiv:1211.5063.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.clip_by_global_norm(1.0)
@@ -73,14 +84,14 @@ class clip_by_global_norm(Elementwise):
     def begin(self, state: Any, measured: Any) -> tuple[Any, Any]:
         unit, ratio = measured
         factor, unit = _shrink(unit, ratio, self.max_norm)
-        # Not a divisor: XLA would divide once and keep the quotients, 8 bytes a parameter more. Not one
-        # factor: the product of the two could vanish.
+        # Two factors, since their product could underflow to 0. Neither is a divisor, since XLA would
+        # then write the quotients to memory, which takes 8 bytes more for each parameter.
         return state, (1 / unit, factor)
 
     def update_leaf(
-        self, update: jax.Array, state: Any, param: Any, told: Any
+        self, update: jax.Array, state: Any, param: Any, factors: Any
     ) -> tuple[jax.Array, Any]:
-        inverse, factor = told
+        inverse, factor = factors
         return update * inverse * factor, state
 
     def tex(self, g: Tex, page: Page) -> Tex:
@@ -89,13 +100,20 @@ class clip_by_global_norm(Elementwise):
 
 
 class clip_by_block_rms(Elementwise):
-    r"""Every leaf shrunk to a root mean square: $u = g / \max(1, \operatorname{rms}(g) / c)$.
+    r"""Every leaf is shrunk so that its root mean square is at most `threshold`.
+
+    $$ u = g / \max(1, \operatorname{rms}(g) / c) $$
+
+    A leaf whose gradient is not finite becomes NaN.
 
     Args:
         threshold: $c \ge 0$, a number, an array or a schedule.
-        axis_name: as in `clip_by_global_norm`, for a leaf that is a shard.
+        axis_name: inside `shard_map`, the mesh axis, or the tuple of axes, over which the leaves are
+            sharded. With None, every device takes the root mean square of what it holds.
 
-    A leaf whose gradient is not finite becomes NaN. Raises `ValueError` for a negative threshold.
+    Raises:
+        ValueError: if `threshold` is negative.
+
     Source: Shazeer & Stern, 2018, arXiv:1804.04235, section 6.
     """
 
@@ -113,23 +131,28 @@ class clip_by_block_rms(Elementwise):
 
 
 class adaptive_grad_clip(Elementwise):
-    r"""Every unit shrunk to a share of its parameters' norm.
+    r"""The gradient of every neuron is shrunk to at most a fraction of the norm of the neuron's weights.
 
     $$ u = g\, \min(1, c\, \max(\|\theta\|, \epsilon) / \|g\|) $$
 
+    Both norms are taken over the entries of one neuron. A neuron whose gradient is not finite becomes
+    NaN.
+
     Args:
         clipping: $c \ge 0$, a number, an array or a schedule.
-        eps: the least norm of parameters that counts.
-        axis: over which axes a unit extends. By default, as in Optax, a vector is one unit, and so are
-            the entries along the first axis of a matrix or of three axes (heads), along all but the
-            last of four and more (convolutions).
+        eps: $\epsilon \ge 0$, which replaces smaller norms of the weights.
+        axis: the axis, or the tuple of axes, over which one neuron extends. None means the choice of
+            Optax: all axes of a leaf with at most one axis longer than 1; the first axis of a matrix
+            or of a leaf with three axes; all axes but the last of a leaf with four axes or more.
 
-    A unit whose gradient is not finite becomes NaN. Raises `ValueError` without parameters or for a
-    negative number. Source: Brock et al., 2021, arXiv:2102.06171.
+    Raises:
+        ValueError: if a number is negative, or if `update` is called without the parameters.
+
+    Source: Brock et al., 2021, arXiv:2102.06171.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx, w = gradtx.adaptive_grad_clip(0.01), jnp.array([3.0, 4.0])
-    >>> tx.update(jnp.array([6.0, 8.0]), tx.init(w), w)[0]  # of norm 0.01 * 5
+    >>> tx.update(jnp.array([6.0, 8.0]), tx.init(w), w)[0]  # the norm is now 0.01 * 5
     Array([0.03, 0.04], dtype=float32)
     """
 
@@ -140,22 +163,22 @@ class adaptive_grad_clip(Elementwise):
     linear = True  # it takes gradients of any size
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        axes = _unit_axes(update.shape) if self.axis is None else self.axis
-        unit, ratio = _unit_norm(param, axes)
+        axes = _neuron_axes(update.shape) if self.axis is None else self.axis
+        unit, ratio = _neuron_norm(param, axes)
         limit = self.clipping * jnp.maximum(unit * ratio, jnp.asarray(self.eps).astype(unit.dtype))
-        unit, ratio = _unit_norm(update, axes)
+        unit, ratio = _neuron_norm(update, axes)
         factor, unit = _shrink(unit, ratio, limit)
         return update / unit * factor, state
 
 
-def _unit_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
+def _neuron_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
     if sum(size != 1 for size in shape) <= 1:
         return tuple(range(len(shape)))
     return (0,) if len(shape) <= 3 else tuple(range(len(shape) - 1))
 
 
-def _unit_norm(x: jax.Array, axes: Any) -> tuple[jax.Array, jax.Array]:
-    """`norm_parts` along some axes, which stay as axes of length 1."""
+def _neuron_norm(x: jax.Array, axes: Any) -> tuple[jax.Array, jax.Array]:
+    """`norm_parts` along the given axes, which are kept with length 1."""
     parts = real_parts(x)
     tops = [jnp.max(jnp.abs(part), axes, keepdims=True, initial=0) for part in parts]
     largest = tops[0] if len(tops) == 1 else jnp.maximum(*tops)
@@ -164,8 +187,10 @@ def _unit_norm(x: jax.Array, axes: Any) -> tuple[jax.Array, jax.Array]:
 
 
 def _shrink(unit: jax.Array, ratio: jax.Array, limit: Any) -> tuple[jax.Array, jax.Array]:
-    """What to multiply and to divide by to bring the norm `unit * ratio` down to `limit`; the factor is
-    NaN if the norm is not finite."""
+    """The factor and the divisor that bring the norm `unit * ratio` down to at most `limit`.
+
+    The factor is NaN if the norm is not finite.
+    """
     limit = jnp.asarray(limit).astype(unit.dtype)
     one = jnp.ones_like(ratio)
     above = ratio > limit / unit

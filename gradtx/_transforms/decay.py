@@ -1,4 +1,4 @@
-"""Weight decay: the parameters' own part in the update."""
+"""Weight decay, which adds a multiple of the parameters to the updates."""
 
 from typing import Any
 
@@ -15,20 +15,27 @@ from gradtx._core.values import Hyper
 
 
 class decoupled_weight_decay(Elementwise):
-    r"""The parameters times a rate, added to the updates: $u = g + \lambda\, \theta$.
+    r"""Weight decay adds a multiple of the parameters to the updates.
 
-    Where it stands in a chain decides what it is. After the preconditioner and before the learning
-    rate it is AdamW's decay (decoupled, times the rate); before everything it is an L2 penalty.
+    $$ u = g + \lambda\, \theta $$
+
+    Its place in a chain decides what it does. Between the preconditioner and the learning rate it is
+    the decoupled decay of AdamW, multiplied by the learning rate. In the first place of a chain it is
+    an L2 penalty.
 
     Args:
         weight_decay: $\lambda \ge 0$, a number, an array or a schedule.
-        mask: which leaves decay: a rule `(path, leaf) -> bool`, a tree of bools, or a function from
-            the parameters to one, as in Optax. By default all.
-        cautious: decay only entries that the update shrinks anyway, where $g\, \theta \ge 0$ (Chen et
-            al., 2025, arXiv:2510.12402).
+        mask: which leaves decay: a rule `(path, leaf) -> bool`, a tree of bools, or a function from the
+            parameters to such a tree. None means all leaves.
+        cautious: whether only those entries decay that the update does not move away from zero, which
+            is where $g\, \theta \ge 0$ (Chen et al., 2025, arXiv:2510.12402).
 
-    Raises `ValueError` without parameters or for a negative rate. Source: Loshchilov & Hutter, 2017,
-    arXiv:1711.05101.
+    Raises:
+        ValueError: if `weight_decay` is negative, if `mask` does not fit the parameters, or if `update`
+            is called without the parameters.
+        TypeError: if `mask` gives a string for a leaf.
+
+    Source: Loshchilov & Hutter, 2017, arXiv:1711.05101.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.decoupled_weight_decay(0.1, mask=gradtx.by_rank(2))
@@ -73,5 +80,5 @@ class decoupled_weight_decay(Elementwise):
 
 
 def _is_zero(rate: Any) -> bool:
-    # Read off at trace time: `adamw(weight_decay=0.0)` does not touch the parameters at all.
+    # Decided when the step is traced, so that `adamw(weight_decay=0.0)` does not read the parameters.
     return isinstance(rate, float) and rate == 0

@@ -1,4 +1,4 @@
-"""Optax's names for what has another name here, or is put together."""
+"""Optax's names for transformations that have a different name in gradtx, or are compositions."""
 
 from typing import Any
 
@@ -20,13 +20,21 @@ set_to_zero = freeze
 
 
 class trace(Recipe):
-    r"""The heavy ball, $u_t = m_t = b\, m_{t-1} + g_t$; with `nesterov`, $u_t = g_t + b\, m_t$.
+    r"""The heavy ball is a decaying sum of the gradients.
+
+    $$ u_t = m_t = b\, m_{t-1} + g_t $$
 
     Args:
         decay: $b$, in [0, 1].
-        nesterov, accumulator_dtype: as in `scale_by_momentum`.
+        nesterov: whether the update looks one step ahead, $u_t = g_t + b\, m_t$.
+        accumulator_dtype: the dtype of $m$. None means the dtype of the parameter, and float32 at least.
 
-    Raises `ValueError` for another decay. Source: Polyak, 1964.
+    The state is `optax.TraceState(trace)`.
+
+    Raises:
+        ValueError: if `decay` lies outside its interval.
+
+    Source: Polyak, 1964.
     """
 
     decay: Hyper
@@ -38,14 +46,22 @@ class trace(Recipe):
 
 
 class ema(Recipe):
-    r"""The average of the gradients, $u_t = m_t / (1 - b^t)$ with $m_t = b\, m_{t-1} + (1 - b)\, g_t$.
+    r"""The update is the bias-corrected running average of the gradients.
+
+    $$ u_t = m_t / (1 - b^t), \qquad m_t = b\, m_{t-1} + (1 - b)\, g_t $$
 
     Args:
         decay: $b$, in [0, 1).
-        debias: with False, $u_t = m_t$.
-        accumulator_dtype: of $m$; by default the parameter's, and float32 at least.
+        debias: whether the average is corrected. With False, $u_t = m_t$.
+        accumulator_dtype: the dtype of $m$. None means the dtype of the parameter, and float32 at least.
 
-    Raises `ValueError` for another decay. Source: Kingma & Ba, 2014, arXiv:1412.6980, section 3.
+    The state is `optax.EmaState(count, ema)`. Without the correction, or where `decay` is a schedule, it
+    is the state of the composition.
+
+    Raises:
+        ValueError: if `decay` lies outside its interval.
+
+    Source: Kingma & Ba, 2014, arXiv:1412.6980, section 3.
     """
 
     decay: Hyper
@@ -62,12 +78,16 @@ class ema(Recipe):
 
 
 class scale_by_schedule(Recipe):
-    r"""Updates times a function of the step: $u_t = c(t)\, g_t$ from $t = 0$.
+    r"""The update is multiplied by a function of the step.
+
+    $$ u_t = c(t)\, g_t $$
 
     Args:
-        step_size_fn: $c$, as in `scale`.
+        step_size_fn: $c$, a schedule, which is called with 0 at the first step. A number or an array is
+            accepted too.
 
-    Raises `TypeError` for what is no number, array or schedule.
+    Raises:
+        TypeError: if `step_size_fn` is not a number, an array or a schedule.
     """
 
     step_size_fn: Hyper

@@ -1,4 +1,4 @@
-"""Multiplying updates: by a number, a schedule, the learning rate, the sign."""
+"""Scaling: updates multiplied by a number or by the learning rate, or replaced by their signs."""
 
 from typing import Any, NamedTuple
 
@@ -14,12 +14,15 @@ from gradtx._core.values import Hyper
 
 
 class scale(Elementwise):
-    r"""Updates times a number: $u = c\, g$.
+    r"""The update is multiplied by a number.
+
+    $$ u = c\, g $$
 
     Args:
-        step_size: $c$, a number, an array or a schedule, which sees 0 at the first step.
+        step_size: $c$, a number, an array or a schedule. A schedule is called with 0 at the first step.
 
-    Raises `TypeError` for anything else.
+    Raises:
+        TypeError: if `step_size` is not a number, an array or a schedule.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.scale(lambda step: 1 / (1 + step))
@@ -39,21 +42,33 @@ class scale(Elementwise):
 
 
 class LearningRateState(NamedTuple):
-    """Steps taken, and the learning rate that the last one used (0 before the first)."""
+    """The state of `scale_by_learning_rate`.
+
+    `step` is the number of steps taken, and `last_learning_rate` the learning rate of the last step,
+    which is 0 before the first.
+    """
 
     step: Any
     last_learning_rate: Any
 
 
 class scale_by_learning_rate(Elementwise):
-    r"""The step downhill: $u_t = -\eta_t\, g_t$, where a schedule sees $\eta(0)$ at the first step.
+    r"""The update is multiplied by the learning rate, and its sign is flipped for a step downhill.
+
+    $$ u_t = -\eta_t\, g_t $$
 
     Args:
-        learning_rate: a number, an array, or any function of the step (Optax's schedules too).
-        flip_sign: whether the minus is there; without it updates ascend.
+        learning_rate: $\eta \ge 0$, a number, an array or a schedule, which may be one of Optax's. A
+            schedule is called with 0 at the first step.
+        flip_sign: whether the sign is flipped. With False, $u_t = \eta_t\, g_t$, which ascends.
 
-    The state records the rate that was applied, so that `gradtx.get(state, "last_learning_rate")`
-    reads it. Raises `ValueError` for a negative rate. Source: Robbins & Monro, 1951.
+    The state is `LearningRateState(step, last_learning_rate)`. It records the rate that was applied, so
+    that `gradtx.get(state, "last_learning_rate")` reads it.
+
+    Raises:
+        ValueError: if `learning_rate` is negative.
+
+    Source: Robbins & Monro, 1951.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.scale_by_learning_rate(lambda step: 0.1 * 0.5**step)
@@ -86,7 +101,11 @@ class scale_by_learning_rate(Elementwise):
 
 
 class scale_by_sign(Elementwise):
-    """The sign of every entry, $u = g / |g|$, of a complex one its direction; 0 for 0.
+    """Every entry of the update is replaced by its sign.
+
+    $$ u = g / |g| $$
+
+    The sign of 0 is 0, and the sign of a complex number is the number divided by its absolute value.
 
     Source: Bernstein et al., 2018, arXiv:1802.04434 (signSGD).
     """
