@@ -283,7 +283,7 @@ def test_a_word_that_is_no_convention_is_refused():
         ValueError, match=r"sgd\(convention='jax'\).*'keras', 'optax', 'paper', 'torch'"
     ):
         sgd(0.1, convention="jax")
-    with pytest.raises(ValueError, match="build it anew"):
+    with pytest.raises(ValueError, match="make a new one with the convention"):
         dataclasses.replace(adam(1e-3), convention="keras")
     with pytest.raises(ValueError, match="no field `convention`"):
         gradtx.replace(adam(1e-3), convention="keras")
