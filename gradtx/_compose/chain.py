@@ -1,4 +1,4 @@
-"""Serial composition. With `fanout` beside it, the known optimizers come apart into a few pieces.
+"""Serial composition. Together with `fanout` it builds the known optimizers from a few transformations.
 
     SGD        scale_by_learning_rate(lr)
     momentum   chain(scale_by_momentum(b, form="heavy_ball"), scale_by_learning_rate(lr))
@@ -9,8 +9,8 @@
     Muon       chain(scale_by_momentum(b, nesterov=True), orthogonalize_newton_schulz(),
                    scale_by_shape(), scale_by_learning_rate(lr))
 
-Adam is not a chain: momentum and root mean square both see the gradient, and the update is their
-quotient. In a serial chain the momentum would see the quotient; that is LaProp.
+Adam is a quotient and not a chain, because its momentum and its root mean square both see the gradient.
+If the momentum follows the quotient in a chain, it sees the quotient instead, and the result is LaProp.
 """
 
 from typing import Any
@@ -27,7 +27,10 @@ from gradtx._core.unit import Elementwise
 
 
 class identity(Elementwise):
-    """Updates pass as they are: $u = g$, the unit of `chain`. It has no state and raises nothing."""
+    """Return the gradients unchanged, $u = g$.
+
+    It is the neutral element of `chain`. It has no state and raises nothing.
+    """
 
     linear = True
 
@@ -42,11 +45,19 @@ class identity(Elementwise):
 
 
 class chain(Transform):
-    """Serial composition: each link's output is the next one's input, $u = f_n(\\dots f_1(g))$.
+    """Serial composition, where the output of each link is the input of the next one.
 
-    `chain(a, b, c)`; `links` may be Optax transformations. The state is the tuple of the links' states.
-    Neighbouring elementwise links share one pass over the leaves. Raises `TypeError` for a link that
-    is not a transformation.
+    $$ u = f_n(\\dots f_2(f_1(g))) $$
+
+    Args:
+        links: the transformations $f_1, \\dots, f_n$ of gradtx or of Optax, each as an argument of its
+            own: `chain(a, b, c)`.
+
+    The state is the tuple of the links' states. Elementwise links that follow each other share one pass
+    over the leaves.
+
+    Raises:
+        TypeError: if a link is not a transformation, or if the links were passed as one list.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.chain(gradtx.clip(1.0), gradtx.scale(-0.1))
@@ -60,7 +71,8 @@ class chain(Transform):
         links = args if links is None else links
         if len(links) == 1 and type(links[0]) in (list, tuple):
             raise TypeError(
-                "`chain` takes its links one by one: write `chain(*links)`, or `chain(a, b)`."
+                "`chain` takes each link as an argument of its own: write `chain(a, b)`, or "
+                "`chain(*links)` for a list of links."
             )
         object.__setattr__(self, "links", tuple(as_transform(x, "chain(...)") for x in links))
         self.__post_init__()

@@ -1,4 +1,4 @@
-"""Parallel composition: branches that see the same updates, and the operators that join them."""
+"""Parallel composition: `fanout`, whose branches see the same gradients, and the operators for it."""
 
 import functools
 from collections.abc import Callable
@@ -20,12 +20,15 @@ from gradtx._core.values import Hyper, Value
 
 
 class constant(Elementwise):
-    """The same number for every update: $u = c$. What a number is as a branch of `fanout`.
+    """Replace every entry of the gradients by the same number, $u = c$.
+
+    `fanout` and the operators turn a number, such as epsilon in `rms() + 1e-8`, into a `constant`.
 
     Args:
-        value: $c$, a number, an array or a schedule.
+        value: the number $c$; it may also be a scalar array or a schedule.
 
-    Raises `TypeError` for anything else.
+    Raises:
+        TypeError: if `value` is not a number, an array or a schedule.
     """
 
     value: Hyper
@@ -40,8 +43,8 @@ class constant(Elementwise):
 
 
 def _divide(a: jax.Array, b: jax.Array) -> jax.Array:
-    # A root mean square that is 0 (no gradient yet, or one whose square vanished) moves nothing. The
-    # inner `where` keeps the derivative finite there too.
+    # Where the denominator is 0, so is the quotient: a root mean square is 0 only if the gradient is 0
+    # or its square underflows. The inner `where` keeps the derivative finite there, too.
     zero = b == 0
     return jnp.where(zero, jnp.zeros((), a.dtype), a / jnp.where(zero, jnp.ones((), b.dtype), b))
 
@@ -56,11 +59,11 @@ _SIGN = {"add": ("+", 1), "subtract": ("-", 1), "multiply": ("*", 2), "divide": 
 
 
 class _combine(Value):
-    """Several updates joined to one, as a step of a leaf's program."""
+    """The instruction that combines the updates of all branches of one leaf into one update."""
 
     how: Any
 
-    def apply_leaf(self, args: list[jax.Array], state: Any, param: Any, told: Any) -> Any:
+    def apply_leaf(self, args: list[jax.Array], state: Any, param: Any, from_begin: Any) -> Any:
         function = _COMBINE[self.how] if isinstance(self.how, str) else self.how
         update = function(*args)
         if jnp.shape(update) != args[0].shape:
@@ -73,17 +76,25 @@ class _combine(Value):
 
 
 class fanout(Transform):
-    r"""Parallel composition: all branches see the same updates, $u = c(f_1(g), \dots, f_n(g))$.
+    r"""Parallel composition, where all branches see the same gradients, $u = c(f_1(g), \dots, f_n(g))$.
 
-    `fanout("divide", a, b)` is what `a / b` makes.
+    The operators make it: `a / b` is `fanout("divide", a, b)`.
 
     Args:
-        combine: $c$: "add", "subtract", "multiply", "divide", or a function of as many arrays as there
-            are branches. In a quotient, 0 in the denominator gives 0.
-        branches: transformations; a number, array or schedule is a `constant`.
+        combine: $c$, which makes one update of the branches' updates: "add", "subtract", "multiply",
+            "divide", or a function of as many arrays as there are branches. A quotient is 0 where its
+            denominator is 0.
+        branches: $f_1, \dots, f_n$, each as an argument of its own: transformations of gradtx or of
+            Optax, of which there is at least one; and numbers, arrays or schedules, which are
+            treated as `constant`.
 
-    The state is the tuple of the branches' states. Raises `ValueError` for an unknown name, `TypeError`
-    without any transformation.
+    The state is the tuple of the branches' states.
+
+    Raises:
+        ValueError: if the name in `combine` is unknown, if the number of branches does not fit it, or
+            if the function in `combine` returns an array of another shape.
+        TypeError: if none of the branches is a transformation, or if one is neither a transformation
+            nor a number, an array or a schedule.
 
     >>> import gradtx, jax.numpy as jnp
     >>> gradtx.fanout("divide", gradtx.identity(), gradtx.rms() + 1e-8)
@@ -129,7 +140,7 @@ class fanout(Transform):
 
     @property
     def terms(self) -> tuple[Transform, ...]:
-        """The branches, with numbers as constants."""
+        """The branches as transformations: each number is replaced by a `constant`."""
         if "_branches" not in self.__dict__:
             terms: list[Transform] = []
             for branch in self.branches:
@@ -141,8 +152,9 @@ class fanout(Transform):
         stream = low.compute(stream) if self.whole else stream
         shown = squares = stream
         if not self.linear and any(map(_passes, self.terms)):
-            # Where one branch squares what it gets, the others get nothing that it could not square.
-            # An infinity shows in these.
+            # If one branch squares the gradient, all branches get the clipped gradient, so that they
+            # see the same values. An infinite entry becomes NaN for the linear branches. That is
+            # enough to show it in the result, and saves the other branches two operations.
             shown, squares = low.bounded(stream), low.bounded(stream, shows=False)
         outs, states = [], []
         for branch in self.terms:
@@ -170,13 +182,13 @@ class fanout(Transform):
 def _branch(x: Any) -> Any:
     if isinstance(x, optax.GradientTransformation):
         return as_transform(x, "fanout(...)")
-    if isinstance(x, tuple | list | dict):  # a field may hold these, a branch may not
+    if isinstance(x, tuple | list | dict):  # which `Value` would accept in the field
         raise TypeError(f"A branch must be a transformation, a number or a schedule, not {x!r}.")
     return x
 
 
 def _passes(branch: Transform) -> bool:
-    """Whether an infinite gradient shows in what a branch gives."""
+    """Whether a branch passes an infinite or NaN entry of the gradient on to its update."""
     return branch.linear and not isinstance(branch, constant)
 
 
@@ -193,7 +205,8 @@ def _operator(combine: str, *, reflected: bool = False) -> Any:
     return operator
 
 
-# The operators of every transformation, and their reflections: a tuple would concatenate and repeat.
+# The operators of every transformation and their reflected forms. Without them, `+` and `*` would
+# concatenate and repeat the tuple that a transformation is.
 for _name, _how in {
     "add": "add",
     "sub": "subtract",

@@ -1,9 +1,9 @@
-"""States under a name: what a composition keeps, as one NamedTuple with the field's usual names.
+"""The state of a composition as one flat NamedTuple, with the names that Optax gives to its arrays.
 
-`scale_by_adam` is a quotient of two corrected averages, so the state of its composition is nested and
-has two counters. `ScaleByAdamState(count, mu, nu)` holds the same numbers under the names that hosts
-and checkpoints know. A name is the last field on the way to a cell; two counters that have the same
-name advance together, so one is kept.
+`scale_by_adam` is the quotient of two bias-corrected averages, so the state of this composition is
+nested and holds two counters. `ScaleByAdamState(count, mu, nu)` holds the same arrays under the names
+that training frameworks and checkpoints know. The name of an array is the innermost field name on the
+way to it. Two counters of the same name always agree, so only one of them is stored.
 """
 
 from collections.abc import Mapping
@@ -16,16 +16,18 @@ from gradtx._core.places import Cell, Named, Slot
 def named_state(
     low: Lowering, name: Any, renames: Mapping[str, str], state: Any, owner: str
 ) -> Named:
-    """The state of a composition under another name.
+    """The state of a composition as an instance of the NamedTuple class `name`.
 
     Args:
-        low: where cells are merged.
-        name: a NamedTuple class.
-        renames: for a field of the composition's state, what it is called here.
-        state: the state of the composition, with places where arrays belong.
-        owner: whose state it is, for the message.
+        low: the lowering in progress, which notes that two counters are stored once.
+        name: the NamedTuple class.
+        renames: maps a field name in the composition's state to the name to use in `name`.
+        state: the state of the composition, with a place for each array (`places.py`).
+        owner: the name of the recipe, for error messages.
 
-    Raises `TypeError` if the fields are not those of the composition, or if two arrays have one name.
+    Raises:
+        TypeError: if the fields of `name` are not the names of the composition's arrays, or if two
+            arrays have the same name.
     """
     found: dict[str, Any] = {}
     for field, place in _places(state, "", []):
@@ -36,19 +38,19 @@ def named_state(
         if not (isinstance(place, Cell) and place.counts):
             raise TypeError(
                 f"Two arrays in the state of `{owner}` are called `{field}` and cannot be told apart by "
-                "name. Rename one, or leave the state unnamed."
+                "name. Rename one of them, or do not define `state`, which keeps the nested state."
             )
         low.merge(known, place)
     if sorted(found) != sorted(name._fields):
         raise TypeError(
-            f"`{owner}` names its state `{name.__name__}{name._fields}`, but its composition keeps "
-            f"{tuple(found)}. Name exactly these."
+            f"`{owner}` names its state `{name.__name__}{name._fields}`, but the names in the state of "
+            f"its composition are {tuple(found)}. Name exactly these, or map them with `renames`."
         )
     return Named(name(**found), state)
 
 
 def _places(node: Any, field: str, found: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    """Note every place in a state, with the last name on the way to it."""
+    """Append to `found` every place in a state, with the innermost field name on the way to it."""
     if isinstance(node, Slot | Cell):
         found.append((field, node))
     elif isinstance(node, Named):

@@ -1,4 +1,4 @@
-"""Spatial composition: every leaf goes to the transformation that its label names."""
+"""Spatial composition: `partition` and `masked`, which treat different leaves differently."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,18 +13,24 @@ from gradtx._core.transform import Transform
 
 
 class partition(Transform):
-    """Different transformations for different leaves.
+    """Apply to every leaf the transformation that the leaf's label names.
 
     `partition({"muon": muon(2e-3), "adamw": adamw(3e-4)}, by_path({"embed|bias": "adamw"}, "muon"))`.
 
     Args:
-        transforms: by label.
-        param_labels: a rule `(path, leaf) -> label`, a tree of labels (or a prefix of one), or a
-            function from the parameters to such a tree. It decides from names and shapes alone.
+        transforms: a mapping from labels, all of one type, to transformations.
+        param_labels: a rule `(path, leaf) -> label`, a tree of labels, which may be a prefix of the
+            parameters' tree, or a function from the parameters to such a tree. A label may depend on
+            the path and the shape of a leaf, but not on its entries.
 
-    A leaf whose label names no transformation is a `ValueError` with its path; a label without leaves
-    is not. Leaves that a group does not own cost it no state. Raises `TypeError` for `transforms` that
-    are not a mapping from labels of one type.
+    The state is `optax.transforms.PartitionState`. It holds the state of each transformation for the
+    leaves with its label alone. A label may be without leaves.
+
+    Raises:
+        ValueError: if the label of a leaf is not in `transforms`, with the path of the leaf; or if the
+            tree of labels does not fit the parameters.
+        TypeError: if `transforms` is not a mapping, if its labels differ in type, or if it holds
+            something that is not a transformation.
 
     >>> import gradtx, jax.numpy as jnp
     >>> rule = gradtx.by_path({"bias": "slow"}, otherwise="fast")
@@ -48,7 +54,7 @@ class partition(Transform):
         super().__post_init__()
 
     def labels(self, low: Lowering, stream: Stream) -> list[Any]:
-        """The label of every leaf of the stream, in order; None for leaves that it does not hold."""
+        """The label of every leaf, in order; a leaf of the stream must have one of `transforms`."""
         labels = low.once(
             ("labels", self.param_labels),
             lambda: label_leaves(self.param_labels, low, "partition(param_labels=...)"),
@@ -57,7 +63,7 @@ class partition(Transform):
             if term is not None and label not in self.transforms:
                 raise ValueError(
                     f"`partition`: the leaf `{low.paths[i]}` of shape {low.leaves[i].shape} has the "
-                    f"label {label!r}, which names none of the transformations "
+                    f"label {label!r}, which is not one of the labels of `transforms`, "
                     f"{sorted(self.transforms)}."
                 )
         return labels
@@ -77,20 +83,26 @@ class partition(Transform):
 
 
 def select(stream: Stream, inside: list[bool]) -> Stream:
-    """The leaves of a stream that are inside, None for all others."""
+    """The stream restricted to the leaves with True in `inside`; all others become None."""
     return [term if own else None for term, own in zip(stream, inside, strict=True)]
 
 
 class masked(Transform):
-    """A transformation for some leaves; outside the mask updates pass through, as in Optax.
+    """Apply a transformation to some leaves, and return the gradients of all others unchanged.
 
-    To hold the rest still instead, put `freeze()` there: `partition` with two labels.
+    To freeze the other parameters instead, use a `partition` with `freeze()` for the second label.
 
     Args:
         inner: the transformation.
-        mask: a rule `(path, leaf) -> bool`, a tree of bools, or a function from the tree to one.
+        mask: which leaves `inner` is applied to: a rule `(path, leaf) -> bool`, a tree of bools, which
+            may be a prefix of the parameters' tree, or a function from the parameters to such a tree.
 
-    Raises `TypeError` if `inner` is not a transformation, `ValueError` for a mask that does not fit.
+    The state is `optax.MaskedState`, which holds the state of `inner` for the leaves inside the mask.
+
+    Raises:
+        ValueError: if the tree of bools does not fit the parameters.
+        TypeError: if `inner` is not a transformation, or if the mask says something other than True or
+            False.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.masked(gradtx.scale(2.0), gradtx.by_path({"kernel": True}, otherwise=False))

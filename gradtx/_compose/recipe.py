@@ -1,4 +1,4 @@
-"""`Recipe`: an optimizer as the composition that it names."""
+"""`Recipe`, the base class of optimizers that are compositions with a name and fields."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -15,12 +15,14 @@ from gradtx._core.transform import Transform
 
 
 class Recipe(Transform):
-    """An optimizer with a definition: fields, and an `expand()` that returns what they stand for.
+    """An optimizer that is defined by a composition of transformations.
 
-    Subclasses provide `expand()`. They may name their state: `state()` returns a NamedTuple class whose
-    fields are names in the state of the composition, or None, and `renames` maps a name there to one
-    here. Counters that always agree are then kept once, and
-    `gradtx.expanded_state` gives the state of the composition.
+    Subclasses declare fields and provide `expand()`, which returns the composition.
+
+    By default the state is the nested state of the composition. A subclass may instead provide
+    `state`: a NamedTuple class, or a method that returns one, whose fields have the names of the arrays
+    in the composition's state. `renames` maps a name there to the name to use instead. Counters of the
+    same name always agree, so they are stored once. `gradtx.expanded_state` returns the nested state.
 
     >>> import gradtx
     >>> class signsgd(gradtx.Recipe):
@@ -41,33 +43,33 @@ class Recipe(Transform):
 
     def __post_init__(self) -> None:
         if self._hints.get("mask") is Any:
-            # Before a tree of bools is frozen like any other mapping.
+            # This comes first, because a mask that is a dictionary would be frozen like a mapping.
             object.__setattr__(self, "mask", as_mask(self.mask))  # pyright: ignore
         super().__post_init__()
 
     def expand(self) -> Transform:
         """The composition that this recipe names."""
         raise TypeError(
-            f"`{type(self).__name__}` defines no `expand`. A subclass of `Recipe` provides `expand()`, "
-            "which returns a composition."
+            f"`{type(self).__name__}` does not define `expand`. A subclass of `Recipe` provides "
+            "`expand()`, which returns a composition."
         )
 
     def state(self) -> Any:
-        """The NamedTuple class that names the state, or None where the composition's stays as it is."""
+        """The NamedTuple class of the state, or None to keep the nested state of the composition."""
         return None
 
     def validate(self) -> None:
-        # Its definition knows which values are legal; the message says whose they were.
+        # The transformations in the definition check the values; the message adds the recipe's name.
         try:
             self.children  # noqa: B018 - for what it raises
         except jax.errors.JAXTypeError:
-            raise  # a tracer where a static field needs a number: JAX's own message says so
+            raise  # there is a tracer where a number must be known, which JAX's message explains
         except (ValueError, TypeError) as error:
             raise type(error)(f"In `{self!r}`: {error}") from None
 
     @property
     def children(self) -> tuple[Transform, ...]:
-        # Kept beside the fields, not among them: neither compared, nor copied, nor pickled.
+        # The definition is cached outside the fields, so that it is not compared, copied or pickled.
         if "_definition" not in self.__dict__:
             definition = as_transform(self.expand(), f"{type(self).__name__}.expand()")
             self.__dict__["_definition"] = (definition,)

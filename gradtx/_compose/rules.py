@@ -1,8 +1,9 @@
-"""Rules: what decides, leaf by leaf, which transformation it goes to or whether a mask takes it in.
+"""Rules, which give each leaf a label for `partition` or a bool for a mask.
 
-A rule decides from a leaf's path (`layers/0/attention/kernel`) and its shape. Rules that are values
-(`by_path`, `by_rank`) print, compare and pickle with the optimizer. Any function of `(path, leaf)` is
-a rule too, and so is what Optax takes: a tree of labels, or a function from the tree to one.
+A rule is a function of the path of a leaf, such as `layers/0/attention/kernel`, and of the leaf, of
+which it may read the shape. The rules `by_path` and `by_rank` are values, so they print, compare and
+pickle with the optimizer. In place of a rule, a tree of labels or a function from the parameters to such
+a tree is accepted, as in Optax.
 """
 
 import inspect
@@ -21,12 +22,16 @@ from gradtx._core.values import Value
 
 
 class by_path(Value):
-    """A rule: the label of the first pattern that is found in the path, else `otherwise`.
+    """A rule that gives a leaf the label of the first pattern that is found in the leaf's path.
 
     Args:
-        patterns: label by regular expression, which is searched in paths like
-            `layers/0/attention/kernel`.
-        otherwise: the label of all else.
+        patterns: a mapping from regular expressions to labels. The expressions are searched, in this
+            order, in paths such as `layers/0/attention/kernel`.
+        otherwise: the label of a leaf in whose path none of the patterns is found.
+
+    Raises:
+        TypeError: if `patterns` is not a mapping.
+        ValueError: if a pattern is not a regular expression.
 
     >>> import gradtx
     >>> rule = gradtx.by_path({"embed|head": "adamw", r"bias$": "adamw"}, otherwise="muon")
@@ -40,7 +45,8 @@ class by_path(Value):
     def validate(self) -> None:
         if not isinstance(self.patterns, Mapping):
             raise TypeError(
-                f"`by_path(patterns=...)` must map patterns to labels: {self.patterns!r}."
+                f"`by_path(patterns=...)` must be a mapping from patterns to labels, not "
+                f"{self.patterns!r}."
             )
         for pattern in self.patterns:
             try:
@@ -56,7 +62,15 @@ class by_path(Value):
 
 
 class by_rank(Value):
-    """A rule: whether a leaf has at least `rank` axes. `by_rank(2)` leaves out biases and gains.
+    """A rule that says whether a leaf has at least `rank` axes.
+
+    `by_rank(2)` is False for biases and for the gains of normalization layers.
+
+    Args:
+        rank: the smallest number of axes for which the rule says True; a whole number, 0 or more.
+
+    Raises:
+        TypeError: if `rank` is not a whole number, 0 or more.
 
     >>> import gradtx, jax.numpy as jnp
     >>> gradtx.by_rank(2)("kernel", jnp.ones((4, 8))), gradtx.by_rank(2)("bias", jnp.ones(8))
@@ -74,7 +88,7 @@ class by_rank(Value):
 
 
 class label_tree:
-    """A tree of labels or bools, as an object that hashes, for static fields."""
+    """A tree of labels or bools, wrapped so that it is hashable and can be a static field."""
 
     def __init__(self, tree: PyTree) -> None:
         plain = jax.tree.map(lambda x: x.item() if isinstance(x, np.generic) else x, tree)
@@ -92,17 +106,17 @@ class label_tree:
 
 
 def as_rule(rule: Any) -> Any:
-    """`rule` for a static field: functions and rules as they are, trees of labels hashable."""
+    """`rule` as a static field stores it: a tree of labels is wrapped, all else is unchanged."""
     if rule is None or isinstance(rule, bool | label_tree | Value):
         return rule
-    # A tree of labels may itself be callable (an Equinox module): its leaves decide.
+    # A tree of labels may itself be callable, if it is an Equinox module, so its leaves are looked at.
     leaves = jax.tree.leaves(rule)
     of_labels = bool(leaves) and all(isinstance(x, bool | np.bool_ | str | int) for x in leaves)
     return label_tree(rule) if of_labels or not callable(rule) else rule
 
 
 def as_mask(mask: Any) -> Any:
-    """`mask` for a static field, like `as_rule`; 0 and 1 count as False and True."""
+    """`mask` as a static field stores it, see `as_rule`; 0 and 1 count as False and True."""
     rule = as_rule(mask)
     if isinstance(rule, label_tree):
         return label_tree(jax.tree.map(_as_bool, rule.tree))
@@ -114,19 +128,19 @@ def _as_bool(x: Any) -> Any:
 
 
 def label_leaves(rule: Any, low: Lowering, where: str) -> list[Any]:
-    """The label of every parameter, None for leaves that are None."""
+    """The label of every parameter; None for leaves that are None."""
     if not low.leaves:
-        return []  # also for what stands in for a tree and has no leaves, as in Optax's `map_params`
+        return []  # Optax's `map_params` calls `init` with a placeholder that has no leaves
     if not isinstance(rule, label_tree) and not _takes_path(rule):
         rule = as_rule(rule(low.tree(low.leaves)))
     if isinstance(rule, label_tree):
-        return _spread(rule.tree, low, where)
+        return _broadcast(rule.tree, low, where)
     pairs = zip(low.paths, low.leaves, strict=True)
     return [None if x is None else rule(path, x) for path, x in pairs]
 
 
-def _spread(labels: PyTree, low: Lowering, where: str) -> list[Any]:
-    """The labels of a tree, which may be a prefix of the parameters'."""
+def _broadcast(labels: PyTree, low: Lowering, where: str) -> list[Any]:
+    """The label of every parameter, from a tree that may be a prefix of the parameters' tree."""
     found: list[Any] = []
     numbered = low.tree(list(range(len(low.leaves))))
     try:
@@ -137,20 +151,20 @@ def _spread(labels: PyTree, low: Lowering, where: str) -> list[Any]:
             is_leaf=is_none,
         )
     except ValueError:
-        have = {*_label_paths(labels)}
+        have = {*paths(labels)}
         missing = [path for path in low.paths if not any(_begins(path, own) for own in have)]
         extra = [own for own in have if not any(_begins(path, own) for path in low.paths)]
         raise ValueError(
-            f"`{where}`: the tree of labels does not fit the parameters; "
+            f"`{where}`: the tree of labels does not fit the parameters: "
             + (f"it has no label for `{missing[0]}`. " if missing else "")
-            + (f"it has a label for `{sorted(extra)[0]}`, which is not there. " if extra else "")
-            + "Pass one label for each parameter, or for a subtree."
+            + (
+                f"it has a label for `{sorted(extra)[0]}`, which is not a parameter. "
+                if extra
+                else ""
+            )
+            + "Pass one label for each parameter or subtree of parameters."
         ) from None
     return [None if x is None else y for x, y in zip(low.leaves, found, strict=True)]
-
-
-def _label_paths(labels: PyTree) -> list[str]:
-    return paths(labels)
 
 
 def _begins(path: str, start: str) -> bool:
@@ -158,13 +172,13 @@ def _begins(path: str, start: str) -> bool:
 
 
 def mask_leaves(mask: Any, low: Lowering, where: str) -> list[bool]:
-    """For every parameter whether `mask` takes it in."""
+    """For every parameter, whether it is inside the mask."""
     if isinstance(mask, bool):
         return [mask] * len(low.leaves)
     labels = label_leaves(mask, low, f"{where}(mask=...)")
     if words := [label for label in labels if isinstance(label, str)]:
         raise TypeError(
-            f"`{where}(mask=...)` says {words[0]!r} of a leaf; it must say True or False."
+            f"`{where}(mask=...)` gives {words[0]!r} for a leaf; a mask must give True or False."
         )
     return [bool(label) for label in labels]
 
@@ -181,6 +195,6 @@ def _takes_path(rule: Any) -> bool:
 
 
 def rule_name(rule: Any) -> str:
-    """A rule or mask in a word, for an equation."""
+    """A short name of a rule or mask, for an equation."""
     text = show(rule)
     return escape(text if re.fullmatch(r"\w+(\([\w.]*\))?", text) else "mask")

@@ -1,4 +1,4 @@
-"""`Wrapper`: one transformation around another."""
+"""`Wrapper`, the base class of transformations around another transformation."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,20 +11,29 @@ from gradtx._core.unit import Unit
 
 
 class Wrapper(Transform):
-    """A transformation around another one, `inner`: gradtx's or Optax's, of arrays or of trees.
+    """A transformation around another transformation, `inner`.
 
-    There are two ways to write one.
+    Args:
+        inner: a transformation of gradtx or of Optax.
 
-    *Around what `inner` makes of each array.* Derive from `Wrapper` and `Elementwise` (or `Matrixwise`)
-    and provide `update_leaf(update, state, param, given)`: `update` is what `inner` made of the
-    gradient `given`. A state of its own is described by `init_leaf(param, inner)`, which puts `inner`
-    where the state of the inner transformation belongs; without one, the state is that of `inner`.
+    There are two ways to write a wrapper.
 
-    *Around the call.* Derive from `Wrapper` alone and provide
-    `update_tree(updates, state, params, extra)` and, for a state of its own, `init_tree(params)`. They
-    call `self.inner.update_tree(...)` and `self.inner.init_tree(...)`, or do not.
+    *To change the updates that `inner` returns*, derive from `Wrapper` and `Elementwise` (or
+    `Matrixwise`), and provide `update_leaf(update, state, param, given)`. `given` is the gradient that
+    `inner` was given, and `update` is the update that `inner` returned. By default the state is the
+    state of `inner`. To add to it, provide `init_leaf(param, inner)`, and put `inner` where the state
+    of the inner transformation belongs.
 
-    Gradients come bounded to what can be squared, unless the class declares `linear = True`.
+    *To decide when or how `inner` is called*, derive from `Wrapper` alone, and provide
+    `update_tree(updates, state, params, extra)`, which may call `self.inner.update_tree(...)`. By
+    default the state is the state of `inner`. To add to it, provide `init_tree(params)`, which calls
+    `self.inner.init_tree(params)`.
+
+    Entries of gradients that are too large to be squared are clipped. A class that never squares a
+    gradient declares `linear = True`, and its gradients are not clipped.
+
+    Raises:
+        TypeError: if `inner` is not a transformation.
 
     >>> import gradtx, jax.numpy as jnp
     >>> class absolute(gradtx.Wrapper, gradtx.Elementwise):
@@ -44,14 +53,19 @@ class Wrapper(Transform):
     if not TYPE_CHECKING:
 
         def init_leaf(self, param: Any, inner: Any) -> Any:
-            """The state of one array, with `inner` where the inner transformation's state belongs."""
+            """The state of one array; `inner` stands for the inner transformation's state."""
             return inner
 
         def init_matrix(self, x: Any, inner: Any) -> Any:
-            """The state of matrices, with `inner` where the inner transformation's state belongs."""
+            """The state of matrices; `inner` stands for the inner transformation's state."""
             return inner
 
     def init_tree(self, params: PyTree) -> Any:
+        """The state before the first step; by default the state of `inner`.
+
+        Args:
+            params: the tree of parameters, with None in place of every leaf that is not optimized.
+        """
         return self.inner.init_tree(params) if self._calls else super().init_tree(params)
 
     def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
@@ -59,8 +73,8 @@ class Wrapper(Transform):
             return low.whole(self, stream)
         if not isinstance(self, Unit):
             raise TypeError(
-                f"`{type(self).__name__}` defines no `update_tree`. A subclass of `Wrapper` alone "
-                "provides `update_tree(updates, state, params, extra)`; one of `Wrapper` and "
+                f"`{type(self).__name__}` does not define `update_tree`. A subclass of `Wrapper` alone "
+                "provides `update_tree(updates, state, params, extra)`; a subclass of `Wrapper` and "
                 "`Elementwise` provides `update_leaf(update, state, param, given)`."
             )
         stream = low.compute(stream) if self.whole else stream
@@ -72,11 +86,11 @@ class Wrapper(Transform):
 
         def lower_unit(
             self, low: Lowering, streams: tuple[Stream, ...], inner: Any
-        ) -> tuple[Stream, Any]: ...  # that of `Elementwise` or `Matrixwise`
+        ) -> tuple[Stream, Any]: ...  # `Elementwise` or `Matrixwise` defines it
 
     @property
     def _calls(self) -> bool:
-        """Whether it is written around the call, and not around what comes out of it."""
+        """Whether the class overrides `update_tree`, and so calls `inner` itself."""
         return type(self).update_tree is not Transform.update_tree
 
     def tex(self, g: Tex, page: Page) -> Tex:
@@ -89,12 +103,12 @@ def _as_inner(self: Any) -> bool:
     return self.__dict__["_linear"]
 
 
-# For `linear` of a wrapper that squares nothing itself: it is what its inner transformation is.
+# A wrapper that never squares a gradient declares `linear = as_inner`: it is linear if `inner` is.
 as_inner: Any = property(_as_inner)
 
 
 def moment_of(tx: Any) -> Any:
-    """The transformation inside all wrappers."""
+    """The transformation inside all the wrappers of `tx`."""
     while isinstance(tx, Wrapper):
         tx = tx.inner
     return tx

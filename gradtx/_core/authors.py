@@ -1,6 +1,8 @@
-"""What authors of transformations are told: parameters that speak, and what is wrong with a result.
+"""The error messages for mistakes in a user's own class.
 
-These messages are made where something failed, and never on the way of a step that is right.
+`Missing` and `Shared` are placeholders for something that a method must not use; any use of them raises
+an error that says so. The functions make the error for a wrong result of a method. All of this runs only
+after something went wrong, and costs a correct step nothing.
 """
 
 import inspect
@@ -12,11 +14,11 @@ from jax.core import Tracer
 
 from gradtx._core.static import show
 
-_AGAIN = "a state that was made for other parameters has to be made again, with `init`"
+_AGAIN = "if the state was made for other parameters, make it again with `init`"
 
 
 class Missing:
-    """Parameters that were not passed: whatever uses them says so."""
+    """A placeholder for parameters that were not passed; any use of it raises an error."""
 
     def __init__(self, tx: Any) -> None:
         self._tx = tx
@@ -26,7 +28,7 @@ class Missing:
             f"`{type(self._tx).__name__}` needs the parameters: call `update(updates, state, params)`."
         )
 
-    # JAX asks for `__jax_array__` before anything else, and so gets the sentence.
+    # JAX asks for the attribute `__jax_array__` first, so that its functions raise the same error.
     __getattr__ = __array__ = __len__ = __getitem__ = __bool__ = __iter__ = __float__ = _needed
     __eq__ = __ne__ = _needed  # pyright: ignore
     __hash__ = object.__hash__
@@ -36,7 +38,10 @@ class Missing:
 
 
 class Shared:
-    """Stands in the state of a leaf where all leaves share a scalar: whatever uses it says so."""
+    """A placeholder, in the state that the update of a leaf gets, for a scalar that all leaves share.
+
+    Any use of it raises an error, since the scalar is advanced in `begin`, once per step.
+    """
 
     def __init__(self, layout: Any, position: int) -> None:
         self._layout, self._position = layout, position
@@ -47,13 +52,14 @@ class Shared:
     def _elsewhere(self, *args: Any) -> Any:
         name = self._layout.names[self._position]
         raise TypeError(
-            f"`{name}` in the state of `{self._layout.owner}` is shared by all leaves, which do not see "
-            f"it. Advance it in `begin`: `return state._replace({name}=...), now`; `now` is the last "
-            "argument of the update of a leaf."
+            f"`{name}` in the state of `{self._layout.owner}` is shared by all leaves, so the update of "
+            f"one leaf cannot use it. Advance `{name}` in `begin`, with `return state._replace("
+            f"{name}=...), values`; the update of every leaf gets `values` as its last argument."
         )
 
     def __eq__(self, other: object) -> bool:
-        # As part of the structure of a state it is compared, and in a formula it speaks.
+        # JAX compares placeholders when it compares the structures of states. Only a comparison with
+        # something else comes from a formula.
         return self is other or (not isinstance(other, Shared) and self._elsewhere())
 
     def __ne__(self, other: object) -> bool:
@@ -63,16 +69,16 @@ class Shared:
     __hash__ = object.__hash__
 
 
-for _speaks, _f in ((Missing, Missing._needed), (Shared, Shared._elsewhere)):
+for _placeholder, _f in ((Missing, Missing._needed), (Shared, Shared._elsewhere)):
     for _name in ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul"]:
         for _prefix in ("", "r"):
-            setattr(_speaks, f"__{_prefix}{_name}__", _f)
+            setattr(_placeholder, f"__{_prefix}{_name}__", _f)
     for _name in ["neg", "abs", "lt", "le", "gt", "ge"]:
-        setattr(_speaks, f"__{_name}__", _f)
+        setattr(_placeholder, f"__{_name}__", _f)
 
 
 def kind_of(result: Any) -> str:
-    """What a hook returned, in words that show nothing of the library."""
+    """A description of what a method returned, without names from inside the library."""
     if hasattr(result, "dtype") and hasattr(result, "shape"):
         return f"one array of shape {tuple(result.shape)}"
     if isinstance(result, tuple) and not hasattr(result, "_fields"):
@@ -82,7 +88,7 @@ def kind_of(result: Any) -> str:
 
 
 def described(value: Any) -> str:
-    """What was given for something else: its code, unless that is a tracer or an address."""
+    """A description of a wrong argument: its repr, unless that shows a tracer or an address."""
     if isinstance(value, Tracer):
         return f"a {value.dtype} array of shape {tuple(value.shape)}"
     if isinstance(value, type) or inspect.isroutine(value):
@@ -94,8 +100,8 @@ def described(value: Any) -> str:
     return f"`{type(value).__name__}`" if " at 0x" in text or "Tracer" in text else text
 
 
-def speak(error: Exception, *given: Any) -> None:
-    """Raise the sentence of what does not belong in a formula, if JAX refused it with its own words."""
+def raise_for_placeholder(error: Exception, *given: Any) -> None:
+    """Raise the error of a placeholder among `given`, if `error` is JAX's own complaint about it."""
     if "authors.Missing" in str(error) or "authors.Shared" in str(error):
         for x in jax.tree.leaves(given, is_leaf=lambda x: isinstance(x, Shared)):
             if isinstance(x, Missing):
@@ -104,122 +110,125 @@ def speak(error: Exception, *given: Any) -> None:
                 x._elsewhere()
 
 
-def hook(tx: Any, verb: str = "update") -> str:
-    """The hook of a unit and whose it is: "`update_leaf` of `scale_by_lion`"."""
+def hook_name(tx: Any, verb: str = "update") -> str:
+    """The method that an author wrote, with its class: "`update_leaf` of `scale_by_lion`"."""
     unit = getattr(tx, "unit", tx)
     what = "matrix" if hasattr(unit, "update_matrix") else "leaf"
     return f"`{verb}_{what}` of `{type(unit).__name__}`"
 
 
-def describes(tx: Any) -> str:
-    """The hook that describes the state of a unit: "`init_leaf`"."""
-    return hook(tx, "init").partition(" ")[0]
+def init_hook(tx: Any) -> str:
+    """The method that returns the state before the first step: "`init_leaf`" or "`init_matrix`"."""
+    return hook_name(tx, "init").partition(" ")[0]
 
 
 def undefined(tx: Any, base: str, name: str) -> TypeError:
-    """For a class that lacks the hook which does the work."""
+    """The error for a class that does not define the method that does the work."""
     first = "x" if name == "update_matrix" else "update"
     args = [first, "state"] if name == "update_matrix" else [first, "state", "param"]
     args += ["given"] * tx.wraps
     base = f"`Wrapper` and `{base}`" if tx.wraps else f"`{base}`"
     return TypeError(
-        f"`{type(tx).__name__}` defines no `{name}`. A subclass of {base} provides "
+        f"`{type(tx).__name__}` does not define `{name}`. A subclass of {base} provides "
         f"`{name}({', '.join(args)})`, which returns the update and the state."
     )
 
 
-def fitted(tx: Any, update: Any, shape: tuple[int, ...], layout: Any) -> jax.Array:
-    """A Python number as the update of a leaf without axes. Raises `ValueError` for anything else."""
+def scalar_update(tx: Any, update: Any, shape: tuple[int, ...], layout: Any) -> jax.Array:
+    """An array made of the Python number that `update_leaf` returned, if the leaf is a scalar.
+
+    Raises:
+        ValueError: if the update is anything else, since its shape is then not the gradient's.
+    """
     if not shape and isinstance(update, int | float | complex):
         return jnp.asarray(update)
     what = f"an update of shape {update.shape}" if hasattr(update, "shape") else kind_of(update)
     raise ValueError(
-        f"{hook(tx)} returned {what} for a gradient of shape {shape}. Return an update of the "
+        f"{hook_name(tx)} returned {what} for a gradient of shape {shape}. Return an update of the "
         "gradient's shape" + (f"; {_AGAIN}." if layout is not None and layout.arrays else ".")
     )
 
 
 def not_matrices(tx: Any, x: Any, shape: tuple[int, ...]) -> ValueError:
-    """For an update of matrices that is not like them."""
+    """The error for an update that does not have the shape of the matrices."""
     what = f"an update of shape {x.shape}" if hasattr(x, "shape") else kind_of(x)
     return ValueError(
-        f"{hook(tx)} returned {what} for matrices of shape {shape}, [batch, in, out]. Return an update "
-        "of this shape."
+        f"{hook_name(tx)} returned {what} for matrices of shape {shape}, [batch, in, out]. Return an "
+        "update of this shape."
     )
 
 
 def not_a_pair(tx: Any, result: Any, write: str) -> TypeError:
-    """For a result that is not an update and a state."""
+    """The error for a result that is not a pair of an update and a state."""
     return TypeError(
-        f"{hook(tx)} must return the update and the new state; it returned {kind_of(result)}. "
+        f"{hook_name(tx)} must return the update and the new state; it returned {kind_of(result)}. "
         f"Write `{write}`."
     )
 
 
 def not_for_a_leaf(tx: Any, made: Any, path: str) -> TypeError:
-    """For what `at_leaf` returned, if it is not a transformation of a leaf."""
+    """The error for a result of `at_leaf` that is not an `Elementwise` transformation."""
     return TypeError(
         f"`at_leaf` of `{type(tx).__name__}` returned {described(made)} for the leaf `{path or '.'}`. "
-        "Return `self`, or what works on this leaf in its place."
+        "Return `self`, or the `Elementwise` transformation to use for this leaf."
     )
 
 
 def undescribed(tx: Any, new: Any) -> TypeError:
-    """For a state that no `init_leaf` describes."""
-    name = describes(tx)
+    """The error for a new state that holds arrays, where the state before the first step is empty."""
     return TypeError(
-        f"{hook(tx)} returned {kind_of(new)} for its state, and nothing describes that. Write {name}, "
-        "which returns the state before the first step."
+        f"{hook_name(tx)} returned {kind_of(new)} for its state, but the state before the first step is "
+        f"empty. Write {init_hook(tx)}, which returns the state before the first step."
     )
 
 
 def other_state(tx: Any, layout: Any, new: Any) -> TypeError:
-    """For a new state of another structure than the old one."""
+    """The error for a new state whose structure differs from the old one."""
     made = layout.structure.unflatten(["*"] * layout.size)
     return TypeError(
-        f"{hook(tx)} returned {kind_of(new)} for its state, which is {kind_of(made)}. Return what "
-        f"{describes(tx)} describes, with new arrays."
+        f"{hook_name(tx)} returned {kind_of(new)} for its state, and the old state is {kind_of(made)}. "
+        f"Return a state like the one that {init_hook(tx)} returns, with new arrays."
     )
 
 
 def other_shape(tx: Any, name: str, new: Any, old: Any) -> ValueError:
-    """For an array of the new state that is not like that of the old one."""
+    """The error for an array of the new state whose shape differs from the old one."""
     what = f"an array of shape {new.shape}" if hasattr(new, "shape") else kind_of(new)
     return ValueError(
-        f"{hook(tx)} returned {what} for `{name}` of its state, where it got one array of shape "
-        f"{old.shape}. Return what {describes(tx)} describes, with new arrays; {_AGAIN}."
+        f"{hook_name(tx)} returned {what} for `{name}` of its state, and the old `{name}` has the shape "
+        f"{old.shape}. Return a state like the one that {init_hook(tx)} returns; {_AGAIN}."
     )
 
 
 def without_inner(tx: Any) -> TypeError:
-    """For a wrapper whose state has no place for that of the inner transformation."""
+    """The error for a wrapper whose state has no place for the inner transformation's state."""
     return TypeError(
-        f"{hook(tx, 'init')} must put `inner`, its second argument, into the state: the state of the "
-        "inner transformation belongs there."
+        f"{hook_name(tx, 'init')} must put its second argument, `inner`, into the state: `inner` "
+        "stands for the state of the inner transformation."
     )
 
 
 def wrong_begin(tx: Any, result: Any, first: bool = False) -> TypeError:
-    """For a result of `begin` that is not a state and what the units are told."""
+    """The error for a result of `begin` that is not a pair of a state and values for every leaf."""
     what = "its first result was" if first else "it returned"
     return TypeError(
-        f"`begin` of `{type(tx).__name__}` must return the state (its shared scalars, and None where "
-        f"there are arrays) and what the units are told; {what} {kind_of(result)}. Return "
-        "`state._replace(count=...), now`."
+        f"`begin` of `{type(tx).__name__}` must return the state with its new shared scalars, and the "
+        f"values for the update of every leaf; {what} {kind_of(result)}. Return "
+        "`state._replace(count=...), values`."
     )
 
 
 def wrong_scalar(tx: Any, name: str, new: Any, old: Any) -> TypeError:
-    """For a shared scalar of another shape, or none."""
+    """The error for a shared scalar whose new value is not an array of the old shape."""
     what = f"an array of shape {new.shape}" if hasattr(new, "shape") else kind_of(new)
     return TypeError(
-        f"`begin` of `{type(tx).__name__}` returned {what} for `{name}` of its state, which all units "
-        f"share. Return an array of shape {old.shape}."
+        f"`begin` of `{type(tx).__name__}` returned {what} for `{name}` of its state, which all leaves "
+        f"share. Return an array of shape {old.shape} for it."
     )
 
 
-def no_array(tree: Any, is_leaf: Any = None) -> list[Any]:
-    """A list of the first leaf of a tree that is neither an array nor a number, if there is one."""
+def first_non_array(tree: Any, is_leaf: Any = None) -> list[Any]:
+    """The first leaf of a tree that is neither an array nor a number, in a list that may be empty."""
     for x in jax.tree.leaves(tree, is_leaf=is_leaf):
         number = hasattr(x, "dtype") or isinstance(x, int | float | complex)
         if not number and not (is_leaf and is_leaf(x)):
@@ -228,10 +237,10 @@ def no_array(tree: Any, is_leaf: Any = None) -> list[Any]:
 
 
 def without_params(tx: Any, error: Exception) -> ValueError | None:
-    """For a hook of trees that failed at None while it was given no parameters."""
+    """The error for an `update_tree` that failed because `params` is None; None for other failures."""
     if tx.is_foreign or "NoneType" not in str(error):
         return None
     return ValueError(
-        f"`update_tree` of `{type(tx).__name__}` was called without parameters, and did not expect "
-        "None: call `update(updates, state, params)`."
+        f"`update_tree` of `{type(tx).__name__}` failed because the parameters were not passed, so that "
+        "`params` is None: call `update(updates, state, params)`."
     )

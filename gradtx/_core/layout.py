@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from gradtx._core.authors import Shared, hook, no_array
+from gradtx._core.authors import Shared, first_non_array, hook_name
 from gradtx._core.dtypes import scalar_dtype
 from gradtx._core.static import show
 from gradtx._core.trees import path_string
@@ -162,10 +162,10 @@ def layout_of(init: Any, key: Any, shape: tuple[int, ...], scalars: Any) -> Layo
     try:
         state = jax.eval_shape(make, jax.ShapeDtypeStruct(shape, jnp.float32))
     except TypeError:
-        if made and (wrong := no_array(made[0], is_mark)):
+        if made and (wrong := first_non_array(made[0], is_mark)):
             raise TypeError(
-                f"{hook(tx, 'init')} put {show(wrong[0])} into the state, which holds arrays. Make one "
-                "with `gradtx.accumulator(param)`, and keep anything else in a field of the class."
+                f"{hook_name(tx, 'init')} put {show(wrong[0])} into the state, which holds arrays only. "
+                "Make an array with `gradtx.accumulator(param)`; keep anything else in a field."
             ) from None
         raise
     return Layout(state, type(getattr(tx, "unit", tx)).__name__)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gradtx._core.authors import fitted, other_shape, other_state, undescribed
+from gradtx._core.authors import other_shape, other_state, scalar_update, undescribed
 from gradtx._core.dtypes import cast_floating, compute_dtype, like, real_dtype
 from gradtx._core.layout import Layout
 from gradtx._core.numbers import Number, travels
@@ -155,7 +155,7 @@ def run_leaf(
                 update, new = tx.apply_leaf(args, layout.fill(layout.arrays, old), param, now)
                 new_cells += picked(tx, layout, new, old)
             if getattr(update, "shape", None) != shape:
-                update = fitted(tx, update, shape, layout)
+                update = scalar_update(tx, update, shape, layout)
             values.append(update)
     return values[program.result].astype(dtype), tuple(like(new_cells, list(cells)))
 

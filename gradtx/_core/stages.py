@@ -12,7 +12,14 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from gradtx._core.authors import Missing, described, no_array, speak, wrong_begin, wrong_scalar
+from gradtx._core.authors import (
+    Missing,
+    described,
+    first_non_array,
+    raise_for_placeholder,
+    wrong_begin,
+    wrong_scalar,
+)
 from gradtx._core.dtypes import cast
 from gradtx._core.layout import Layout
 from gradtx._core.leaf import split
@@ -101,7 +108,7 @@ class Measure:
         try:
             known = self.tx.measure(frame.tree(updates, self.owned), params, frame.extra)
         except (TypeError, ValueError) as error:
-            speak(error, params)
+            raise_for_placeholder(error, params)
             raise
         frame.measured[self] = known
 
@@ -147,7 +154,7 @@ class Begin:
     def _check_told(self, inputs: Any) -> None:
         """Raise `TypeError` if a `begin` tells its units something that is not an array."""
         for call, (_, _, (_, now)) in zip(self.calls, _begin(*inputs), strict=True):
-            if wrong := no_array(now):
+            if wrong := first_non_array(now):
                 raise TypeError(
                     f"`begin` of `{type(call.tx).__name__}` returned {described(wrong[0])} for what its "
                     "units are told. Return a number, an array, or a tuple of these; keep anything else "

@@ -189,7 +189,7 @@ class Transform(Value, Pair):
         if self._overrides("update_tree"):
             return low.whole(self, stream)
         raise TypeError(
-            f"`{type(self).__name__}` defines no `update_tree`. A subclass of `Transform` provides "
+            f"`{type(self).__name__}` does not define `update_tree`. A subclass of `Transform` provides "
             "`update_tree(updates, state, params, extra)`; a subclass of `Elementwise` provides "
             "`update_leaf(update, state, param)`."
         )

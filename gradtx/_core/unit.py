@@ -1,7 +1,8 @@
-"""Transformations of one unit of work: `Elementwise`, for one array at a time.
+"""`Elementwise`, the base class of transformations that update one array at a time.
 
-An author writes a state for each array, an update of one array, and, once per step, what all arrays
-share. The library maps the update over the leaves, together with its neighbours.
+An author writes the state of one array, the update of one array and, if needed, what is computed once
+per step for all arrays. The library maps the update over the leaves of the tree, together with the
+elementwise transformations before and after it.
 """
 
 from collections.abc import Callable
@@ -10,7 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import jax
 import optax
 
-from gradtx._core.authors import Missing, not_a_pair, not_for_a_leaf, speak, undefined
+from gradtx._core.authors import (
+    Missing,
+    not_a_pair,
+    not_for_a_leaf,
+    raise_for_placeholder,
+    undefined,
+)
 from gradtx._core.layout import INNER
 from gradtx._core.lowering import Lowering
 from gradtx._core.terms import Stream
@@ -20,7 +27,10 @@ from gradtx._core.values import Value
 
 
 class Unit(Transform):
-    """What `Elementwise` and `Matrixwise` share: the work that is done once per step."""
+    """What `Elementwise` and `Matrixwise` have in common: `measure` and `begin`, once per step.
+
+    A unit is what one call of an author's method updates: one array, or the matrices of one array.
+    """
 
     _hooks = ()
 
@@ -30,38 +40,46 @@ class Unit(Transform):
         cls.begins = cls.begin is not Unit.begin
 
     def measure(self, updates: PyTree, params: PyTree, extra: dict[str, Any]) -> Any:
-        """What has to be known of the whole tree before any unit is updated, such as a norm.
+        """What the update of every leaf needs to know about the whole tree, such as its norm.
+
+        It is called once per step, before any leaf is updated. The default returns None.
 
         Args:
-            updates: the tree of updates, None where there is nothing to do.
-            params: the tree of parameters; where it is used and was not passed, it raises an error.
-            extra: the keyword arguments of `update`.
+            updates: the tree of updates, with None in place of every leaf that is not updated.
+            params: the tree of parameters in the same form. If the caller did not pass them, any use
+                of them raises `ValueError`.
+            extra: the further keyword arguments that the caller passed to `update`.
         """
         return None
 
     def begin(self, state: Any, measured: Any) -> tuple[Any, Any]:
-        """The work that all units share, once per step: the new shared scalars, and what units are told.
+        """Advance the scalars that all leaves share, and compute the values that every leaf gets.
+
+        It is called once per step, after `measure`. The default returns both arguments unchanged.
 
         Args:
-            state: the state with its shared scalars, and None where units have arrays.
+            state: the state with its shared scalars, and None in place of the arrays of each leaf.
             measured: what `measure` returned.
 
         Returns:
-            The state with the new shared scalars, and a number (or a tuple of numbers) that
-            `update_leaf` gets as its last argument.
+            The state with the new shared scalars, and a number, an array or a tuple of these, which
+            the update of every leaf gets as its last argument.
         """
         return state, measured
 
     @property
     def bare(self) -> "Unit":
-        """The transformation without what its leaves do not need: schedules, and what it is around."""
+        """A copy with None in place of the schedules and `inner`, which the update does not need.
+
+        Units that differ in nothing else then share a compiled function.
+        """
         scheduled = self.scheduled
         if not scheduled and not self.wraps:
             return self
         return self._with(**dict.fromkeys((*scheduled, "inner") if self.wraps else scheduled))
 
     def with_values(self, values: dict[str, Any]) -> Any:
-        """The transformation with these values of its schedules."""
+        """The transformation with these values, by the name of the field, in place of its schedules."""
         return self._with(**values)
 
     def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
@@ -70,28 +88,35 @@ class Unit(Transform):
     def lower_unit(
         self, low: Lowering, streams: tuple[Stream, ...], inner: Any
     ) -> tuple[Stream, Any]:
-        """The stream of this unit alone, and its state around `inner`."""
+        """The stream after this transformation, and its state.
+
+        Args:
+            low: the lowering in progress.
+            streams: the incoming stream; for a wrapper, what `inner` returned and what it was given.
+            inner: the state of the inner transformation, for a wrapper.
+        """
         return low.unit(self, streams, inner)
 
 
 class Elementwise(Unit):
     """A transformation of one array at a time.
 
-    Subclasses provide `update_leaf(update, state, param) -> (update, state)`, what happens to one
-    gradient array, and may provide
+    Subclasses provide `update_leaf(update, state, param) -> (update, state)`, the update of one array.
+    They may also provide
 
-    - `init_leaf(param) -> state`: the state of one array, a NamedTuple of arrays; `gradtx.shared(0)`
-      stands in it for a scalar that all arrays share;
-    - `begin(state, measured) -> (state, told)`: once per step, the next shared scalars, and a number
-      for all arrays, which `update_leaf` gets as its last argument;
-    - `measure(updates, params, extra) -> measured`: what `begin` (or, without one, `update_leaf`) has
-      to know of the whole tree, such as a norm;
-    - `at_leaf(path, leaf)`: the transformation for one leaf, decided from its name and shape.
+    - `init_leaf(param) -> state`: the state of one array before the first step, a NamedTuple of arrays.
+      In it, `gradtx.shared(0)` stands for a scalar that all arrays share.
+    - `measure(updates, params, extra) -> measured`: once per step, what has to be known about the whole
+      tree, such as a norm.
+    - `begin(state, measured) -> (state, values)`: once per step, the new shared scalars, and the values
+      that `update_leaf` gets as its last argument. Without `begin`, it gets `measured` there.
+    - `at_leaf(path, leaf)`: the transformation for one leaf, decided from its path and its shape.
 
-    Everything is float32 at least there, and schedules are resolved: a hyperparameter is a number or a
-    scalar. Gradients come bounded to what can be squared, unless the class declares `linear = True`,
-    which says that it is right for gradients of any size. `param` raises an error where it is used and
-    was not passed.
+    In these methods arrays are float32 at least, and a hyperparameter that is a schedule is the number
+    of this step. Entries of gradients that are too large to be squared are clipped; an infinite entry
+    still shows in the update. A class that never squares a gradient declares `linear = True`, and its
+    gradients are not clipped. If the caller did not pass the parameters, any use of `param` raises
+    `ValueError`.
 
     >>> import gradtx, jax.numpy as jnp
     >>> class power(gradtx.Elementwise):
@@ -106,35 +131,63 @@ class Elementwise(Unit):
     _hooks = ("init_leaf", "update_leaf", "at_leaf", "measure", "begin")
     linear = False
 
-    if TYPE_CHECKING:  # how many arguments they take depends on what else the class defines
+    if TYPE_CHECKING:  # the number of their arguments depends on what else the class defines
         init_leaf: ClassVar[Callable[..., Any]]
         update_leaf: ClassVar[Callable[..., Any]]
     else:
 
         def init_leaf(self, param: Any) -> Any:
-            """The state of one array: a NamedTuple (or tuple) of arrays. The default has none."""
+            """The state of one array before the first step: a NamedTuple or tuple of arrays.
+
+            The default returns the empty state `optax.EmptyState()`.
+
+            Args:
+                param: the parameter, or a `jax.ShapeDtypeStruct` if `init` was called with shapes.
+            """
             return optax.EmptyState()
 
         def update_leaf(self, update: jax.Array, state: Any, param: Any, *more: Any) -> Any:
-            """What happens to one array: the new update and the new state of this array."""
+            """The new update of one array, and the new state of this array.
+
+            Args:
+                update: the gradient of the array, as the transformations before this one left it.
+                state: the state of this array.
+                param: the parameter; if it was not passed, any use of it raises `ValueError`.
+                more: in a wrapper first `given`, the gradient that `inner` was given; if the class
+                    defines `begin` or `measure`, then the values that they hand to every leaf.
+            """
             raise undefined(self, "Elementwise", "update_leaf")
 
     def at_leaf(self, path: str, leaf: Any) -> "Elementwise":
-        """The transformation for the leaf of this name and shape, with the same state."""
+        """The `Elementwise` transformation for one leaf; its state must have the same structure.
+
+        It is called once, before the first step. The default returns `self` for every leaf.
+
+        Args:
+            path: the path of the leaf, such as `layers/0/kernel`.
+            leaf: an object with the shape and the dtype of the parameter.
+        """
         return self
 
     def init_unit(self, param: Any) -> Any:
-        """The state of one array, as the library asks for it."""
+        """The state of one array before the first step, also for a wrapper."""
         return self.init_leaf(param, INNER) if self.wraps else self.init_leaf(param)  # pyright: ignore
 
-    def apply_leaf(self, args: list[jax.Array], state: Any, param: Any, told: Any) -> Any:
-        """`update_leaf` as the library calls it: with what was told, and parameters that speak."""
+    def apply_leaf(self, args: list[jax.Array], state: Any, param: Any, from_begin: Any) -> Any:
+        """Call `update_leaf` with the arguments that this class takes.
+
+        Args:
+            args: the update; for a wrapper also the gradient that `inner` was given.
+            state: the state of this array.
+            param: the parameter, or None if it was not passed.
+            from_begin: the values that `begin` hands to every leaf.
+        """
         param = Missing(self) if param is None else param
-        told = (told,) if self.begins or self.measures else ()
+        last = (from_begin,) if self.begins or self.measures else ()
         try:
-            result = self.update_leaf(args[0], state, param, *args[1:], *told)
+            result = self.update_leaf(args[0], state, param, *args[1:], *last)
         except (TypeError, ValueError) as error:
-            speak(error, param, state)
+            raise_for_placeholder(error, param, state)
             raise
         if not isinstance(result, tuple) or len(result) != 2:
             raise not_a_pair(self, result, "return update, state")
@@ -155,8 +208,11 @@ class Elementwise(Unit):
 
 
 def refuse_schedule(tx: Value, *names: str) -> None:
-    """Raise `TypeError` if one of these hyperparameters, which are needed before the first step, is
-    a schedule."""
+    """Refuse a schedule in these hyperparameters, whose values are needed before the first step.
+
+    Raises:
+        TypeError: if one of them is a schedule.
+    """
     for name in names:
         if callable(getattr(tx, name)):
             raise TypeError(f"`{type(tx).__name__}({name}=...)` cannot be a schedule.")

@@ -23,7 +23,7 @@ class _Constants(Value):
 
     def __call__(self, count: Any) -> jax.Array:
         """The value after `count` steps."""
-        raise TypeError(f"`{type(self).__name__}` defines no `__call__`.")
+        raise TypeError(f"`{type(self).__name__}` does not define `__call__`.")
 
 
 class eps_hat(_Constants):

@@ -951,7 +951,7 @@ MISTAKES: dict[str, tuple[Any, ...]] = {
         lambda: step(
             odd(Recipe, state=MuState, expand=lambda self: gradtx.chain(*2 * [scale_by_lion()]))()
         ),
-        "Two arrays in the state of `odd` are called `mu`.*Rename one",
+        "Two arrays in the state of `odd` are called `mu`.*Rename one of them",
     ),
     "a state of a recipe that names what is not there": (
         lambda: step(odd(Recipe, state=NuState, expand=lambda self: scale_by_lion())()),
@@ -1074,7 +1074,7 @@ for _what, (_make, _words) in {
     ),
     "Recipe": (lambda: odd(Recipe)(), r"`expand`.*expand\(\)"),
 }.items():
-    MISTAKES[f"an empty {_what}"] = (_make, f"`odd` defines no {_words}")
+    MISTAKES[f"an empty {_what}"] = (_make, f"`odd` does not define {_words}")
 
 for _what, (_made, _words) in {
     "None": (None, "None"),
