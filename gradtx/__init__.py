@@ -1,6 +1,12 @@
-"""gradtx: composable gradient transformations for JAX, each of them a value."""
+"""gradtx: composable gradient transformations for JAX.
 
-# What everything is
+Every transformation, optimizer, rule and schedule is a value: a frozen dataclass that is a pytree. It
+prints as the code that makes it, and it can be compared, edited, swept and passed through `jax.jit`.
+
+The public names stand below, under the headings of the API documentation.
+"""
+
+# Values and base classes
 from gradtx._core.transform import Transform as Transform
 from gradtx._compose.recipe import Recipe as Recipe
 from gradtx._core.unit import Elementwise as Elementwise
@@ -67,7 +73,7 @@ from gradtx._transforms.scale import scale as scale
 from gradtx._transforms.scale import scale_by_learning_rate as scale_by_learning_rate
 from gradtx._transforms.scale import scale_by_sign as scale_by_sign
 
-# Optax's spellings
+# Names from Optax
 from gradtx._transforms.optax_names import add_decayed_weights as add_decayed_weights
 from gradtx._transforms.optax_names import ema as ema
 from gradtx._transforms.optax_names import scale_by_rss as scale_by_rss
@@ -95,9 +101,9 @@ from gradtx._optimizers.rmsprop import rmsprop as rmsprop
 from gradtx._optimizers.scion import scion as scion
 from gradtx._optimizers.sgd import sgd as sgd
 
-# Use
+# Training, editing and inspection
 from gradtx._training.apply import apply_updates as apply_updates
-from gradtx._show.equations import equations as _equations  # noqa: F401 - it is what a notebook shows
+from gradtx._show.equations import equations as _equations  # noqa: F401 - attaches `_repr_latex_`, which notebooks call
 from gradtx._show.summary import summarize as summarize
 from gradtx._training.edit import axes as axes
 from gradtx._training.lookahead import eval_params as eval_params
