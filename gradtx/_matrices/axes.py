@@ -1,9 +1,10 @@
-"""Which axes of a parameter are its matrix, and which parameters are hidden matrices at all.
+"""Which parameters are hidden matrices, and which of their axes are the inputs and the outputs.
 
-Names decide what shapes leave open. `kernel` and `w` (Flax, Haiku) map inputs to outputs, `weight`
-(Equinox, torch) has the outputs first; convolutions are flattened to one matrix of (height x width x
-inputs, outputs); the projections of attention have their heads as axes. All other axes are a batch:
-stacked layers, experts.
+Where the shape leaves this open, the name decides. The first axis of a `kernel` or a `w` (Flax, Haiku)
+is the input, the first axis of a `weight` (Equinox, torch) is the output. A convolution is flattened to
+one matrix of (height x width x inputs, outputs). The projections of attention have an axis of heads,
+which belongs to the inputs or to the outputs. All remaining axes, such as stacked layers and experts,
+are a batch.
 """
 
 import math
@@ -17,9 +18,12 @@ from gradtx._core.values import Value
 
 
 class MatrixAxes(NamedTuple):
-    """The axes that make up the input and the output side; the others are a batch.
+    """The axes of an array that are the inputs and the outputs of a matrix; all others are a batch.
 
-    `blocks` is the number of equal parts along the outputs that are matrices of their own.
+    Args:
+        inputs: the axes that are flattened into the inputs.
+        outputs: the axes that are flattened into the outputs.
+        blocks: the number of matrices that are fused along the outputs, each with an equal part of them.
 
     >>> import gradtx, jax.numpy as jnp
     >>> axes = gradtx.MatrixAxes(inputs=(1,), outputs=(2,), blocks=3)  # stacked layers of fused QKV
@@ -32,19 +36,31 @@ class MatrixAxes(NamedTuple):
     blocks: int = 1
 
     def size(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        """Inputs and outputs of one matrix."""
+        """The numbers of inputs and outputs of one matrix.
+
+        Args:
+            shape: the shape of the array.
+        """
         inputs = math.prod(map(shape.__getitem__, self.inputs))
         outputs = math.prod(map(shape.__getitem__, self.outputs))
         return inputs, outputs // self.blocks
 
     def batch(self, shape: tuple[int, ...]) -> int:
-        """The number of matrices."""
+        """The number of matrices in an array.
+
+        Args:
+            shape: the shape of the array.
+        """
         return self.blocks * math.prod(
-            shape[i] for i in self._order(len(shape))[: self._rest(shape)]
+            shape[i] for i in self._order(len(shape))[: self._batch_rank(shape)]
         )
 
     def split(self, x: jax.Array) -> jax.Array:
-        """`x` as matrices `[batch, inputs, outputs]`."""
+        """Take an array apart into matrices `[batch, inputs, outputs]`.
+
+        Args:
+            x: the array.
+        """
         order, batch = self._order(x.ndim), self.batch(x.shape)
         inputs, outputs = self.size(x.shape)
         split = batch // self.blocks, inputs, self.blocks, outputs
@@ -52,7 +68,12 @@ class MatrixAxes(NamedTuple):
         return jnp.swapaxes(matrices, 1, 2).reshape(batch, inputs, outputs)
 
     def join(self, matrices: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """The array of this shape that `split` took apart."""
+        """Put an array together from its matrices, which undoes `split`.
+
+        Args:
+            matrices: the matrices `[batch, inputs, outputs]`.
+            shape: the shape of the array.
+        """
         order = self._order(len(shape))
         inputs, outputs = self.size(shape)
         split = self.batch(shape) // self.blocks, self.blocks, inputs, outputs
@@ -60,7 +81,7 @@ class MatrixAxes(NamedTuple):
         x = x.reshape([shape[i] for i in order])
         return jnp.transpose(x, sorted(range(len(shape)), key=order.__getitem__))
 
-    def _rest(self, shape: tuple[int, ...]) -> int:
+    def _batch_rank(self, shape: tuple[int, ...]) -> int:
         return len(shape) - len(self.inputs) - len(self.outputs)
 
     def _order(self, ndim: int) -> list[int]:
@@ -69,20 +90,30 @@ class MatrixAxes(NamedTuple):
 
 
 class hidden_matrices(Value):
-    r"""The rule of Muon: hidden weights are matrices, all else is not.
+    r"""This rule tells hidden matrices, which Muon trains, from all other leaves.
 
-    As a rule, `rule(path, leaf)` is the label "muon" or "adamw"; `why` gives the reason, `axes` the
-    matrix. Leaves out: fewer than two axes, and names (regular expressions, searched in paths like
-    `layers/0/attention/kernel`, upper and lower case alike) of embeddings, heads, norms and biases.
-    Add to a field rather than replace it: `hidden_matrices(head=hidden_matrices().head + "|^fc3/")`.
+    `rule(path, leaf)` is the label "muon" or "adamw", `rule.why(path, leaf)` gives the reason, and
+    `rule.axes(path, leaf)` says which axes are the matrix. Leaves with fewer than two axes are not
+    hidden matrices, and neither are embeddings, output heads, norms and biases, which have typical
+    names.
+
+    Every field but `blocks` is a regular expression that is searched in paths such as
+    `layers/0/attention/kernel`, where upper and lower case are the same. Extend a default rather than
+    replace it: `hidden_matrices(head=hidden_matrices().head + "|^fc3/")`.
 
     Args:
-        embedding, head, vector: patterns of what is left out.
-        convolution, query, output: patterns of kernels with more axes than a matrix: convolutions
-            (where names say nothing, a window of equal sides of 1, 3, 5 or 7 shows them);
-            projections to heads, `(d, heads, size)`; the projection back, `(heads, size, d)`.
-        outputs_first: pattern of the last name where outputs come before inputs.
-        blocks: pattern -> number of parts of a fused projection, `{"qkv": 3, "gate_up": 2}`.
+        embedding: the pattern of embeddings.
+        head: the pattern of output heads.
+        vector: the pattern of norms, gains and biases, whatever their number of axes.
+        convolution: the pattern of the kernels of convolutions. Without such a name, a kernel whose
+            window has equal sides of 1, 3, 5 or 7 is taken for a convolution.
+        query: the pattern of projections to heads. Of three axes or more, the last three are taken for
+            `(d, heads, size)`.
+        output: the pattern of projections from heads. Of three axes or more, the last three are taken
+            for `(heads, size, d)`.
+        outputs_first: the pattern of leaves whose outputs come before the inputs.
+        blocks: the number of projections that are fused along the outputs, by pattern, such as
+            `{"qkv": 3, "gate_up": 2}`. None means that every projection is separate.
 
     >>> import gradtx, jax.numpy as jnp
     >>> rule = gradtx.hidden_matrices()
@@ -111,7 +142,12 @@ class hidden_matrices(Value):
         return "adamw" if self.why(path, leaf)[0] else "muon"
 
     def why(self, path: str, leaf: Any) -> tuple[bool, str]:
-        """Whether the leaf is left out, and the reason in words."""
+        """Whether a leaf is not a hidden matrix, and the reason in words.
+
+        Args:
+            path: the path of the leaf, such as `layers/0/attention/kernel`.
+            leaf: an array, or whatever else has a shape.
+        """
         if len(leaf.shape) < 2:
             return True, ("scalar" if not leaf.shape else "vector")
         for name in ("embedding", "head", "vector"):
@@ -126,15 +162,26 @@ class hidden_matrices(Value):
         return False, f"{kind} {inputs} -> {outputs}" + (f", {batch} of them" if batch > 1 else "")
 
     def _convolves(self, path: str, shape: tuple[int, ...]) -> bool:
-        """By its name, or by its window, since lists of layers have no names."""
+        """Whether a leaf is the kernel of a convolution, by its name or by the shape of its window.
+
+        The layers in a list do not have names, so the shape has to do.
+        """
         if _found(self.convolution, path):
             return len(shape) > 2
         window = shape[2:] if _found(self.outputs_first, path) else shape[:-2]
-        # Stacks of stacks (layers, experts) seldom have two equal, odd and small numbers.
+        # A batch of stacked layers and experts seldom has two axes of equal, odd and small length.
         return len(window) > 1 and len({*window}) == 1 and window[0] in (1, 3, 5, 7)
 
     def axes(self, path: str, leaf: Any) -> MatrixAxes:
-        """The matrix of a leaf with at least two axes. Raises `ValueError` for fewer."""
+        """Which axes of a leaf are the inputs and the outputs of its matrix.
+
+        Args:
+            path: the path of the leaf, such as `layers/0/attention/kernel`.
+            leaf: an array, or whatever else has a shape.
+
+        Raises:
+            ValueError: if the leaf has fewer than two axes.
+        """
         ndim = len(leaf.shape)
         if ndim < 2:
             raise ValueError(
