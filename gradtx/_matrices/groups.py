@@ -1,8 +1,8 @@
-"""Where each matrix is worked on: the one place that brings matrices of one shape together.
+"""Matrices of one shape are brought together, so that one call works on all of them.
 
-Matrices are turned wide and grouped by shape and dtype, and each group runs one traced body, so a
-program grows with the number of shapes and not of leaves. Groups are capped in bytes: without a cap
-the copies of a whole model's matrices are live at once.
+Tall matrices are transposed, and all are grouped by shape and dtype. Each group runs one traced
+function, so that a program grows with the number of shapes and not with the number of leaves. The size
+of a group is limited: without a limit, copies of all matrices of a model would be live at once.
 """
 
 import itertools
@@ -15,8 +15,9 @@ import jax.numpy as jnp
 
 from gradtx._core.sharding import varying_axes
 
-# A group is copied together, and on a CPU each result is put in its matrix' place: with the matrices
-# themselves about twice this is live at the peak. Batched products elsewhere need four times as much.
+# The limit of a group. Its matrices are copied into one stack, and on a CPU every result overwrites its
+# matrix there, so that about twice this size is live at the peak, original matrices included. On other
+# devices the batched products need four times as much.
 GROUP_BYTES = 2**28
 
 
@@ -27,18 +28,20 @@ def map_groups(
     transposes: bool = False,
     cap: int = GROUP_BYTES,
 ) -> list[tuple[jax.Array, ...]]:
-    """`f` of each tuple of stacks `[batch, m, n]`, called once for all of one shape and dtype.
+    """Apply `f` to the stacks of every leaf, in one call for all leaves of one shape and dtype.
 
     Args:
-        f: takes and returns stacks, and treats the matrices along their first axis separately.
-        stacks: for every leaf its matrices, and whatever else has one entry per matrix.
-        transposes: whether `f` commutes with the transpose; then wide and tall matrices of one size
-            are brought together, all of them wide.
-        cap: a group of more bytes is cut.
+        f: a function that takes and returns stacks, and works on each entry of their first axis
+            separately.
+        stacks: for every leaf a tuple of stacks: first its matrices `[batch, m, n]`, then any other
+            arrays with one entry per matrix.
+        transposes: whether `f` commutes with the transpose. Then tall matrices are transposed, and so
+            share a group with the wide ones of their size.
+        cap: the largest size of a group in bytes. Leaves beyond it form another group.
     """
     results: list[Any] = list(stacks)
 
-    def turned(i: int) -> bool:
+    def transposed(i: int) -> bool:
         return transposes and not _is_wide(stacks[i][0])
 
     def kind(i: int) -> Any:
@@ -49,24 +52,25 @@ def map_groups(
 
     for _, members in itertools.groupby(sorted(range(len(stacks)), key=kind), key=kind):
         for chunk in _capped(list(members), [x[0] for x in stacks], cap):
-            inputs = [[x.mT if turned(i) else x for x in stacks[i]] for i in chunk]
+            inputs = [[x.mT if transposed(i) else x for x in stacks[i]] for i in chunk]
             joined = [
                 x[0] if len(x) == 1 else jnp.concatenate(x) for x in zip(*inputs, strict=True)
             ]
             sizes = [len(x[0]) for x in inputs]
             cuts = zip(*(_cut(x, sizes) for x in f(*joined)), strict=True)
-            for i, own in zip(chunk, cuts, strict=True):
-                results[i] = tuple(x.mT if turned(i) else x for x in own)
+            for i, parts in zip(chunk, cuts, strict=True):
+                results[i] = tuple(x.mT if transposed(i) else x for x in parts)
     return results
 
 
 def _cut(x: jax.Array, sizes: list[int]) -> list[jax.Array]:
-    """`x` in parts of these sizes along its first axis."""
+    """Cut `x` along its first axis into parts of the given sizes."""
     if len(sizes) == 1 or jax.default_backend() != "cpu":
         return jnp.split(x, list(itertools.accumulate(sizes))[:-1])
-    # XLA:CPU compiles equal kernels once, and a start that is written into one makes it another: that
-    # was two thirds of Muon's compile time. What comes out of a loop stays a value, so the starts do:
-    # 0, 1, ... move through a queue, and each start is a number of two such digits.
+    # XLA:CPU compiles equal kernels once. A slice with a constant start is a different kernel for every
+    # start, which was two thirds of the compile time of Muon. The result of a loop is not folded into a
+    # constant, so every start is computed from such results: the loop moves 0, 1, ... through a queue,
+    # which then holds all digits of a number system, and each start is put together from two digits.
     base = math.isqrt(len(x) - 1) + 1
     digits = jax.lax.fori_loop(0, base, lambda i, queue: (*queue[1:], i), (0,) * base)
     starts = itertools.accumulate(sizes[:-1], initial=0)
@@ -77,7 +81,10 @@ def _cut(x: jax.Array, sizes: list[int]) -> list[jax.Array]:
 
 
 def in_turn(f: Callable[[jax.Array], jax.Array], stack: jax.Array) -> jax.Array:
-    """`f` of one matrix of the stack after another; `lax.map` would hold a second stack."""
+    """Apply `f` to the matrices of a stack one after another, each result in the place of its matrix.
+
+    This needs less memory than `lax.map`, which holds a second stack.
+    """
 
     def replace(i: Any, stack: jax.Array) -> jax.Array:
         return jax.lax.dynamic_update_index_in_dim(stack, f(stack[i]), i, 0)
@@ -90,6 +97,7 @@ def _is_wide(x: jax.Array) -> bool:
 
 
 def _capped(members: list[int], stacks: list[jax.Array], cap: int) -> list[list[int]]:
+    """Cut `members` into lists whose stacks take at most `cap` bytes, unless one stack is larger."""
     chunks: list[list[int]] = []
     size = 0
     for i in members:
