@@ -1,8 +1,9 @@
-"""The state of one unit of work: which of its fields are arrays, and which all units share.
+"""The state of one leaf: which of its entries are arrays, and which are scalars that all leaves share.
 
-An author describes the state once, in `init_leaf` (or `init_matrix`): a NamedTuple of arrays, of
-`shared(0)` where all leaves share a scalar, and of what is handed in where the state of an inner
-transformation stands. A `Layout` is what the library reads off that description.
+`init_leaf` (or `init_matrix`) returns the state of one leaf: a NamedTuple of arrays. In it, `shared(0)`
+stands for a scalar that all leaves share, and in a wrapper the argument `inner` stands for the state of
+the inner transformation. `layout_of` evaluates the method abstractly and records in a `Layout` which
+entry is which.
 """
 
 import functools
@@ -20,14 +21,18 @@ from gradtx._core.trees import path_string
 
 
 class shared:
-    """A scalar in the state of a leaf that all leaves share: a count, a rate, a running product.
+    """Declare a scalar in the state that all leaves share, such as a count of steps.
+
+    `init_leaf` puts it into the state, and `begin` advances it once per step. `update_leaf` cannot use
+    it; `begin` hands on what the update of a leaf needs of it.
 
     Args:
-        value: what the scalar starts from, a number or a small NumPy array.
+        value: the value before the first step: a number, a small NumPy array or a random key. Whole
+            numbers are stored as int32, others as float32, or as float64 if 64 bits are enabled.
 
-    `init_leaf` puts it into the state, `begin` advances it once per step, and `update_leaf` does not
-    see it. Whole numbers are kept as int32, others as float32 (float64 where that is enabled). Raises
-    `TypeError` for what is not a number.
+    Raises:
+        TypeError: if `value` is neither a number, an array of numbers nor a random key, or if it is
+            not known when `init_leaf` is called.
 
     >>> import gradtx
     >>> gradtx.shared(0), gradtx.shared(0.0)
@@ -37,8 +42,8 @@ class shared:
     def __init__(self, value: Any) -> None:
         if isinstance(value, Tracer):
             raise TypeError(
-                "`shared(...)` must start from a known value, and this one was computed in "
-                "`init_leaf`. Compute it before, outside of the class, or pass a NumPy array."
+                "`shared(...)` must start from a value that is known in advance, and this value was "
+                "computed in `init_leaf` with JAX. Compute it with NumPy, or outside of the class."
             )
         if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.extended):
             self.value = value  # a key for random numbers
@@ -46,14 +51,14 @@ class shared:
         array = np.asarray(value)
         if array.dtype.kind not in "biuf":
             raise TypeError(
-                f"`shared({show(value)})` must be a number, an array of numbers or a random key: it is "
-                "a scalar of the state, which all leaves share."
+                f"`shared({show(value)})` must be a number, an array of numbers or a random key, since "
+                "it starts a scalar of the state that all leaves share."
             )
         kinds = {"b": np.bool_, "i": np.int32, "u": np.int32, "f": scalar_dtype()}
         self.value = array.astype(kinds[array.dtype.kind])
 
     def fresh(self) -> jax.Array:
-        """The value as an array with a buffer of its own."""
+        """The value as a JAX array with a new buffer."""
         return jnp.array(self.value, copy=True)
 
     def __repr__(self) -> str:
@@ -74,71 +79,80 @@ class shared:
 
 
 class Inner:
-    """Stands in a wrapper's state where the state of the inner transformation belongs."""
+    """A placeholder, in the state of a wrapper, for the state of the inner transformation."""
 
     def __repr__(self) -> str:
         return "inner"
 
 
 INNER = Inner()
-# Without leaves, so that both survive an abstract evaluation.
+# Pytrees without leaves, so that `jax.eval_shape` returns the placeholders unchanged.
 jax.tree_util.register_pytree_node(shared, lambda x: ((), x), lambda x, _: x)
 jax.tree_util.register_pytree_node(Inner, lambda x: ((), None), lambda _, __: INNER)
 jax.tree_util.register_pytree_node(Shared, lambda x: ((), x), lambda x, _: x)
 
 
-def is_mark(x: Any) -> bool:
-    """Whether `x` stands in a state for something that is not an array of the unit."""
+def is_placeholder(x: Any) -> bool:
+    """Whether `x` stands in a state for something other than an array of the leaf."""
     return isinstance(x, shared | Inner)
 
 
 class Layout:
-    """The structure of a unit's state, and what stands at each of its positions.
+    """The structure of the state of one leaf, and what stands at each position in it.
 
-    `arrays` and `scalars` are the positions of arrays and of shared scalars, `starts` what the shared
-    scalars start from; `inner` is the position of the inner state, if there is one. `owner` is the name
-    of the transformation.
+    Attributes:
+        structure: the structure of the state, in which shared scalars and the inner state are leaves.
+        arrays: the positions of the arrays.
+        scalars: the positions of the shared scalars.
+        shared: the shared scalars as the author declared them.
+        starts: their values before the first step, as NumPy arrays or random keys.
+        inner: the position of the state of the inner transformation, or None.
+        owner: the name of the transformation, for messages.
     """
 
     def __init__(self, state: Any, owner: str = "") -> None:
         self.owner = owner
-        entries, self.structure = jax.tree.flatten(state, is_leaf=is_mark)
+        entries, self.structure = jax.tree.flatten(state, is_leaf=is_placeholder)
         self.size = len(entries)
-        self.arrays = tuple(i for i, x in enumerate(entries) if not is_mark(x))
+        self.arrays = tuple(i for i, x in enumerate(entries) if not is_placeholder(x))
         self.scalars = tuple(i for i, x in enumerate(entries) if isinstance(x, shared))
         self.shared = tuple(x for x in entries if isinstance(x, shared))
         self.starts = tuple(x.value for x in self.shared)
         self.inner = next((i for i, x in enumerate(entries) if isinstance(x, Inner)), None)
         self.key = self.structure, self.arrays, self.scalars
-        self._blank: list[Any] = [None] * self.size
+        self._placeholders: list[Any] = [None] * self.size
         for i in self.scalars:
-            self._blank[i] = Shared(self, i)
+            self._placeholders[i] = Shared(self, i)
 
     def fill(self, positions: tuple[int, ...], values: Any) -> Any:
         """A state with these values at these positions, and placeholders at all others."""
-        flat = self._blank.copy()
+        flat = self._placeholders.copy()
         for i, x in zip(positions, values, strict=True):
             flat[i] = x
         return self.structure.unflatten(flat)
 
     def pick(self, positions: tuple[int, ...], state: Any) -> list[Any]:
-        """The entries of a state at these positions. Raises `ValueError` for another structure."""
+        """The entries of a state at these positions.
+
+        Raises:
+            ValueError: if the state has another structure.
+        """
         return list(map(self.structure.flatten_up_to(state).__getitem__, positions))
 
     @functools.cached_property
     def names(self) -> list[str]:
-        """The name of every position, `count` or `moments/0`, for messages."""
+        """The name of every position, such as `count` or `moments/0`, for messages."""
         state = self.structure.unflatten(range(self.size))
         return [path_string(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)]
 
     @functools.cached_property
     def empty(self) -> Any:
-        """The state of a transformation that keeps nothing."""
+        """The state of a leaf, for a layout without entries."""
         return self.structure.unflatten([])
 
     @functools.cached_property
     def step(self) -> int | None:
-        """Which of the shared scalars is called `step`, where the state is a NamedTuple with one."""
+        """The index, among the shared scalars, of the one named `step`; None if there is none."""
         names = getattr(self.structure.unflatten(range(self.size)), "_fields", ())
         position = names.index("step") if "step" in names else None
         return self.scalars.index(position) if position in self.scalars else None
@@ -146,11 +160,15 @@ class Layout:
 
 @functools.lru_cache(maxsize=1024)
 def layout_of(init: Any, key: Any, shape: tuple[int, ...], scalars: Any) -> Layout:
-    """The layout of the states that a transformation makes for arrays of this shape.
+    """The layout of the state of one leaf.
 
-    `init(tx, array)` makes one of them; `key` is the structure of `tx`, in which 1.0 stands for every
-    number and array, since they do not decide the structure of a state. `scalars` is the dtype of shared
-    scalars, which follows JAX's setting for 64 bits.
+    Args:
+        init: the function `(tx, array) -> state` that makes the state of a leaf.
+        key: the pytree structure of the transformation `tx`. Every number and array in `tx` is replaced
+            by 1.0, because the structure of the state does not depend on them.
+        shape: the shape of the leaf.
+        scalars: the dtype of shared scalars. It is part of the cache's key, since it follows JAX's
+            setting for 64 bits.
     """
     tx = key.unflatten([1.0] * key.num_leaves)
     made: list[Any] = []
@@ -162,7 +180,7 @@ def layout_of(init: Any, key: Any, shape: tuple[int, ...], scalars: Any) -> Layo
     try:
         state = jax.eval_shape(make, jax.ShapeDtypeStruct(shape, jnp.float32))
     except TypeError:
-        if made and (wrong := first_non_array(made[0], is_mark)):
+        if made and (wrong := first_non_array(made[0], is_placeholder)):
             raise TypeError(
                 f"{hook_name(tx, 'init')} put {show(wrong[0])} into the state, which holds arrays only. "
                 "Make an array with `gradtx.accumulator(param)`; keep anything else in a field."

@@ -1,4 +1,7 @@
-"""What a static field may hold although it does not hash or has no leaves: functions and mappings."""
+"""Wrappers for functions and mappings, so that fields of values can hold them.
+
+`static` makes a function part of a pytree's structure, and `frozendict` is a mapping that is hashable.
+"""
 
 import inspect
 import sys
@@ -10,11 +13,15 @@ import numpy as np
 
 
 class static:
-    """A callable or other object without leaves, so that it can stand where a pytree is expected.
+    """Wrap a function or another hashable object as a pytree without leaves.
 
-    A bare function cannot cross `jax.jit`; as structure it can. Compares by the wrapped object's own
-    equality (identity, for a function) and prints as its name. Schedules and functions among the
-    fields of a value are wrapped in it unasked.
+    A bare function cannot be an argument of a jitted function, because it is not a valid JAX type. A
+    `static` can, because it belongs to the structure of the pytree. It calls the function, compares
+    equal if the wrapped objects are equal, and prints as the function's name. Functions in the fields
+    of a value are wrapped automatically.
+
+    Args:
+        value: the function or object, which must be hashable.
 
     >>> import gradtx, jax
     >>> jax.tree.leaves(gradtx.static(max)), gradtx.static(max)(2, 3)
@@ -41,14 +48,15 @@ jax.tree_util.register_pytree_node(static, lambda s: ((), s.value), lambda value
 
 
 class frozendict(dict[Any, Any]):
-    """A mapping that hashes, for fields: made once at construction and not changed after."""
+    """A dictionary that is hashable and cannot be changed, as the fields of values hold it."""
 
     def __hash__(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         return hash(frozenset(self.items()))
 
     def _refuse(self, *args: Any, **kwargs: Any) -> typing.NoReturn:
         raise TypeError(
-            "This mapping is a field of a value and cannot change; use `gradtx.replace`."
+            "This mapping is a field of a value and cannot change. Use `gradtx.replace` to make a copy of "
+            "the value with another mapping."
         )
 
     __setitem__ = __delitem__ = update = pop = popitem = clear = setdefault = _refuse  # pyright: ignore
@@ -65,7 +73,7 @@ jax.tree_util.register_pytree_with_keys(
 
 
 def show(value: Any) -> str:
-    """`repr`, except that a function prints as its name, and an array with all its digits."""
+    """`repr`, except that a function or class prints as its name, and an array with all its digits."""
     if inspect.isroutine(value) or inspect.isclass(value):
         return value.__name__
     with np.printoptions(floatmode="unique", threshold=sys.maxsize):

@@ -9,7 +9,7 @@ import optax
 from gradtx._core.authors import kind_of, without_params
 from gradtx._core.boundary import strong
 from gradtx._core.dtypes import compute_dtype, like
-from gradtx._core.layout import is_mark, shared
+from gradtx._core.layout import is_placeholder, shared
 from gradtx._core.numerics import bounded
 from gradtx._core.schedule import next_count
 from gradtx._core.trees import Structure, path_string
@@ -31,7 +31,7 @@ class Tree:
         own = [p if has else x for p, x, has in zip(params, gap, self.owned, strict=True)]
         state = self.tx.init_tree(structure.unflatten(own))
         if not self.tx.is_foreign:
-            for x in jax.tree.leaves(state, is_leaf=is_mark):
+            for x in jax.tree.leaves(state, is_leaf=is_placeholder):
                 if isinstance(x, shared):
                     raise TypeError(
                         f"`init_tree` of `{type(self.tx).__name__}` put `{x}` into the state: only the "

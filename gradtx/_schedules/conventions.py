@@ -1,6 +1,7 @@
-"""Schedules, as values, that turn one convention into another.
+"""Schedules that turn one library's convention for an optimizer into another's.
 
-What looks like another algorithm is often the same one with a number that changes over the steps.
+Two libraries often define the same optimizer up to one hyperparameter. If that hyperparameter follows
+one of these schedules, gradtx's optimizer computes the same updates as the other library's.
 """
 
 from typing import Any
@@ -14,7 +15,7 @@ from gradtx._core.values import Hyper, Value
 
 
 class _Constants(Value):
-    """A schedule all of whose numbers are constants."""
+    """A schedule whose own fields must be constant, and cannot be schedules themselves."""
 
     def validate(self) -> None:
         for name in self._data:
@@ -27,18 +28,23 @@ class _Constants(Value):
 
 
 class eps_hat(_Constants):
-    r"""Adam's epsilon beside an uncorrected root: $\hat\epsilon / \sqrt{1 - b^{t+1}}$ after $t$ steps.
+    r"""The schedule of Adam's epsilon that adds a constant epsilon to the uncorrected root.
 
-    $\hat m / (\sqrt{\hat v} + \epsilon_t)$ with this epsilon is
-    $\alpha_t\, m / (\sqrt v + \hat\epsilon)$, $\alpha_t = \sqrt{1 - b_2^t} / (1 - b_1^t)$, which is what
-    Keras computes.
+    $$ \epsilon_t = \hat\epsilon / \sqrt{1 - b_2^t} $$
+
+    With this epsilon, the update $\hat m / (\sqrt{\hat v} + \epsilon_t)$ of step $t$ is equal to
+    $\alpha_t\, m / (\sqrt v + \hat\epsilon)$ with $\alpha_t = \sqrt{1 - b_2^t} / (1 - b_1^t)$, which is
+    what Keras computes. Steps count from $t = 1$, so the schedule is called with $t - 1$.
 
     Args:
-        eps: $\hat\epsilon \ge 0$.
-        decay: $b$ of the second moment, in [0, 1).
+        eps: the constant $\hat\epsilon \ge 0$.
+        decay: the decay $b_2$ of the second moment, in [0, 1).
 
-    Raises `ValueError` for a number outside its interval, `TypeError` for a schedule. Source: Kingma &
-    Ba, 2014, arXiv:1412.6980, end of section 2.
+    Raises:
+        ValueError: if a number lies outside its interval.
+        TypeError: if a field is a schedule.
+
+    Source: Kingma & Ba, 2014, arXiv:1412.6980, end of section 2.
 
     >>> import gradtx
     >>> float(gradtx.eps_hat(1e-8, 0.75)(0))
@@ -55,14 +61,16 @@ class eps_hat(_Constants):
 
 
 class dampened(_Constants):
-    r"""What torch multiplies gradients by under `dampening`: 1 for the first, then $1 - d$.
+    r"""The factor that torch's `dampening` puts on gradients: 1 at the first step, then $1 - d$.
 
-    Its momentum buffer starts as the first gradient, which is not dampened.
+    Torch's momentum buffer starts as the first gradient, which is therefore not dampened.
 
     Args:
         dampening: $d$, in [0, 1].
 
-    Raises `ValueError` for another number, `TypeError` for a schedule.
+    Raises:
+        ValueError: if `dampening` lies outside [0, 1].
+        TypeError: if `dampening` is a schedule.
     """
 
     dampening: Hyper
@@ -73,12 +81,14 @@ class dampened(_Constants):
 
 
 class inverse_time(_Constants):
-    r"""$1 / (1 + d\, t)$ after $t$ steps: torch's `lr_decay` in AdaGrad.
+    r"""The factor $1 / (1 + d\, t)$ after $t$ steps, which torch's AdaGrad calls `lr_decay`.
 
     Args:
-        decay_rate: $d \ge 0$.
+        decay_rate: $d \ge 0$, the decay per step.
 
-    Raises `ValueError` for a negative one, `TypeError` for a schedule.
+    Raises:
+        ValueError: if `decay_rate` is negative.
+        TypeError: if `decay_rate` is a schedule.
     """
 
     decay_rate: Hyper
