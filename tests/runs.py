@@ -69,3 +69,16 @@ def step_matrix(tx, curvature):
 
 def _recorded_rate(tx, leaves, structure):
     return gradtx.get(structure.unflatten(leaves), "last_learning_rate")
+
+
+def rng(*key):
+    """Numbers that do not depend on which tests ran before."""
+    return np.random.default_rng(key)
+
+
+def normal(*shape):
+    return rng(*shape).normal(size=shape)
+
+
+def rotation(n):
+    return np.linalg.qr(normal(n, n))[0]

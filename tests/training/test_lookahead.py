@@ -1,6 +1,6 @@
 """`eval_params` and `lookahead_params`: the momentum is found where it lies, or refused.
 
-That the two ways are one method is oracle 08.
+`test_nesterov_forms.py` shows that the two ways are one method.
 """
 
 import jax

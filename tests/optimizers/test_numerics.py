@@ -1,8 +1,4 @@
-"""The numerical bar, B1 to B12, for every system of the note.
-
-What of it is another file's: exactness of gains up to step 2**31 and of the donated step's memory in
-`test_numbers.py`, the type law and strict promotion for every row of the zoo in `test_laws.py`.
-"""
+"""What the numbers of every optimizer do: over many steps, at the ends of the number line, at zero."""
 
 import functools
 
@@ -10,18 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
 from runs import steps
 
-import gradtx
 from gradtx import (
     adadelta,
     adagrad,
     adam,
     adamw,
     amsgrad,
-    bias_correction,
-    centered_second_moment,
     chain,
     muon,
     nadam,
@@ -30,9 +22,8 @@ from gradtx import (
     scale_by_full_matrix_adagrad,
     scale_by_learning_rate,
     scale_by_momentum,
-    second_moment,
     sgd,
-)  # fmt: skip
+)  # fmt: skip  # fmt: skip
 
 SYSTEMS = {
     "sgd": sgd(0.1),
@@ -61,8 +52,14 @@ SYSTEMS = {
     "nadamw": nadamw(0.1),
     "muon": muon(0.1),
 }
+
+
 LINEAR = {name for name in SYSTEMS if name.startswith(("sgd", "momentum", "heavy", "nesterov"))}
+
+
 FLOATS = ("float32", "bfloat16", "float16")
+
+
 each = pytest.mark.parametrize("name", SYSTEMS)
 
 
@@ -83,15 +80,6 @@ def one(tx, g, state, params):
     return tx.update(g, state, params)
 
 
-@pytest.mark.parametrize("b2", [0.9, 0.99, 0.999, 0.9999, 0.99999])
-@pytest.mark.parametrize("recipe", [adam, adamw, amsgrad])
-def test_B1_first_step_of_adam(recipe, b2):
-    g = np.array([1e-6, -0.1, 1.0, 3e4], "f4")
-    u = steps(recipe(1.0, b2=b2), g[None], dtype="float32")[0]
-    exact = g.astype("f8")
-    assert_allclose(u, -exact / (np.abs(exact) + 1e-8), 3e-7)
-
-
 # Relative to the largest step. AdaDelta's steps feed on themselves; full AdaGrad divides by the smallest
 # eigenvalue of its matrix; Muon's iteration is no contraction. Those are held less tightly.
 LESS = dict.fromkeys(("adadelta", "adagrad_full", "muon"), 2e-5)
@@ -105,14 +93,6 @@ def test_B2_float32_stays_with_float64(name):
     tx = SYSTEMS[name]
     wide, narrow = steps(tx, g), steps(tx, g, dtype="float32")
     assert np.max(np.abs(narrow - wide)) < LESS.get(name, 5e-6) * np.max(np.abs(wide))
-
-
-@pytest.mark.parametrize("b", [0.9, 0.99, 0.999, 0.9999])
-def test_B3_average_of_a_constant(b):
-    for tx, t in ((scale_by_momentum(b), 20_000), (second_moment(b), 20_000)):
-        error = np.abs(steps(bias_correction(tx), np.ones((t, 1)), dtype="float32") - 1)
-        assert np.max(error[:100]) < 1e-6
-        assert np.max(error) < 2.0**-24 / (1 - b) + 1e-6
 
 
 @each
@@ -169,44 +149,6 @@ def test_B6_a_gradient_whose_square_overflows_freezes_nothing(name, size):
         assert finite((updates, state)) and all(x.all() for x in jax.tree.leaves(updates))
 
 
-def test_B6_the_largest_sum_of_squares_still_divides():
-    tx = adagrad(1.0, 0.0, 0.0)
-    u = steps(tx, np.full((40, 1), 3e38), dtype="float32")
-    assert np.all(np.isfinite(u)) and np.all(u < -0.1)
-
-
-@pytest.mark.parametrize("decay", [0.0, 0.5, 0.9, 0.99])
-def test_B7_centered_variance_is_never_negative(decay):
-    rng = np.random.default_rng(0)
-    noise = rng.normal(size=(3000, 50))
-    for g in (1e3 * (1 + 1e-4 * noise), 7.0 + 0 * noise, 1e-3 * noise, 1e18 * noise):
-        s = steps(centered_second_moment(decay), g, dtype="float32")
-        assert np.all(s >= 0)
-        u = steps(rmsprop(1.0, decay, centered=True), g, dtype="float32")
-        assert np.all(np.isfinite(u))
-    # And it is the variance: of float64 differences, where those can be trusted.
-    g = 3.0 + noise[:300]
-    exact = np.stack([_variance(g[: t + 1], decay) for t in (0, 5, 299)])
-    assert_allclose(steps(centered_second_moment(decay), g)[[0, 5, 299]], exact, 1e-9, 1e-13)
-
-
-def _variance(g, decay):
-    weights = (1 - decay) * decay ** np.arange(len(g) - 1.0, -1, -1)
-    return weights @ g**2 - (weights @ g) ** 2
-
-
-@each
-def test_B8_complex_entries_turn_with_their_phase(name):
-    if name == "muon":
-        return  # real matrices only; complex ones go to its auxiliary AdamW
-    tx, turn = SYSTEMS[name], np.exp(0.7j)
-    real = np.random.default_rng(0).normal(size=(20, 1))
-    u = steps(tx, real.astype("c16"), dtype="complex128")
-    assert_allclose(u.imag, 0, atol=1e-15)
-    assert_allclose(u.real, steps(tx, real), 1e-9, 1e-12)
-    assert_allclose(steps(tx, real * turn, dtype="complex128"), u * turn, 1e-9, 1e-12)
-
-
 @each
 def test_B8_what_is_no_gradient_of_the_parameter_is_refused_by_path(name):
     tx, params = SYSTEMS[name], zeros()
@@ -236,12 +178,6 @@ def test_B9_no_default_ascends(recipe):
         defaults = recipe(**({} if recipe is adadelta else rate), convention=convention)
         u = steps(defaults, np.array([[2.0, -3.0]]))
         assert np.all(u * [2.0, -3.0] < 0)
-
-
-def test_B9_a_negative_rate_is_refused():
-    for recipe in (sgd, adagrad, rmsprop, adadelta, adam, adamw, amsgrad, nadam, nadamw, muon):
-        with pytest.raises(ValueError, match=r"learning_rate=-0.1.*\[0, inf\)"):
-            recipe(-0.1)
 
 
 @each
@@ -281,62 +217,3 @@ def test_B11_counts_stay_at_the_largest(name):
         assert finite((updates, state))
     counts = [x for x in jax.tree.leaves(state) if x.dtype == jnp.int32]
     assert all(int(x) == last for x in counts)
-
-
-INVALID = [
-    lambda: sgd(0.1, momentum=-0.5),
-    lambda: sgd(0.1, momentum=1.5),
-    lambda: sgd(0.1, 0.9, dampening=1.5),
-    lambda: sgd(0.1, weight_decay=-1),
-    lambda: adagrad(0.1, initial_accumulator_value=-1),
-    lambda: adagrad(0.1, eps=-1e-8),
-    lambda: adagrad(0.1, lr_decay=-1),
-    lambda: scale_by_full_matrix_adagrad(-1.0),
-    lambda: rmsprop(0.1, decay=2.0),
-    lambda: rmsprop(0.1, decay=1.0),
-    lambda: rmsprop(0.1, eps=-1.0),
-    lambda: rmsprop(0.1, initial_scale=-1.0),
-    lambda: adadelta(rho=1.0),
-    lambda: adadelta(eps=0.0),
-    lambda: adam(0.1, b1=1.0),
-    lambda: adam(0.1, b2=1.0),
-    lambda: adam(0.1, eps=-1e-8),
-    lambda: adam(0.1, eps_root=-1e-8),
-    lambda: adam(0.1, nesterov=True, b1=1.5),
-    lambda: adamw(0.1, weight_decay=-0.1),
-    lambda: adamw(0.1, decay_mode="both"),
-    lambda: amsgrad(0.1, b2=-0.1),
-    lambda: nadam(0.1, momentum_decay=-1),
-    lambda: muon(0.1, beta=1.0),
-]
-
-
-@pytest.mark.parametrize("make", INVALID, ids=range(len(INVALID)))
-def test_B12_hyperparameters_are_validated(make):
-    with pytest.raises(ValueError):
-        make()
-
-
-# What a hand-fused loop moves on XLA:CPU, which fuses each array that it writes by itself. AdaDelta's
-# two averages each read what the other writes, hence its copy.
-BYTES = {
-    "sgd": 12, "heavy_ball": 24, "nesterov": 28, "adagrad": 28, "rmsprop": 28, "rmsprop_centered": 44,
-    "adadelta": 56, "adam": 40, "adam_keras": 40, "adamw": 40, "nadam": 44, "amsgrad": 52,
-}  # fmt: skip
-
-
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="counts bytes as XLA:CPU fuses")
-@pytest.mark.parametrize("name", BYTES)
-def test_a_donated_step_moves_no_byte_too_many(name):
-    tx, params = SYSTEMS[name], jnp.zeros(2**18)
-    state = tx.init(params)
-
-    @functools.partial(jax.jit, donate_argnums=(0, 1))
-    def step(params, state, g):
-        updates, state = tx.update(g, state, params)
-        return gradtx.apply_updates(params, updates), state
-
-    compiled = step.lower(params, state, params).compile()
-    assert compiled.cost_analysis()["bytes accessed"] / params.size < BYTES[name] + 0.1
-    temporary = compiled.memory_analysis().temp_size_in_bytes / params.nbytes
-    assert temporary < (1.1 if name == "adadelta" else 0.01)
