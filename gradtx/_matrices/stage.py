@@ -1,0 +1,84 @@
+"""The stage of a lowered program that updates matrices of one shape together."""
+
+import functools
+from typing import Any
+
+import jax
+
+from gradtx._core.dtypes import cast_floating, compute_dtype, like
+from gradtx._core.layout import Layout
+from gradtx._core.leaf import Split, picked, split
+from gradtx._core.sharding import replicated
+from gradtx._core.stages import Call
+from gradtx._matrices.groups import map_groups
+
+
+class MatrixStage:
+    """A stage that updates the matrices of all leaves, with one call for all matrices of one shape.
+
+    Like every stage it reads its inputs from the registers of a frame and writes its result there.
+    """
+
+    def __init__(
+        self, call: Call, tx: Any, axes: list[Any], sources: list[int], result: int
+    ) -> None:
+        self.call, self.axes, self.sources, self.result = call, axes, sources, result
+        self.tx, self.arrays = split(tx)
+        self.transposes = tx.transposes
+        self.leaves = [i for i, a in enumerate(axes) if a is not None]
+
+    def run(self, frame: Any) -> None:
+        told = frame.told[self.call] if self.call.begins else ((), None)
+        inputs = [frame.registers[source] for source in self.sources]
+        leaves = [i for i in self.leaves if inputs[0][i] is not None]
+        stacks, backs = [], []
+        for i in leaves:
+            dtype = compute_dtype(*(x[i] for x in inputs))
+            gathered = [replicated(x[i].astype(dtype)) for x in inputs]
+            backs.append(gathered[0][1])
+            matrices = [self.axes[i].split(x) for x, _ in gathered]
+            state = [frame.cells[first + i] for first in self.call.slots]
+            stacks.append((*matrices, *state))
+        f = functools.partial(
+            _update_matrices,
+            self.tx,
+            self.call.layout,
+            self.call.scheduled,
+            len(inputs),
+            self.arrays,
+            told,
+        )
+        out: list[Any] = [None] * len(self.axes)
+        try:
+            results = map_groups(f, stacks, transposes=self.transposes)
+        except Exception as error:
+            ends = [frame.low.paths[i] or "." for i in (leaves[0], leaves[-1])]
+            error.add_note(f"This is one of the matrices from `{ends[0]}` to `{ends[1]}`.")
+            raise
+        for i, back, (x, *state) in zip(leaves, backs, results, strict=True):
+            shape = inputs[0][i].shape
+            out[i] = back(self.axes[i].join(x, shape))
+            for first, new in zip(self.call.slots, state, strict=True):
+                frame.cells[first + i] = new
+        frame.registers[self.result] = out
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _update_matrices(
+    key: Split,
+    layout: Layout,
+    scheduled: Any,
+    count: int,
+    arrays: Any,
+    told: Any,
+    *stacks: jax.Array,
+) -> tuple[jax.Array, ...]:
+    dtype = stacks[0].dtype
+    tx = key.join(iter(cast_floating(arrays, dtype)), iter(()))
+    values, now = cast_floating(told, dtype)
+    if scheduled:
+        tx = tx._with(**dict(zip(scheduled, values, strict=True)))
+    old = list(stacks[count:])
+    state = layout.fill(layout.arrays, cast_floating(old, dtype))
+    x, new = tx.apply_matrices(list(stacks[:count]), state, now)
+    return x.astype(dtype), *like(picked(tx, layout, new, old), old)
