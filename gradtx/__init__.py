@@ -108,13 +108,13 @@ from gradtx._show.summary import summarize as summarize
 from gradtx._training.edit import axes as axes
 from gradtx._training.lookahead import eval_params as eval_params
 from gradtx._training.lookahead import lookahead_params as lookahead_params
-from gradtx._training.edit import get as get
+from gradtx._training.states import get as get
 from gradtx._training.edit import replace as replace
 from gradtx._training.migrate import expanded_state as expanded_state
 from gradtx._training.migrate import from_optax as from_optax
 from gradtx._training.migrate import from_version_0_1 as from_version_0_1
 from gradtx._training.migrate import recipe_state as recipe_state
-from gradtx._training.edit import set as set
+from gradtx._training.states import set as set
 from gradtx._training.edit import stack as stack
 from gradtx._text.parse import parse as parse
 from gradtx._show.routing import routing as routing

@@ -1,1 +1,1 @@
-"""What stands around the step: applying updates, editing optimizers, reading states."""
+"""Functions around the training step: applying updates, editing optimizers, reading states."""

@@ -8,15 +8,18 @@ from gradtx._core.trees import PyTree, flatten
 
 
 def apply_updates(params: PyTree, updates: PyTree) -> PyTree:
-    r"""The new parameters, $\theta + u$, in the parameters' dtypes.
+    r"""The new parameters $\theta + u$, in the dtypes of the old ones.
 
-    The sum is taken in the promotion of both dtypes and rounded once. Leaves whose update is None
-    (non-array leaves, parameters that are not trained) stay as they are. Raises `ValueError` for a
-    structure or shape that differs.
+    Each sum is computed in the common dtype of the parameter and the update, and rounded once. A leaf
+    whose update is None (an object that is not an array, a parameter that is not trained) does not
+    change.
 
     Args:
         params: a pytree of parameters.
-        updates: what an optimizer returned for them.
+        updates: the updates that an optimizer returned for these parameters.
+
+    Raises:
+        ValueError: if the updates differ from the parameters in structure, or an update in shape.
 
     >>> import gradtx, jax.numpy as jnp
     >>> gradtx.apply_updates(
@@ -28,7 +31,9 @@ def apply_updates(params: PyTree, updates: PyTree) -> PyTree:
     try:
         changes = structure.flatten_up_to(updates)
     except ValueError as error:
-        raise ValueError(f"`apply_updates`: updates do not fit the parameters: {error}") from None
+        raise ValueError(
+            f"`apply_updates`: the updates do not have the structure of the parameters: {error}"
+        ) from None
     return structure.unflatten([_added(p, u) for p, u in zip(leaves, changes, strict=True)])
 
 
@@ -38,7 +43,7 @@ def _added(p: object, u: object) -> object:
     param, update = jnp.asarray(p), jnp.asarray(u)
     if param.shape != update.shape:
         raise ValueError(
-            f"`apply_updates`: an update of shape {update.shape} for a parameter {param.shape}."
+            f"`apply_updates`: an update has shape {update.shape}, and its parameter {param.shape}."
         )
     if jnp.issubdtype(param.dtype, jnp.bool_):
         return p

@@ -1,43 +1,69 @@
-"""Using values: editing, stacking into sweeps, reading and writing states by name."""
+"""Editing optimizers, and stacking them into sweeps."""
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradtx._core.transform import Transform
-from gradtx._core.trees import PyTree
+from gradtx._core.authors import described
 from gradtx._core.values import Value
 
 T = TypeVar("T", bound=Value)
 
 
 def replace(tx: T, **changes: Any) -> T:
-    """A copy of `tx` in which every field of these names has the new value, however deep it lies.
+    """A copy of `tx` in which every field with one of these names has the new value, at any depth.
 
-    `replace(tx, learning_rate=1e-4)` changes every `learning_rate` in a chain, partition or recipe; a
-    dotted path narrows (`replace(tx, **{"muon.learning_rate": 0.01})`: inside what the field, label or
-    class name `muon` holds). The new value is validated. Raises `ValueError` where nothing matches.
+    `replace(tx, learning_rate=1e-4)` changes the field `learning_rate` of every transformation inside a
+    chain, partition or recipe. A dotted name restricts the change to a part of `tx`:
+    `replace(tx, **{"muon.learning_rate": 0.01})` changes only the fields inside a field, a label or a
+    class that is called `muon`.
+
+    Args:
+        tx: a transformation, rule or schedule of gradtx.
+        changes: the new values by the names of their fields. They are validated as in the constructor.
+
+    Raises:
+        ValueError: if `tx` has no field of this name, or if a new value lies outside its interval.
+        TypeError: if `tx` is not one of gradtx's values, or if a new value is of the wrong kind.
 
     >>> import gradtx
     >>> gradtx.replace(gradtx.adamw(1e-3), learning_rate=1e-4)
     adamw(0.0001)
     """
+    _check_value("replace", tx)
     for dotted, value in changes.items():
-        new, hits = _replaced(tx, dotted.split("."), value)
-        if not hits:
-            names = sorted({name for name, _ in _fields(tx)})
-            raise ValueError(
-                f"`replace`: `{tx}` has no field `{dotted}`; there are {', '.join(names)}."
-            )
+        new, count = _replaced(tx, dotted.split("."), value)
+        if not count:
+            raise _no_field("replace", tx, dotted)
         tx = new
     return tx
 
 
+def _no_field(function: str, tx: Any, name: str) -> ValueError:
+    names = sorted({name for name, _ in _fields(tx)})
+    fields = f"its fields are {', '.join(names)}" if names else "it has no fields"
+    return ValueError(f"`{function}`: `{tx}` has no field `{name}`; {fields}.")
+
+
+def _holds_value(x: Any) -> bool:
+    leaves = jax.tree.leaves(x, is_leaf=lambda leaf: isinstance(leaf, Value))
+    return any(isinstance(leaf, Value) for leaf in leaves)
+
+
+def _check_value(function: str, tx: Any) -> None:
+    if not _holds_value(tx):
+        raise TypeError(
+            f"`{function}(tx, ...)` needs a transformation, rule or schedule of gradtx, not "
+            f"{described(tx)}."
+        )
+
+
 def _fields(node: Any) -> list[tuple[str, Any]]:
-    """Names and values of all fields in a value, at any depth."""
+    """The names and the values of all fields in a value, at any depth."""
     found = []
     for name, value in _children(node):
         if isinstance(node, Value):
@@ -47,6 +73,7 @@ def _fields(node: Any) -> list[tuple[str, Any]]:
 
 
 def _children(node: Any) -> list[tuple[str, Any]]:
+    """The parts of a value, dictionary or tuple: their names and the parts themselves."""
     if isinstance(node, Value):
         return [(f.name, getattr(node, f.name)) for f in dataclasses.fields(node)]  # pyright: ignore
     if isinstance(node, dict):
@@ -55,54 +82,77 @@ def _children(node: Any) -> list[tuple[str, Any]]:
 
 
 def _replaced(node: Any, path: list[str], value: Any) -> tuple[Any, int]:
+    """A copy of `node` in which the fields at `path` have a new value, and how many these are."""
     if isinstance(node, Value) and len(path) > 1 and type(node).__name__ == path[0]:
         path = path[1:]
-    changes, hits = {}, 0
+    changes, total = {}, 0
     for name, child in _children(node):
         if path == [name] and isinstance(node, Value):
             changes[name], count = value, 1
         else:
             rest = path[1:] if len(path) > 1 and path[0] == name else path
             changes[name], count = _replaced(child, rest, value)
-        hits += count
-    if not hits:
+        total += count
+    if not total:
         return node, 0
     if isinstance(node, Value):
-        return dataclasses.replace(node, **changes), hits  # pyright: ignore
-    return (type(node)(changes) if isinstance(node, dict) else tuple(changes.values())), hits
+        return dataclasses.replace(node, **changes), total  # pyright: ignore
+    return (type(node)(changes) if isinstance(node, dict) else tuple(changes.values())), total
 
 
 def stack(txs: list[T]) -> T:
-    """The transformations `txs`, equal but for their numbers, as one: numbers that differ (of equal
-    ones, all) as arrays.
+    """Several transformations as one, whose numbers are arrays with one entry per transformation.
 
-    For `jax.vmap` over optimizers: `jax.vmap(train, in_axes=(axes(batch),))(batch)`. Raises
-    `ValueError` for an empty list or transformations of different structure.
+    Numbers that are the same in all transformations stay numbers, unless the transformations are equal.
+    The result is for `jax.vmap`: `jax.vmap(train, in_axes=(axes(batch),))(batch)` trains once per entry.
+
+    Args:
+        txs: transformations of the same structure, which differ only in their numbers.
+
+    Raises:
+        ValueError: if `txs` is empty, or if the transformations differ in structure.
+        TypeError: if `txs` is not a list of transformations.
 
     >>> import gradtx
     >>> gradtx.stack([gradtx.sgd(0.1), gradtx.sgd(0.2)]).learning_rate.shape
     (2,)
     """
-    if not txs or len({jax.tree.structure(tx) for tx in txs}) > 1:
-        raise ValueError(f"`stack` needs transformations that differ in numbers only, not {txs!r}.")
+    several = isinstance(txs, Iterable) and not isinstance(txs, str | Mapping | Value)
+    given = list(txs) if several else []
+    if wrong := [tx for tx in given if not _holds_value(tx)] or ([] if several else [txs]):
+        raise TypeError(
+            f"`stack(txs)` needs a list of gradtx transformations, not {described(wrong[0])}."
+        )
+    if not given or len({jax.tree.structure(tx) for tx in given}) > 1:
+        raise ValueError(
+            "`stack(txs)` needs at least one transformation, and all must differ in numbers only; "
+            f"it got {given!r}."
+        )
 
-    # Equal ones are a batch too, of all their numbers.
-    alike = all(tx == txs[0] for tx in txs)
+    # Equal transformations differ in no number, and are a batch all the same.
+    all_equal = all(tx == given[0] for tx in given)
 
     def join(*values: Any) -> Any:
-        if not alike and all(isinstance(v, float) and v == values[0] for v in values):
+        if not all_equal and all(isinstance(v, float) and v == values[0] for v in values):
             return values[0]
         return jnp.stack([jnp.asarray(v, float) for v in values])
 
-    return jax.tree.map(join, *txs)
+    return jax.tree.map(join, *given)
 
 
 def axes(tx: T, **names: int | None) -> T:
-    """The `in_axes` that go with a batch of transformations.
+    """The `in_axes` with which `jax.vmap` maps over a batch of transformations.
 
-    Without names, every array with an axis is mapped over its first; `axes(tx, learning_rate=0)` says
-    the arrays of which fields are mapped, and along which axis. Raises `ValueError` for a field that is
-    not there.
+    `axes(tx)` maps every array that is not a scalar over its first axis. `axes(tx, learning_rate=0)`
+    maps only the arrays in the fields `learning_rate`, over their first axis.
+
+    Args:
+        tx: a transformation with arrays as numbers, such as `stack` makes it.
+        names: the axis to map over, by the names of fields. None means that the field is not mapped.
+
+    Raises:
+        ValueError: if `tx` has no field of this name.
+        TypeError: if `tx` is not one of gradtx's values.
 
     >>> import gradtx, jax, jax.numpy as jnp
     >>> sweep = gradtx.sgd(jnp.array([0.1, 0.2]))
@@ -111,117 +161,16 @@ def axes(tx: T, **names: int | None) -> T:
     >>> jax.vmap(step, in_axes=(gradtx.axes(sweep, learning_rate=0),))(sweep)
     Array([-0.1, -0.2], dtype=float32)
     """
+    _check_value("axes", tx)
     if not names:
         return jax.tree.map(lambda x: 0 if np.ndim(x) else None, tx)
 
     known = {name for name, _ in _fields(tx)}
     if unknown := sorted({*names} - known):
-        raise ValueError(
-            f"`axes`: `{tx}` has no field `{unknown[0]}`; there are {', '.join(sorted(known))}."
-        )
+        raise _no_field("axes", tx, unknown[0])
 
     def mapped(path: Any, x: Any) -> Any:
-        hit = [names[key.name] for key in path if getattr(key, "name", None) in names]
-        return hit[-1] if hit and np.ndim(x) else None
+        found = [names[key.name] for key in path if getattr(key, "name", None) in names]
+        return found[-1] if found and np.ndim(x) else None
 
     return jax.tree_util.tree_map_with_path(mapped, tx)
-
-
-def _named(state: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any, bool]]:
-    """Path and value of everything in a state that has a name, a NamedTuple's field or a dict's entry,
-    and whether it is a field."""
-    if isinstance(state, tuple) and hasattr(state, "_fields"):
-        items, named, field = zip(state._fields, state, strict=True), True, True  # pyright: ignore
-    elif isinstance(state, dict):
-        items, named, field = state.items(), True, False
-    elif isinstance(state, tuple | list) and not isinstance(state, Transform):
-        items, named, field = ((str(i), x) for i, x in enumerate(state)), False, False
-    else:
-        return []
-    found = []
-    for name, value in items:
-        here = (*path, str(name))
-        found += ([(here, value, field)] if named else []) + _named(value, here)
-    return found
-
-
-def _matches(state: Any, name: str) -> list[tuple[tuple[str, ...], Any]]:
-    *narrow, last = name.split(".")
-
-    def fits(path: tuple[str, ...]) -> bool:
-        steps = iter(path[:-1])
-        return path[-1] == last and all(any(step == want for step in steps) for want in narrow)
-
-    named = [(path, value, field) for path, value, field in _named(state) if fits(path)]
-    # A parameter may be called what a field is, and has an entry in every moment.
-    fields = any(field for _, _, field in named)
-    found = [(path, value) for path, value, field in named if field or not fields]
-    if narrow and (exact := [x for x in found if x[0] == (*narrow, last)]):
-        return exact
-    if not found:
-        names = sorted({path[-1] for path, _, _ in _named(state)})
-        raise KeyError(f"The state has nothing named `{name}`; there are {', '.join(names)}.")
-    return found
-
-
-def get(state: PyTree, name: str) -> Any:
-    """The entry of an optimizer's state by its name: `get(state, "mu")`.
-
-    A dotted path narrows (`get(state, "muon.mu")`, `get(state, "0.count")`), a whole path is exact.
-    Raises `KeyError` where nothing or more than one thing matches; the message lists the paths.
-
-    >>> import gradtx, jax.numpy as jnp
-    >>> gradtx.get(gradtx.adam(1e-3).init({"w": jnp.ones(2)}), "nu")
-    {'w': Array([0., 0.], dtype=float32)}
-    """
-    found = _matches(state, name)
-    if len(found) > 1 and (exact := [x for x in found if ".".join(x[0]) == name]):
-        return exact[0][1]
-    if len(found) > 1:
-        listed = ", ".join(".".join(path) for path, _ in found)
-        raise KeyError(
-            f"The state has several entries named `{name}`; narrow it to one of {listed}."
-        )
-    return found[0][1]
-
-
-def set(state: PyTree, **values: Any) -> PyTree:
-    """A copy of `state` in which every entry of these names has the one of `values`, in its old dtype.
-
-    `set(state, **{"0.count": 0})` narrows by a dotted path. Raises `KeyError` where nothing matches,
-    `ValueError` for a value of another structure or shape.
-
-    >>> import gradtx, jax.numpy as jnp
-    >>> state = gradtx.set(gradtx.adam(1e-3).init(jnp.ones(2)), mu=jnp.ones(2))
-    >>> gradtx.get(state, "mu")
-    Array([1., 1.], dtype=float32)
-    """
-    for name, value in values.items():
-        targets = {path for path, _ in _matches(state, name)}
-        state = _assigned(state, targets, value)
-    return state
-
-
-def _assigned(node: Any, targets: Any, value: Any, path: tuple[str, ...] = ()) -> Any:
-    def child(name: Any, old: Any) -> Any:
-        here = (*path, str(name))
-        if here not in targets:
-            return _assigned(old, targets, value, here)
-        if jax.tree.structure(old) != jax.tree.structure(value):
-            want = jax.tree.structure(old)
-            raise ValueError(f"`set`: `{'.'.join(here)}` has the structure {want}; pass that.")
-        return jax.tree.map(lambda o, v: _filled(o, v, ".".join(here)), old, value)
-
-    if isinstance(node, tuple) and hasattr(node, "_fields"):
-        return type(node)(*(child(n, v) for n, v in zip(node._fields, node, strict=True)))  # pyright: ignore
-    if isinstance(node, dict):
-        return type(node)((n, child(n, v)) for n, v in node.items())
-    if isinstance(node, tuple | list):
-        return type(node)(child(i, v) for i, v in enumerate(node))
-    return node
-
-
-def _filled(old: Any, value: Any, where: str) -> jax.Array:
-    if np.shape(value) != np.shape(old):
-        raise ValueError(f"`set`: `{where}` has shape {np.shape(old)}, not {np.shape(value)}.")
-    return jnp.asarray(value, old.dtype)

@@ -1,14 +1,17 @@
-"""Nesterov's two points: where the parameters are, and where the gradient is taken.
+"""The two sequences of parameters in Nesterov's method, and how to get from one to the other.
 
-With a momentum $m$ that later links turn into updates by a linear map $L$ (for a learning rate outside,
-$L = -\\eta$; inside, the identity), the look-ahead point is
+Nesterov's method knows the iterates theta, and the look-ahead points phi, at which gradients are taken:
 
     phi = theta + L(b m)
 
-A momentum with `nesterov=True` keeps phi: its parameters are the points at which gradients are taken,
-and `eval_params` goes back to theta. One without keeps theta, and `lookahead_params` goes ahead to phi.
-Both see the rate and decay of the coming step. For a constant rate, and for a rate inside the momentum
-under any schedule, the two ways are one method; for a rate outside under a schedule they are not.
+Here m is the momentum, b its decay, and L the linear map by which the links after the momentum turn it
+into updates: L = -eta if the learning rate comes after the momentum, and L = 1 if it comes before.
+
+There are two ways to run the method. A momentum with `nesterov=True` stores phi, so that the gradients
+need no extra step, and `eval_params` goes back to theta. A momentum without `nesterov` stores theta, and
+`lookahead_params` goes ahead to phi. Both functions use the learning rate and the decay of the coming
+step. The two ways give the same iterates if the learning rate is constant or comes before the momentum.
+With a schedule that comes after the momentum they differ.
 """
 
 import functools
@@ -35,11 +38,25 @@ from gradtx._transforms.scale import scale, scale_by_learning_rate
 
 
 def eval_params(tx: Transform, params: PyTree, state: Any) -> PyTree:
-    r"""The parameters behind the shifted iterate of a Nesterov momentum: $\theta = \varphi - L(b\, m)$.
+    r"""The parameters to evaluate with, after training with a Nesterov momentum.
 
-    `tx` is the optimizer, `params` what it has trained so far, $\varphi$, and `state` its state. The
-    momentum may lie in chains, partitions, masks, sums and recipes. Raises `TypeError` if `tx` has no
-    momentum with `nesterov=True`, or one that reaches the updates otherwise than linearly.
+    $$ \theta = \varphi - L(b\, m) $$
+
+    With `nesterov=True` an optimizer trains the look-ahead points $\varphi$, at which gradients are
+    taken. The iterates of the method are $\theta$. Here $m$ is the momentum, $b$ its decay, and $L$ the
+    linear map by which the links after the momentum turn it into updates (for a learning rate,
+    $L = -\eta$).
+
+    Args:
+        tx: the optimizer. Its momentum may lie in chains, partitions, masks, sums and recipes.
+        params: the parameters $\varphi$ that `tx` has trained.
+        state: the state of `tx`.
+
+    Raises:
+        TypeError: if `tx` has no momentum with `nesterov=True`, or if what follows the momentum is not
+            linear.
+
+    Source: Sutskever et al., 2013, eq. 3-4.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.sgd(0.1, momentum=0.5, nesterov=True)
@@ -51,11 +68,23 @@ def eval_params(tx: Transform, params: PyTree, state: Any) -> PyTree:
 
 
 def lookahead_params(tx: Transform, params: PyTree, state: Any) -> PyTree:
-    r"""Where to take the gradient for the explicit look-ahead: $\varphi = \theta + L(b\, m)$.
+    r"""The points at which to take gradients, for Nesterov's method with a momentum without `nesterov`.
 
-    `tx` is an optimizer with a momentum without `nesterov`, whose `params` stay $\theta$, and `state`
-    its state. Raises `TypeError` if there is none, or if it reaches the updates otherwise than linearly.
-    Source: Nesterov, 1983; Sutskever et al., 2013, eq. 3-4.
+    $$ \varphi = \theta + L(b\, m) $$
+
+    Here $m$ is the momentum, $b$ its decay, and $L$ the linear map by which the links after the momentum
+    turn it into updates (for a learning rate, $L = -\eta$).
+
+    Args:
+        tx: an optimizer that has a momentum without `nesterov`.
+        params: the parameters $\theta$ that `tx` trains.
+        state: the state of `tx`.
+
+    Raises:
+        TypeError: if `tx` has no momentum without `nesterov`, or if what follows the momentum is not
+            linear.
+
+    Sources: Nesterov, 1983; Sutskever et al., 2013, eq. 3-4.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.sgd(0.1, momentum=0.5)
@@ -86,9 +115,13 @@ def _moved(tx: Transform, params: PyTree, state: Any, nesterov: bool, sign: floa
 
 @functools.singledispatch
 def _shift(tx: Any, state: Any, shift: PyTree, nesterov: bool) -> PyTree:
-    """$L(b\\, m)$ after `tx`, when `shift` comes in from the links before it (None: no momentum yet).
+    """The shift $L(b\\, m)$ after the transformation `tx`.
 
-    `state` is that of the composition, whose recipes have not named their states.
+    Args:
+        tx: a transformation.
+        state: its state, as a composition keeps it: recipes in it have not named their states.
+        shift: the shift before `tx`, or None if no momentum has come yet.
+        nesterov: whether the momentum in question is one with `nesterov=True`.
     """
     scheduled = tx.scheduled
     if scheduled and not hasattr(state, "step"):
@@ -96,8 +129,8 @@ def _shift(tx: Any, state: Any, shift: PyTree, nesterov: bool) -> PyTree:
     if shift is None and not _has_momentum(tx, nesterov):
         return None
     raise TypeError(
-        f"The look-ahead point is only known where the momentum reaches the updates linearly, and not "
-        f"through `{tx}`."
+        "The look-ahead point is known only if the momentum reaches the updates through linear "
+        f"transformations, and not through `{tx}`."
     )
 
 
@@ -117,7 +150,9 @@ def _(tx: scale_by_momentum, state: Any, shift: PyTree, nesterov: bool) -> PyTre
     if tx.nesterov != nesterov or callable(tx.decay):
         return _shift.dispatch(object)(tx, state, shift, nesterov)
     if shift is not None:
-        raise TypeError(f"There are two momenta in a row: `{tx}` comes after another one.")
+        raise TypeError(
+            f"The look-ahead point is known for one momentum only, and `{tx}` follows another momentum."
+        )
     return _times(tx.decay, state[0])
 
 
@@ -156,7 +191,7 @@ def _(tx: masked, state: Any, shift: PyTree, nesterov: bool) -> PyTree:
 
 
 def _alone(tx: Any, shift: PyTree, found: list[PyTree]) -> PyTree:
-    """The shifts that groups of leaves have found, as one tree."""
+    """The shifts of several groups of leaves as one tree, if no momentum comes before the groups."""
     if shift is not None:
         return _shift.dispatch(object)(tx, None, shift, True)
     if not found:
@@ -179,7 +214,7 @@ def _(tx: scale_by_learning_rate, state: Any, shift: PyTree, nesterov: bool) -> 
 
 @_shift.register
 def _(tx: decoupled_weight_decay, state: Any, shift: PyTree, nesterov: bool) -> PyTree:
-    return shift  # it adds a multiple of the parameters, and leaves the momentum's part alone
+    return shift  # adds a multiple of the parameters, and does not change the part of the momentum
 
 
 @_shift.register

@@ -1,4 +1,4 @@
-"""States that come from elsewhere: from Optax, from version 0.1, from the composition of a recipe."""
+"""Converting states: from Optax, from version 0.1, and between a recipe and its composition."""
 
 from typing import Any
 
@@ -17,17 +17,21 @@ from gradtx._transforms.scale import LearningRateState, scale_by_learning_rate
 
 
 def from_optax(tx: Transform, state: Any = None, params: PyTree = None) -> Any:
-    """The state of `tx` that continues where Optax's optimizer of the same name stopped.
+    """The state with which `tx` continues the run of the Optax optimizer of the same name.
+
+    The step of the learning rate is the count of Optax's state. Averages that Optax keeps in bfloat16
+    become float32.
 
     Args:
-        tx: an optimizer or a chain of gradtx's.
-        state: the state of Optax's counterpart, of arrays or of `jax.ShapeDtypeStruct`s. Without one
-            the result is the structure of that state, abstract: the target with which Orbax restores a
-            checkpoint that Optax's optimizer wrote.
+        tx: an optimizer, or a chain, of gradtx.
+        state: the state of the same optimizer of Optax, with arrays or `jax.ShapeDtypeStruct`s. If it is
+            None, the result is the state that the Optax optimizer would have, with
+            `jax.ShapeDtypeStruct`s for its arrays: with this as its target, Orbax restores a checkpoint
+            of the Optax optimizer.
         params: the parameters, or their `jax.ShapeDtypeStruct`s.
 
-    The learning rate's step is Optax's count. Averages that Optax keeps in bfloat16 become float32.
-    Raises `ValueError` where the states do not correspond, with the path.
+    Raises:
+        ValueError: if the states do not correspond. The message has the path of the first difference.
 
     >>> import gradtx, jax.numpy as jnp, optax
     >>> params = {"w": jnp.ones(2)}
@@ -51,7 +55,7 @@ def from_optax(tx: Transform, state: Any = None, params: PyTree = None) -> Any:
 
 
 def _as_optax(own: Any, numbers: Any, scheduled: dict[int, bool]) -> Any:
-    """The state of Optax's counterpart in the place of one of gradtx's."""
+    """The state that the same optimizer of Optax has where gradtx's has `own`."""
     if isinstance(own, LearningRateState):
         return (
             optax.ScaleByScheduleState(own.step) if scheduled[numbers.step] else optax.EmptyState()
@@ -65,7 +69,7 @@ def _as_optax(own: Any, numbers: Any, scheduled: dict[int, bool]) -> Any:
 
 
 def _taken(own: Any, theirs: Any, count: Any, path: str) -> Any:
-    """The numbers of Optax's state in the structure of gradtx's."""
+    """The arrays of a state of Optax, `theirs`, in the structure of a state of gradtx, `own`."""
     if isinstance(own, LearningRateState):
         counts = "count" in getattr(theirs, "_fields", ())  # every tuple has a method `count`
         step = jnp.asarray(theirs.count if counts else count, jnp.int32)
@@ -91,8 +95,8 @@ def _taken(own: Any, theirs: Any, count: Any, path: str) -> Any:
             abstract = all(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(theirs))
             return own if abstract else like(jax.tree.map(jnp.asarray, theirs), own)
     raise ValueError(
-        f"`from_optax`: at `{path.removeprefix('/') or '.'}` gradtx keeps {_shapes(own)}, and Optax's "
-        f"state has {_shapes(theirs)}. Pass the state of the Optax optimizer with the same settings."
+        f"`from_optax`: at `{path.removeprefix('/') or '.'}` gradtx keeps {_shapes(own)}, and the state "
+        f"of Optax has {_shapes(theirs)}. Pass the state of the Optax optimizer with the same settings."
     )
 
 
@@ -101,15 +105,16 @@ def _shapes(state: Any) -> Any:
 
 
 def from_version_0_1(tx: Transform, state: Any, params: PyTree) -> Any:
-    """The state of `tx` that continues a run of gradtx 0.1.
+    """The state with which `tx` continues a run of gradtx 0.1.
 
     Args:
-        tx: the optimizer, as it was written for version 0.1.
-        state: its state, as version 0.1 made it or as Orbax restores it without a target (lists and
-            dictionaries).
+        tx: the optimizer, written as for version 0.1.
+        state: the state that version 0.1 made, or the lists and dictionaries that Orbax restores from
+            its checkpoint without a target.
         params: the parameters, or their `jax.ShapeDtypeStruct`s.
 
-    Raises `ValueError` if the state is not one of this optimizer.
+    Raises:
+        ValueError: if the state does not belong to this optimizer and these parameters.
 
     >>> import gradtx, jax.numpy as jnp
     >>> old = [{"count": jnp.int32(5), "last_learning_rate": jnp.float32(0.1)}]
@@ -126,13 +131,15 @@ def from_version_0_1(tx: Transform, state: Any, params: PyTree) -> Any:
         if hasattr(new[number], "shape")
     ]
     old = _leaves_of_0_1(state, "")
-    if not any("log_kept" in name for name, _ in wanted):  # NAdam's, which it needs no longer
+    if not any(
+        "log_kept" in name for name, _ in wanted
+    ):  # a field of NAdam that is not kept any more
         old = [(name, x) for name, x in old if name != "log_kept"]
     shapes = [new[number].shape for _, number in wanted], [np.shape(x) for _, x in old]
     if shapes[0] != shapes[1]:
         raise ValueError(
             f"`from_version_0_1`: the state of `{tx}` holds arrays of shapes {shapes[0]}, and the state "
-            f"that was passed {shapes[1]}. Pass the state of the same optimizer and parameters."
+            f"that was passed holds {shapes[1]}. Pass the state of the same optimizer and parameters."
         )
     cells = list(program.init_cells(_zeros(program)))
     for (_, number), (_, x) in zip(wanted, old, strict=True):
@@ -140,7 +147,8 @@ def from_version_0_1(tx: Transform, state: Any, params: PyTree) -> Any:
     return program.layout.unflatten([cells[number] for number in program.numbers])
 
 
-# In which order version 0.1 kept the fields that a checkpoint sorts by name.
+# The order of fields in the states of version 0.1. A checkpoint that is restored without a target has
+# them sorted by name.
 _ORDERS = (
     ("count", "log_kept", "inner"),
     ("count", "log_kept", "mu"),
@@ -151,6 +159,7 @@ _ORDERS = (
 
 
 def _leaves_of_0_1(node: Any, name: str) -> list[tuple[str, Any]]:
+    """The arrays of a state of version 0.1 in its order, each with the name of its field."""
     if isinstance(node, dict):
         order = next((x for x in _ORDERS if {*x} == {*node}), None) or sorted(node)
         items = [(str(key), node[key]) for key in order]
@@ -168,12 +177,15 @@ def _zeros(program: Program) -> list[Any]:
 
 
 def expanded_state(tx: Recipe, state: Any, params: PyTree) -> Any:
-    """The state of `tx.expand()` that holds the same numbers as a state of the recipe `tx`.
+    """The state of the composition `tx.expand()` with the arrays of a state of the recipe `tx`.
 
     Args:
         tx: a recipe, such as `scale_by_adam()`.
         state: a state of `tx`.
         params: the parameters, or their `jax.ShapeDtypeStruct`s.
+
+    Raises:
+        TypeError: if `tx` is not a recipe.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx, w = gradtx.scale_by_adam(), jnp.ones(2)
@@ -186,15 +198,18 @@ def expanded_state(tx: Recipe, state: Any, params: PyTree) -> Any:
 
 
 def recipe_state(tx: Recipe, state: Any, params: PyTree) -> Any:
-    """The state of the recipe `tx` that holds the same numbers as a state of `tx.expand()`.
+    """The state of the recipe `tx` with the arrays of a state of the composition `tx.expand()`.
 
-    The way back from `expanded_state`. Where the composition has several counters that always agree,
-    the last one is kept.
+    This is the inverse of `expanded_state`. If the composition has several counters that always agree,
+    the recipe keeps the last of them.
 
     Args:
         tx: a recipe, such as `scale_by_adam()`.
         state: a state of `tx.expand()`.
         params: the parameters, or their `jax.ShapeDtypeStruct`s.
+
+    Raises:
+        TypeError: if `tx` is not a recipe.
     """
     plain = _program(tx.children[0], params).to_plain(state)
     return _program(tx, params).from_plain(plain)

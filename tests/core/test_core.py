@@ -453,7 +453,7 @@ def test_get_finds_by_name_and_a_path_narrows():
     scheduled = scale(fading).init(PARAMS)._replace(inner={"count": 3})
     assert int(gradtx.get(scheduled, "count")) == 0
     assert float(gradtx.get(state, "a.last_learning_rate")) == 0.25
-    with pytest.raises(KeyError, match=r"nothing named `lr`.*last_learning_rate"):
+    with pytest.raises(KeyError, match=r"no entry named `lr`.*last_learning_rate"):
         gradtx.get(state, "lr")
 
 
@@ -465,7 +465,7 @@ def test_set_writes_every_match_in_its_old_type():
     counts = [x for x in jax.tree.leaves(new) if x.dtype == jnp.int32]
     assert len(counts) == 4 and all(int(x) == 7 for x in counts)
     same(gradtx.get(new, "mu"), GRADIENT)
-    with pytest.raises(KeyError, match="nothing named"):
+    with pytest.raises(KeyError, match="no entry named"):
         gradtx.set(state, velocity=1)
 
 

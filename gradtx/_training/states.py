@@ -1,0 +1,145 @@
+"""Reading and writing the entries of an optimizer's state by their names."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gradtx._core.authors import described
+from gradtx._core.transform import Transform
+from gradtx._core.trees import PyTree
+
+
+def _named(state: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any, bool]]:
+    """The named parts of a state, which are the fields of NamedTuples and the entries of dictionaries.
+
+    For each part the result has its path, its value, and whether it is the field of a NamedTuple.
+    """
+    if isinstance(state, tuple) and hasattr(state, "_fields"):
+        items, named, field = zip(state._fields, state, strict=True), True, True  # pyright: ignore
+    elif isinstance(state, dict):
+        items, named, field = state.items(), True, False
+    elif isinstance(state, tuple | list) and not isinstance(state, Transform):
+        items, named, field = ((str(i), x) for i, x in enumerate(state)), False, False
+    else:
+        return []
+    found = []
+    for name, value in items:
+        here = (*path, str(name))
+        found += ([(here, value, field)] if named else []) + _named(value, here)
+    return found
+
+
+def _matches(state: Any, name: str) -> list[tuple[tuple[str, ...], Any]]:
+    """The paths and the values of the parts of a state that a dotted name matches."""
+    if not isinstance(name, str):
+        raise TypeError(
+            f"The name of an entry of the state must be a string, not {described(name)}."
+        )
+    *narrow, last = name.split(".")
+
+    def fits(path: tuple[str, ...]) -> bool:
+        steps = iter(path[:-1])
+        return path[-1] == last and all(any(step == want for step in steps) for want in narrow)
+
+    named = [(path, value, field) for path, value, field in _named(state) if fits(path)]
+    # A parameter may have the same name as a field of the state, and every moment has an entry for it.
+    fields = any(field for _, _, field in named)
+    found = [(path, value) for path, value, field in named if field or not fields]
+    if narrow and (exact := [x for x in found if x[0] == (*narrow, last)]):
+        return exact
+    if not found:
+        names = sorted({path[-1] for path, _, _ in _named(state)})
+        if not names:
+            raise KeyError(
+                f"The state has no entry named `{name}`, since it has no named entries at all. Pass a "
+                f"state that `init` or `update` returned; this is {described(state)}."
+            )
+        raise KeyError(f"The state has no entry named `{name}`; it has {', '.join(names)}.")
+    return found
+
+
+def get(state: PyTree, name: str) -> Any:
+    """The entry of an optimizer's state that has this name, such as `get(state, "mu")`.
+
+    Args:
+        state: a state that `init` or `update` returned.
+        name: the name of a field, of a label or of a parameter. A dotted name restricts the search to a
+            part of the state: `get(state, "muon.mu")`, `get(state, "0.count")`. A complete path matches
+            exactly one entry.
+
+    Raises:
+        KeyError: if no entry or more than one entry matches. The message lists the paths.
+        TypeError: if `name` is not a string.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> gradtx.get(gradtx.adam(1e-3).init({"w": jnp.ones(2)}), "nu")
+    {'w': Array([0., 0.], dtype=float32)}
+    """
+    found = _matches(state, name)
+    if len(found) > 1 and (exact := [x for x in found if ".".join(x[0]) == name]):
+        return exact[0][1]
+    if len(found) > 1:
+        listed = ", ".join(".".join(path) for path, _ in found)
+        raise KeyError(
+            f"The state has several entries named `{name}`. Pass one of their paths: {listed}."
+        )
+    return found[0][1]
+
+
+def set(state: PyTree, **values: Any) -> PyTree:
+    """A copy of an optimizer's state in which every entry with one of these names has the new value.
+
+    A dotted name restricts the change to a part of the state, as in `get`:
+    `set(state, **{"0.count": 0})`. The new values are cast to the dtypes of the old ones.
+
+    Args:
+        state: a state that `init` or `update` returned.
+        values: the new values by the names of their entries. Their structure and shapes must be those of
+            the old values.
+
+    Raises:
+        KeyError: if no entry has this name.
+        ValueError: if a new value has a different structure or shape.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> state = gradtx.set(gradtx.adam(1e-3).init(jnp.ones(2)), mu=jnp.ones(2))
+    >>> gradtx.get(state, "mu")
+    Array([1., 1.], dtype=float32)
+    """
+    for name, value in values.items():
+        targets = {path for path, _ in _matches(state, name)}
+        state = _assigned(state, targets, value)
+    return state
+
+
+def _assigned(node: Any, targets: Any, value: Any, path: tuple[str, ...] = ()) -> Any:
+    """A copy of `node` in which the entries at the paths `targets` are `value`."""
+
+    def child(name: Any, old: Any) -> Any:
+        here = (*path, str(name))
+        if here not in targets:
+            return _assigned(old, targets, value, here)
+        if jax.tree.structure(old) != jax.tree.structure(value):
+            raise ValueError(
+                f"`set`: the new value of `{'.'.join(here)}` must have the structure "
+                f"{jax.tree.structure(old)}, not {jax.tree.structure(value)}."
+            )
+        return jax.tree.map(lambda o, v: _as_entry(v, o, ".".join(here)), old, value)
+
+    if isinstance(node, tuple) and hasattr(node, "_fields"):
+        return type(node)(*(child(n, v) for n, v in zip(node._fields, node, strict=True)))  # pyright: ignore
+    if isinstance(node, dict):
+        return type(node)((n, child(n, v)) for n, v in node.items())
+    if isinstance(node, tuple | list):
+        return type(node)(child(i, v) for i, v in enumerate(node))
+    return node
+
+
+def _as_entry(value: Any, old: Any, name: str) -> jax.Array:
+    if np.shape(value) != np.shape(old):
+        raise ValueError(
+            f"`set`: the new value of `{name}` must have shape {np.shape(old)}, not {np.shape(value)}."
+        )
+    return jnp.asarray(value, old.dtype)
