@@ -1,14 +1,15 @@
-r"""The orthogonal factor of a matrix, from matrix products alone.
+r"""Newton-Schulz iteration: the orthogonal factor of a matrix, computed with matrix products alone.
 
 Each step applies an odd polynomial to the singular values, $X \leftarrow a X + Z X$ with
-$Z = b R + c R^2$ and $R = X X^H$. There are two forms of running several of them:
+$Z = b R + c R^2$ and $R = X X^H$. Several steps can be computed in two forms:
 
 - standard: $R$ is computed anew for every step.
-- Gram: only $m \times m$ matrices move, $Q \leftarrow Q (Z + a I)$ from $Q = I$ and
-  $R \leftarrow (Z + a I) R (Z + a I)$; at the end $X \leftarrow Q X$.
+- Gram: $X$ is left alone, and only $m \times m$ matrices are updated, $Q \leftarrow Q (Z + a I)$ from
+  $Q = I$, and $R \leftarrow (Z + a I) R (Z + a I)$. At the end $X \leftarrow Q X$.
 
-In exact arithmetic they agree. Rounded, the Gram form needs restarts, $X \leftarrow Q X$ and a fresh
-$R$; `restarts.py` decides where. The standard form is the run of segments of one step.
+In exact arithmetic both forms agree. With rounding, the Gram form needs restarts, where it sets
+$X \leftarrow Q X$ and computes $R$ anew; `restarts.py` decides after which steps. The standard form
+restarts after every step.
 """
 
 import functools
@@ -44,41 +45,47 @@ def newton_schulz(
     symmetric: bool | None = None,
     batching: Literal["auto", "map", "batched"] = "auto",
 ) -> jax.Array:
-    r"""Move the singular values of a matrix to one: $U S V^H \mapsto U p(S / \|S\|) V^H$.
+    r"""Move the singular values of a matrix to one, and keep the singular vectors.
+
+    $$ U S V^H \mapsto U\, p(S / \|S\|)\, V^H $$
 
     Args:
-        x: `[..., m, n]`, floating or complex, wide or tall; leading axes are a batch.
-        coefficients: the polynomials: a triple `(a, b, c)`, several, or the name of a preset. Those
-            for any number of steps are "polar_express", "speedrun", "cans", "jordan" (Optax's
-            "standard") and "classical"; tables are "dion" and "cubic" of 5 steps, "modula" of 6 and
-            "deepseek" of 10. Five steps of the default lift singular values half as large as five of
-            the tuned quintics do.
-        steps: how many; 5 if not given, or as many as a table has.
-        form: `"standard"`, `"gram"`, or whichever of the two takes fewer operations (below 64 rows
-            the first, which rounds less).
-        norm: `"frobenius"`, or `"schatten"`: the tighter $\|X X^H\|_F^{1/2}$, from the first
-            step's own product. It lifts small singular values further; untested in training.
-        dtype: of the matrices between products; by default that of `x`, and float32 at least. The
-            normalization comes before, and sums within a product are float32 at least. In
-            bfloat16 either form errs by .02 on Gaussian, .2 on ill-conditioned and .4 to .8 on
-            low-rank matrices, whose null directions it lifts; in exact float32 by 3e-5.
-        precision: as in `jax.numpy.matmul`. By default accelerators round the operands of float32
-            products to TF32 or bfloat16; `"highest"` keeps them.
-        restart: after how many steps the Gram form restarts. By default as rarely as rounding
-            permits: `(3,)` of five in float32, `(2, 4)` below 192 rows, `(1, 3)` where operands
-            round to bfloat16.
-        symmetric: mirror the lower left block of products that are symmetric; by default on a CPU
-            from 768 rows on, where that saves 4 to 11% of the time.
-        batching: `"map"` takes one matrix after another, `"batched"` all in one product. By
-            default the first on a CPU from 64 rows on: as fast, or up to 14% faster.
+        x: the matrices `[..., m, n]`, floating or complex, wide or tall. The leading axes are a batch.
+            The entries below count rows along the shorter of the last two axes.
+        coefficients: the polynomials: a triple `(a, b, c)`, a sequence of triples, or the name of a
+            preset. "polar_express", "speedrun", "cans", "jordan" (which is also called "standard", as
+            in Optax) and "classical" take any number of steps; "dion" and "cubic" are tables of 5
+            steps, "modula" of 6 and "deepseek" of 10. Five steps of the default lift a singular value
+            of 0.0005 to 0.5, while five steps of "jordan" or "dion" lift one of 0.001 to 0.5.
+        steps: the number of steps. None means 5, or the length of the table.
+        form: "standard", "gram", or "auto" for the one that takes fewer operations. Below 64 rows "auto"
+            is the standard form, which rounds less.
+        norm: the norm by which the matrix is divided: "frobenius", or "schatten" for the smaller
+            $\|X X^H\|_F^{1/2}$, which uses the product of the first step. "schatten" lifts small
+            singular values further, but has not been tested in training.
+        dtype: the dtype of the matrices between products. None means the dtype of `x`, and float32 at
+            least. The normalization comes before the cast, and sums within a product are float32 at
+            least. In bfloat16 both forms have errors of 0.02 on Gaussian matrices, 0.2 on
+            ill-conditioned ones, and 0.4 to 0.8 on matrices of low rank, where they lift null
+            directions. With exact float32 products the errors are 3e-5.
+        precision: the precision of products, as in `jax.numpy.matmul`. With None, accelerators round
+            the operands of float32 products to TF32 or bfloat16; "highest" keeps all digits.
+        restart: the numbers of steps after which the Gram form restarts. None means as few restarts as
+            rounding permits. For five steps these are `(3,)` in float32, `(2, 4)` below 192 rows, and
+            `(1, 3)` where operands are rounded to bfloat16.
+        symmetric: whether the lower left block of a Hermitian product is mirrored and not computed. None
+            means yes on a CPU from 768 rows on, where it saves 4 to 11% of the time.
+        batching: "map" takes one matrix after another, "batched" takes all in one product. "auto" is
+            "map" on a CPU from 64 rows on, where it is as fast or up to 14% faster.
 
     Returns:
-        An array like `x`. Its scale plays no part, zeros stay zeros, and a matrix that holds an
-        infinity or a NaN becomes NaN.
+        An array of the shape and dtype of `x`. It does not depend on the scale of `x`. A matrix of zeros
+        gives zeros, and a matrix that holds an infinity or a NaN gives NaN.
 
     Raises:
-        TypeError: if `x` is neither floating nor complex, or `dtype` is not of its kind.
-        ValueError: for another choice or shape, or a `restart` that is unstable in `dtype`.
+        TypeError: if `x` is neither floating nor complex, or if `dtype` is not of the same kind.
+        ValueError: if `x` has fewer than two axes, if a name is unknown, if `steps` does not fit
+            `coefficients`, or if `restart` is unstable in `dtype`.
 
     Source: Jordan et al., "Muon", 2024; for the Gram form Amsel et al., 2025, arXiv:2505.16932,
     and Dao-AILab, "Gram Newton-Schulz", 2025.
@@ -91,15 +98,20 @@ def newton_schulz(
     """
     x = jnp.asarray(x)
     if x.ndim < 2:
-        raise ValueError(f"newton_schulz(x): its shape is {x.shape}; pass [..., m, n].")
+        raise ValueError(
+            f"`newton_schulz(x)`: the shape of x is {x.shape}, but it must be [..., m, n]."
+        )
     if not jnp.issubdtype(x.dtype, jnp.inexact):
-        raise TypeError(f"newton_schulz(x): its dtype is {x.dtype}; cast it to a floating one.")
+        raise TypeError(
+            f"`newton_schulz(x)`: the dtype of x is {x.dtype}. Cast x to a floating or complex dtype."
+        )
     check_choices("newton_schulz", form=form, norm=norm, batching=batching)
     wide = promote(x.dtype, jnp.float32)
     dtype = wide if dtype is None else jnp.dtype(dtype)
     kind = jnp.complexfloating if jnp.iscomplexobj(x) else jnp.floating
     if not jnp.issubdtype(dtype, kind):
-        raise TypeError(f"newton_schulz(dtype={dtype}): pass a {kind.__name__}, as x is.")
+        word = "complex" if jnp.iscomplexobj(x) else "floating"
+        raise TypeError(f"`newton_schulz(dtype={dtype})` must be {word}, because x is {x.dtype}.")
     wide = promote(wide, dtype)
 
     m, n = sorted(x.shape[-2:])
@@ -113,36 +125,36 @@ def newton_schulz(
 
     def orthogonalize(matrix: jax.Array) -> jax.Array:
         matrix = matrix.astype(wide)
-        # The largest entry goes first, so that no square overflows or vanishes.
+        # Divided by the largest entry first, so that squares neither overflow nor underflow.
         matrix = _divide(matrix, jnp.max(jnp.abs(matrix), axis=(-2, -1), keepdims=True))
         matrix = _divide(matrix, _frobenius(matrix))
         return _run(matrix, segments, norm, dtype, precision, symmetric).astype(x.dtype)
 
     tall = x.shape[-2] > x.shape[-1]
-    lying = x.mT if tall else x
-    # A product over a batch of one takes 1.3 to 1.8 times as long on XLA:CPU as the same in 2-D.
+    as_wide = x.mT if tall else x
+    # On XLA:CPU a product over a batch of one takes 1.3 to 1.8 times as long as one of 2-D arrays.
     if x.size == m * n:
-        result = orthogonalize(lying.reshape(m, n))
+        result = orthogonalize(as_wide.reshape(m, n))
     elif batching == "map" or (batching == "auto" and on_cpu and m >= 64):
-        result = in_turn(orthogonalize, lying.reshape(-1, m, n))
+        result = in_turn(orthogonalize, as_wide.reshape(-1, m, n))
     else:
-        result = orthogonalize(lying.reshape(-1, m, n))
-    return result.reshape(lying.shape).mT if tall else result.reshape(lying.shape)
+        result = orthogonalize(as_wide.reshape(-1, m, n))
+    return result.reshape(as_wide.shape).mT if tall else result.reshape(as_wide.shape)
 
 
 def check_choices(owner: str, **choices: str) -> None:
-    """Raise `ValueError` for a word that `newton_schulz` does not know; `owner` is named."""
+    """Raise a `ValueError` that names `owner` if `newton_schulz` does not know one of these words."""
     for name, value in choices.items():
         if value not in _CHOICES[name]:
-            raise ValueError(f"{owner}({name}={value!r}): pass one of {_CHOICES[name]}.")
+            raise ValueError(f"`{owner}({name}={value!r})` must be one of {_CHOICES[name]}.")
 
 
 def _product_eps(dtype: jnp.dtype, precision: Any) -> float:
-    """Return the spacing of numbers near one among the operands of a product."""
+    """Return the distance from one to the next number in the dtype to which operands are rounded."""
     if precision is None:
         precision = jax.config.jax_default_matmul_precision  # pyright: ignore
     exact = precision in (jax.lax.Precision.HIGHEST, "highest", "float32")
-    # TF32 has three bits more than bfloat16, but accelerators are not told apart here.
+    # Some accelerators round to TF32, which has three bits more than bfloat16. They are not told apart.
     if jnp.finfo(dtype).bits == 32 and jax.default_backend() != "cpu" and not exact:
         dtype = jnp.bfloat16
     return float(jnp.finfo(dtype).eps)
@@ -153,17 +165,21 @@ def _frobenius(x: jax.Array) -> jax.Array:
 
 
 def _divide(x: jax.Array, size: jax.Array) -> jax.Array:
-    # Only zero is replaced: dividing by an infinity or a NaN makes the NaN that is to show.
+    # Only zero is replaced, so that an infinity or a NaN in the matrix makes the result NaN.
     return x / jnp.where(size == 0, 1, size).astype(x.dtype)
 
 
 def _run(
     x: jax.Array, segments: Segments, norm: str, dtype: Any, precision: Any, symmetric: bool
 ) -> jax.Array:
-    """Apply the segments to `[..., m, n]` of unit norm: sums in its dtype, factors in `dtype`."""
+    """Apply the segments to matrices `[..., m, n]` of norm one.
+
+    Products are summed in the dtype of `x`, and their operands are rounded to `dtype`.
+    """
     wide = x.dtype
     dot = functools.partial(jnp.matmul, precision=precision, preferred_element_type=wide)
-    # Not `dot(x, x.mT)`: XLA:CPU takes that for a transposition, and bfloat16 then at half the speed.
+    # In place of `dot(x, x.mT)`, which XLA:CPU carries out in bfloat16 with a transposition, at half
+    # the speed.
     inner = functools.partial(
         jnp.einsum, "...ik,...jk->...ij", precision=precision, preferred_element_type=wide
     )
@@ -179,8 +195,8 @@ def _run(
 
     eye = jnp.eye(x.shape[-2], dtype=wide).reshape(*(1,) * (x.ndim - 2), *2 * x.shape[-2:-1])
 
-    # Q and R must advance by the same Z. Where one kept digits that the other had lost, the Gram
-    # form would be the less stable for it (measured), so whatever a product reads is rounded first.
+    # Q and R must be updated with the same Z. If one of them kept digits that the other has lost, the
+    # Gram form would be less stable (measured), so every operand is rounded before a product reads it.
     def store(value: jax.Array) -> jax.Array:
         return value.astype(dtype)
 
@@ -208,9 +224,9 @@ def _run(
 
 
 def _mirrored(product: Any, p: jax.Array, q: jax.Array, right: jax.Array) -> jax.Array:
-    """`product(p, q)`, which is Hermitian: its lower left block is mirrored, not computed.
+    """The Hermitian matrix `product(p, q)`, whose lower left block is mirrored and not computed.
 
-    `right` is the part of q that makes the right half of the columns.
+    `right` is the part of `q` that gives the right half of the columns.
     """
     half = p.shape[-2] // 2
     upper = product(p[..., :half, :], q)

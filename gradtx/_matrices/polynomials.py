@@ -1,9 +1,9 @@
-r"""Odd polynomials that drive singular values to one, as data.
+r"""Odd polynomials that move singular values to one.
 
 Applied to a matrix $X = U S V^T$, the polynomial $p(x) = a x + b x^3 + c x^5$ acts on the singular
-values alone: $a X + b (X X^T) X + c (X X^T)^2 X = U p(S) V^T$. Coefficients are a list of triples
-`(a, b, c)`, one for each step. Those of the Polar Express family solve one minimax problem, so they
-are computed; those that were tuned by hand are tables.
+values alone: $a X + b (X X^T) X + c (X X^T)^2 X = U p(S) V^T$. The coefficients are a sequence of
+triples `(a, b, c)`, one for each step. The presets of the Polar Express family solve a minimax problem,
+so their coefficients are computed. The coefficients that were tuned by hand are tables.
 """
 
 import functools
@@ -17,23 +17,23 @@ import numpy as np
 Triple = tuple[float, float, float]
 Coefficients = tuple[Triple, ...]
 
-# Steps are unrolled, and five to ten are usual: more than this is a slip.
+# Steps are unrolled, and five to ten are usual, so a larger number than this is a mistake.
 _MOST_STEPS = 1000
 
 
 def _nearest_to_one(lower: float, upper: float) -> Triple:
     """Return the odd quintic nearest to one on `[lower, upper]` in the maximum norm.
 
-    By Remez exchange: at the optimum `p` is `1 - E, 1 + E, 1 - E, 1 + E` at
+    It is found by Remez exchange: at the optimum, `p` takes the values `1 - E, 1 + E, 1 - E, 1 + E` at
     `lower < q < r < upper`, where `q` and `r` are the zeros of `p'`.
     """
-    # On so short an interval about one the flattest quintic is within 3e-12 of one, and
-    # rounding would hide the optimum from the system below.
+    # On an interval about one that is this short, the flattest quintic is within 3e-12 of one, and
+    # the solution of the system below would consist of rounding errors.
     a, b, c = 15 / 8, -10 / 8, 3 / 8
     if lower / upper >= 1 - 1e-4:
         return a, b, c
-    # The unknowns multiply x, x t and x t^2, where t maps x^2 to [-1, 1]: written in
-    # powers of x, the system would be singular to rounding on a short interval.
+    # The unknowns multiply x, x t and x t^2, where t maps x^2 to [-1, 1]. In powers of x, the system
+    # would be singular up to rounding on a short interval.
     center, half = (upper**2 + lower**2) / 2, (upper**2 - lower**2) / 2
     q, r, error = (3 * lower + upper) / 4, (lower + 3 * upper) / 4, math.inf
     for _ in range(100):
@@ -59,39 +59,41 @@ def polar_express(
 ) -> Coefficients:
     r"""Solve for the polynomials whose composition is nearest to one on `[lower, 1]`.
 
-    Each step is the minimax odd quintic on the interval that the steps before it leave, $[l, u]$
-    with $u = 2 - l$: $p = \arg\min \max_{l \le x \le u} |1 - p(x)|$, then $l \leftarrow p(l)$.
-    Greedy, and yet optimal for the composition.
+    Each step is the odd quintic nearest to one on the interval to which the previous steps have moved
+    the singular values, $[l, u]$ with $u = 2 - l$:
+    $p = \arg\min \max_{l \le x \le u} |1 - p(x)|$, then $l \leftarrow p(l)$. Although it is greedy, the
+    composition of these steps is optimal.
 
     Args:
-        steps: how many triples.
-        lower: the smallest singular value, relative to the norm, that is to reach one.
-        cushion: a step is solved on $[\max(l, \mathrm{cushion} \cdot u), u]$ and scaled so that
-            $p(l)$ and $p(u)$ lie evenly about one; this bounds its slope at zero.
-        safety: every step but the last is that of `x / (1 + safety)`, which leaves room for
-            singular values that rounding has pushed over $u$.
+        steps: the number of triples.
+        lower: the smallest singular value that is to reach one, relative to the norm, in (0, 1].
+        cushion: a number in [0, 1). Each step is solved on $[\max(l, \mathrm{cushion} \cdot u), u]$ and
+            scaled so that $p(l)$ and $p(u)$ lie at the same distance from one. This bounds the slope at
+            zero.
+        safety: a number, 0 or more. Every step but the last is applied to `x / (1 + safety)`, which
+            leaves room for singular values that rounding has pushed above $u$.
 
     Returns:
-        `steps` triples `(a, b, c)` of floats, computed in float64 and cached.
+        A tuple of `steps` triples `(a, b, c)` of floats, computed in float64.
 
     Raises:
-        ValueError: if an argument is out of its range.
+        ValueError: if an argument lies outside its interval.
 
-    Source: Amsel et al., "The Polar Express", 2025, arXiv:2505.16932, whose published triples are
-    those of `safety=0`.
+    Source: Amsel et al., "The Polar Express", 2025, arXiv:2505.16932. The triples that are published
+    there are for `safety=0`.
 
     >>> import gradtx
     >>> [round(x, 6) for x in gradtx.polar_express(safety=0.0)[0]]  # the paper's first triple
     [8.287212, -23.595887, 17.300387]
     """
     if not 1 <= operator.index(steps) <= _MOST_STEPS:
-        raise ValueError(f"polar_express(steps={steps}): take 1 to {_MOST_STEPS} steps.")
+        raise ValueError(f"`polar_express(steps={steps})` must lie in [1, {_MOST_STEPS}].")
     if not 0 < lower <= 1:
-        raise ValueError(f"polar_express(lower={lower}): must lie in (0, 1].")
+        raise ValueError(f"`polar_express(lower={lower})` must lie in (0, 1].")
     if not 0 <= cushion < 1:
-        raise ValueError(f"polar_express(cushion={cushion}): must lie in [0, 1).")
+        raise ValueError(f"`polar_express(cushion={cushion})` must lie in [0, 1).")
     if not 0 <= safety < math.inf:
-        raise ValueError(f"polar_express(safety={safety}): must not be negative.")
+        raise ValueError(f"`polar_express(safety={safety})` must lie in [0, inf).")
     low, high, triples = lower, 1.0, []
     for step in range(steps):
         a, b, c = _nearest_to_one(max(low, cushion * high), high)
@@ -104,9 +106,10 @@ def polar_express(
 
 
 class Preset(NamedTuple):
-    """Named coefficients: a table, or what computes one for a number of steps.
+    """Coefficients with a name and a source.
 
-    A bare triple repeats for as many steps as are asked for; a table is as long as it is.
+    `table` is a single triple, which is repeated for any number of steps, a sequence of triples, which
+    has a fixed number of steps, or a function that returns the triples for a number of steps.
     """
 
     name: str
@@ -176,28 +179,28 @@ PRESETS = {
 def resolve_coefficients(
     coefficients: str | Sequence[Any] = "polar_express", steps: int | None = None
 ) -> Coefficients:
-    """Return the triples that a `coefficients` argument and its `steps` stand for.
+    """Return the triples for the arguments `coefficients` and `steps` of `newton_schulz`.
 
     Args:
-        coefficients: the name of a preset, one triple `(a, b, c)`, or a sequence of them (an
-            array of shape `(3,)` or `(steps, 3)` too).
-        steps: how often one triple repeats, or how many are computed; 5 if not given. A table has
-            its own number of steps, and `steps` may only repeat that.
+        coefficients: the name of a preset, one triple `(a, b, c)`, or a sequence of triples. Both may be
+            arrays, of shape `(3,)` or `(steps, 3)`.
+        steps: how often one triple is repeated, or how many triples are computed. None means 5. A table
+            has a fixed number of steps, and `steps` must be None or equal to it.
 
     Returns:
-        A tuple of triples of Python floats: hashable, and equal when rebuilt.
+        A tuple of triples of Python floats, which is hashable.
 
     Raises:
-        ValueError: for an unknown name, another shape, numbers that are not finite, or `steps`
-            that disagrees with a table.
+        ValueError: if the name is unknown, if the shape is neither `(3,)` nor `(n, 3)`, if a number is
+            not finite, or if `steps` differs from the length of a table.
     """
     if steps is not None and not 1 <= operator.index(steps) <= _MOST_STEPS:
-        raise ValueError(f"steps={steps}: take 1 to {_MOST_STEPS} steps.")
+        raise ValueError(f"steps={steps} must lie in [1, {_MOST_STEPS}].")
     name, table = "the given coefficients", coefficients
     if isinstance(coefficients, str):
         if coefficients not in PRESETS:
             raise ValueError(
-                f"coefficients={coefficients!r} is not a preset; pass one of "
+                f"coefficients={coefficients!r} is not a preset. Pass one of "
                 f"{', '.join(PRESETS)}, or triples (a, b, c)."
             )
         name, table = f"coefficients={coefficients!r}", PRESETS[coefficients].table
@@ -208,13 +211,13 @@ def resolve_coefficients(
         rows = np.tile(rows, (5 if steps is None else operator.index(steps), 1))
     if rows.ndim != 2 or rows.shape[1] != 3 or not len(rows) or not np.isfinite(rows).all():
         raise ValueError(
-            f"coefficients={coefficients!r}: pass a triple (a, b, c) of finite numbers, a "
-            f"sequence of triples, or one of the presets {', '.join(PRESETS)}."
+            f"coefficients={coefficients!r} must be a triple (a, b, c) of finite numbers, a sequence of "
+            f"triples, or one of the presets {', '.join(PRESETS)}."
         )
     if steps not in (None, len(rows)):
         raise ValueError(
-            f"steps={steps}, but {name} are a table of {len(rows)} steps: leave steps out, "
-            f"or pass one triple or a preset that has any number of steps."
+            f"steps={steps}, but {name} are a table of {len(rows)} steps. Leave steps out, or pass one "
+            "triple or a preset that takes any number of steps."
         )
     return tuple(map(tuple, rows.tolist()))
 
@@ -225,8 +228,8 @@ def _value(triple: Triple, x: Any) -> Any:
 
 
 def compose(coefficients: Coefficients, x: Any) -> Any:
-    """Apply the steps one after another: what becomes of singular values `x`.
+    """Apply the steps one after another to singular values `x`.
 
-    `x` is a number or an array (NumPy or JAX, any shape); the result is like it.
+    `x` is a number or an array of any shape, of NumPy or JAX, and so is the result.
     """
     return functools.reduce(lambda value, triple: _value(triple, value), coefficients, x)

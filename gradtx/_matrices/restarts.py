@@ -1,8 +1,8 @@
 r"""Where the Gram form of the Newton-Schulz iteration restarts, and what each form costs.
 
-Rounded, the Gram form's $R$ drifts from $X X^H$ until it has negative eigenvalues, which grow; a
-restart ends that with $X \leftarrow Q X$ and a fresh $R$. So a run is a list of segments between
-restarts, and the standard form is the run of segments of one step.
+With rounding, the matrix $R$ of the Gram form drifts away from $X X^H$, until it has negative
+eigenvalues, which grow. A restart sets $X \leftarrow Q X$ and computes $R = X X^H$ anew. The steps
+between two restarts are a segment. In the standard form every segment has one step.
 """
 
 import itertools
@@ -24,14 +24,17 @@ def plan(
     eps: float = 2.0**-23,
     symmetric: bool = False,
 ) -> Segments:
-    r"""Cut the steps into segments: those of the form asked for, or of the one with fewer `flops`.
+    r"""Cut the steps into segments, for the form that is asked for or for the one with fewer `flops`.
 
-    Within a segment, a rounding error of $R$ where $X$ is null grows by $\prod a^2$. Over spectra
-    from flat to lognormal, singular values kept to 1.1 times their bound while that was below
-    `2.4 / eps`, and left it by a factor of 2, or of $10^4$ and more, beyond. Three steps are the
-    most that err like the standard form in float32: 1.2 times as much at 256 x 1024, where four err
-    10 times as much. Below 192 rows the standard form errs less, and three steps up to 4 times as
-    much; two keep within twice. Below 64 rows "auto" takes the standard form: nothing is to be saved.
+    Within a segment, a rounding error of $R$ in the null space of $X$ grows by the factor $\prod a^2$.
+    For spectra from flat to lognormal, the singular values stayed below 1.1 times their bound where this
+    factor was below `2.4 / eps`. Above, they exceeded the bound by a factor of 2, or of $10^4$ and more.
+
+    Segments have at most three steps, since in float32 the errors of three steps are close to those of
+    the standard form: 1.2 times as large at 256 x 1024, where four steps have errors 10 times as large.
+    Below 192 rows segments have at most two steps, whose errors are at most twice those of the standard
+    form, while the errors of three steps are up to 4 times as large. Below 64 rows "auto" takes the
+    standard form, because the Gram form does not save time there.
     """
     limit = 2.4 / eps
     longest = 3 if m >= 192 else 2
@@ -45,14 +48,17 @@ def plan(
     else:
         cuts = list(restart)
         if cuts != sorted(set(cuts) & set(range(1, len(coefficients)))):
-            within = f"increasing numbers from 1 to {len(coefficients) - 1}"
-            raise ValueError(f"newton_schulz(restart={restart}): pass {within}.")
+            raise ValueError(
+                f"`newton_schulz(restart={restart})` must be increasing numbers from 1 to "
+                f"{len(coefficients) - 1}."
+            )
     gram = tuple(coefficients[i:j] for i, j in itertools.pairwise((0, *cuts, len(coefficients))))
     growth = max((math.prod(a**2 for a, _, _ in part) for part in gram if len(part) > 1), default=0)
     if growth > limit and form != "standard":
         raise ValueError(
-            f"newton_schulz(restart={restart}): rounding errors grow by {growth:.0f} before a "
-            f"restart, and with eps={eps:.1g} only {limit:.0f} is stable; leave restart out."
+            f"`newton_schulz(restart={restart})`: between two restarts rounding errors would grow by a "
+            f"factor of {growth:.0f}, and only {limit:.0f} is stable where numbers near one are "
+            f"{eps:.1g} apart. Pass more restarts, or leave restart out."
         )
     standard = tuple((triple,) for triple in coefficients)
     both = (standard, gram) if m >= 64 else (standard,)
@@ -61,12 +67,12 @@ def plan(
 
 
 def flops(m: int, n: int, segments: Segments, symmetric: bool = False) -> int:
-    r"""Operations in the products of a run on an m x n matrix, $m \le n$, two to a multiply-add.
+    r"""The number of operations in the products of all segments, for an m x n matrix with $m \le n$.
 
-    With dense products a segment of k quintic steps takes $4 m^2 n + 2 m^3$ for k = 1 and
-    $4 m^2 n + (8k - 6) m^3$ beyond.
+    A multiplication with its addition counts as two operations. With dense products a segment of k
+    quintic steps takes $4 m^2 n + 2 m^3$ for k = 1, and $4 m^2 n + (8k - 6) m^3$ for k > 1.
     """
-    # Of a symmetric product, the upper rows and the lower right block are computed.
+    # Of a Hermitian product, the upper rows and the lower right block are computed.
     half = m // 2 if symmetric else m
     cells = half * m + (m - half) ** 2
     squares = 0
