@@ -67,7 +67,7 @@ from gradtx._matrices.orthogonalize import (
     orthogonalize_newton_schulz as orthogonalize_newton_schulz,
 )
 from gradtx._matrices.orthogonalize import scale_by_shape as scale_by_shape
-from gradtx._matrices.polynomials import polar_express as polar_express
+from gradtx._matrices.polar_express import polar_express as polar_express
 from gradtx._matrices.qk_clip import qk_clip as qk_clip
 from gradtx._transforms.scale import scale as scale
 from gradtx._transforms.scale import scale_by_learning_rate as scale_by_learning_rate

@@ -9,7 +9,8 @@ are a batch.
 
 import math
 import re
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -89,6 +90,12 @@ class MatrixAxes(NamedTuple):
         return [i for i in range(ndim) if i not in matrix] + matrix
 
 
+class MatrixRule(Protocol):
+    """A rule that says which axes of a leaf are its matrix, such as `hidden_matrices()`."""
+
+    def axes(self, path: str, leaf: Any, /) -> MatrixAxes: ...
+
+
 class hidden_matrices(Value):
     r"""This rule tells hidden matrices, which Muon trains, from all other leaves.
 
@@ -136,7 +143,7 @@ class hidden_matrices(Value):
     query: str = r"(^|/)(query|key|value|q|k|v|[qkv]_?proj)/"
     output: str = r"(att|mha)\w*/(out|o|out_?proj|o_?proj)/"
     outputs_first: str = r"(^|/)weight$"
-    blocks: Any = None
+    blocks: Mapping[str, int] | None = None
 
     def __call__(self, path: str, leaf: Any) -> str:
         return "adamw" if self.why(path, leaf)[0] else "muon"

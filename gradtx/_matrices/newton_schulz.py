@@ -18,11 +18,13 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.lax import PrecisionLike
+from jax.typing import DTypeLike
 
 from gradtx._core.dtypes import promote
 from gradtx._core.numerics import abs_square, sqrt
 from gradtx._matrices.groups import in_turn
-from gradtx._matrices.polynomials import resolve_coefficients
+from gradtx._matrices.polynomials import Polynomials, resolve_coefficients
 from gradtx._matrices.restarts import Segments, plan
 
 _CHOICES = {
@@ -34,13 +36,13 @@ _CHOICES = {
 
 def newton_schulz(
     x: jax.Array,
-    coefficients: str | Sequence[Any] = "polar_express",
+    coefficients: Polynomials = "polar_express",
     *,
     steps: int | None = None,
     form: Literal["auto", "standard", "gram"] = "auto",
     norm: Literal["frobenius", "schatten"] = "frobenius",
-    dtype: Any = None,
-    precision: Any = None,
+    dtype: DTypeLike | None = None,
+    precision: PrecisionLike = None,
     restart: Sequence[int] | None = None,
     symmetric: bool | None = None,
     batching: Literal["auto", "map", "batched"] = "auto",

@@ -1,34 +1,47 @@
-"""Orthogonalization of updates, and the sizes that orthogonal updates are brought to."""
+"""Orthogonalization of updates, and the scales of orthogonalized updates."""
 
 import math
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import jax
+from jax.typing import DTypeLike
 
 from gradtx._core.latex import Page, Tex, call, escape, times
 from gradtx._core.unit import Elementwise
-from gradtx._matrices.axes import hidden_matrices
+from gradtx._matrices.axes import MatrixRule, hidden_matrices
 from gradtx._matrices.matrixwise import Matrixwise
 from gradtx._matrices.newton_schulz import check_choices, newton_schulz
-from gradtx._matrices.polynomials import resolve_coefficients
+from gradtx._matrices.polynomials import Polynomials, resolve_coefficients
 from gradtx._transforms.scale import scale
 
 
 class orthogonalize_newton_schulz(Matrixwise):
-    r"""Every matrix is replaced by (nearly) its orthogonal factor, $G = U S V^T \mapsto U V^T$.
+    r"""Every matrix is replaced by an approximation of its orthogonal factor.
 
-    That is the steepest descent direction under the spectral norm. Singular values are moved by odd
-    polynomials. Matrices of one shape are worked on together.
+    $$ G = U S V^T \mapsto U V^T $$
+
+    This factor is the direction of steepest descent under the spectral norm. The Newton-Schulz
+    iteration (`newton_schulz`) computes it, in one call for all matrices of one shape. A matrix of zeros
+    gives zeros, and a matrix that holds an infinity or a NaN gives NaN.
 
     Args:
-        coefficients, steps: the polynomials: a preset's name, or triples.
-        form, norm, dtype, precision, restart, symmetric: as in `newton_schulz`.
-        axes: which axes of a leaf are the matrix, a rule with a method `axes(path, leaf)`; stacked
-            layers, experts and blocks are orthogonalized one by one.
+        coefficients: the polynomials: a preset's name, a triple, or a sequence of triples.
+        steps: the number of steps. None means 5, or the length of the table.
+        form: how the steps are computed: "standard", "gram", or "auto" for the cheaper of the two.
+        norm: the norm by which a matrix is divided: "frobenius", or "schatten", which is smaller.
+        dtype: the dtype of the matrices between products. None means the dtype of the update.
+        precision: the precision of products, as in `jax.numpy.matmul`.
+        restart: the numbers of steps after which "gram" restarts. None means as few as are stable.
+        symmetric: whether half of a Hermitian product is mirrored. None means where that is faster.
+        axes: the rule that says which axes of a leaf are its matrix. Stacked layers, experts and fused
+            projections are orthogonalized one by one.
 
-    Zeros give zeros; a matrix that holds an infinity or a NaN gives NaN. Raises `ValueError` for a
-    leaf with fewer than two axes. Source: Jordan et al., "Muon", 2024; Bernstein & Newhouse, 2024,
-    arXiv:2409.20325.
+    Raises:
+        ValueError: if a name is unknown, if `steps` does not fit `coefficients`, if `restart` is
+            unstable, or if a leaf has fewer than two axes.
+        TypeError: if `axes` is not a rule for matrices.
+
+    Sources: Jordan et al., "Muon", 2024; Bernstein & Newhouse, 2024, arXiv:2409.20325.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.orthogonalize_newton_schulz()
@@ -37,11 +50,11 @@ class orthogonalize_newton_schulz(Matrixwise):
            [-1.,  0.]], dtype=float32)
     """
 
-    coefficients: Any = "polar_express"
+    coefficients: Polynomials = "polar_express"
     steps: int | None = None
-    form: str = "auto"
-    norm: str = "frobenius"
-    dtype: str | None = None
+    form: Literal["auto", "standard", "gram"] = "auto"
+    norm: Literal["frobenius", "schatten"] = "frobenius"
+    dtype: DTypeLike | None = None
     precision: str | None = None
     restart: tuple[int, ...] | None = None
     symmetric: bool | None = None
@@ -78,6 +91,7 @@ def _per_input(inputs: int, outputs: int) -> float:
     return 1 / inputs
 
 
+ShapeFactor: TypeAlias = Literal["match_rms", "original", "spectral", "per_input"]
 _SCALES = {
     "match_rms": _match_rms,
     "original": _original,
@@ -87,26 +101,30 @@ _SCALES = {
 
 
 class scale_by_shape(Elementwise):
-    r"""Orthogonal updates brought to a size: $u = s\, g$ with $s$ from the matrix' own shape.
+    r"""Every matrix is multiplied by a factor that depends on its shape.
+
+    $$ u = s\, g $$
 
     Args:
-        mode: which $s$.
-        axes: the rule that says which axes are inputs and outputs; by default `hidden_matrices()`.
+        mode: the name of the factor $s$, see below.
+        axes: the rule that says which axes of a leaf are inputs and outputs.
 
-    - "match_rms": $0.2 \sqrt{\max(in, out)}$, entries of root mean square 0.2 as AdamW's, so that its
-      learning rate and decay carry over (Liu et al., 2025, arXiv:2502.16982, eq. 4). The default,
-      since then one rate serves all parameters of a model.
-    - "original": $\sqrt{\max(1, out / in)}$ (Jordan et al., 2024).
-    - "spectral": $\sqrt{out / in}$, spectral norm per fan (Bernstein & Newhouse, 2024).
-    - "per_input": $1 / in$, for sign steps (Pethick et al., 2025, arXiv:2502.07529).
+    - "match_rms": $s = 0.2 \sqrt{\max(in, out)}$. An orthogonal update then has the root mean square
+      0.2, as the updates of AdamW have, so that one learning rate and one weight decay fit all
+      parameters of a model (Liu et al., 2025, arXiv:2502.16982, eq. 4).
+    - "original": $s = \sqrt{\max(1, out / in)}$ (Jordan et al., 2024).
+    - "spectral": $s = \sqrt{out / in}$. An orthogonal update then has the RMS-to-RMS operator norm 1
+      (Bernstein & Newhouse, 2024).
+    - "per_input": $s = 1 / in$, for updates that are signs (Pethick et al., 2025, arXiv:2502.07529).
 
-    A leaf with fewer than two axes counts as one input.
+    A leaf with fewer than two axes counts as a matrix with one input.
 
-    Raises `ValueError` for an unknown mode.
+    Raises:
+        ValueError: if `mode` is unknown.
     """
 
-    mode: str = "match_rms"
-    axes: Any = hidden_matrices()
+    mode: ShapeFactor = "match_rms"
+    axes: MatrixRule = hidden_matrices()
     linear = True
 
     def validate(self) -> None:

@@ -7,102 +7,38 @@ so their coefficients are computed. The coefficients that were tuned by hand are
 """
 
 import functools
-import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
+import jax
 import numpy as np
 
-Triple = tuple[float, float, float]
-Coefficients = tuple[Triple, ...]
+from gradtx._matrices.polar_express import MOST_STEPS, Coefficients, Triple, evaluate, polar_express
 
-# Steps are unrolled, and five to ten are usual, so a larger number than this is a mistake.
-_MOST_STEPS = 1000
-
-
-def _nearest_to_one(lower: float, upper: float) -> Triple:
-    """Return the odd quintic nearest to one on `[lower, upper]` in the maximum norm.
-
-    It is found by Remez exchange: at the optimum, `p` takes the values `1 - E, 1 + E, 1 - E, 1 + E` at
-    `lower < q < r < upper`, where `q` and `r` are the zeros of `p'`.
-    """
-    # On an interval about one that is this short, the flattest quintic is within 3e-12 of one, and
-    # the solution of the system below would consist of rounding errors.
-    a, b, c = 15 / 8, -10 / 8, 3 / 8
-    if lower / upper >= 1 - 1e-4:
-        return a, b, c
-    # The unknowns multiply x, x t and x t^2, where t maps x^2 to [-1, 1]. In powers of x, the system
-    # would be singular up to rounding on a short interval.
-    center, half = (upper**2 + lower**2) / 2, (upper**2 - lower**2) / 2
-    q, r, error = (3 * lower + upper) / 4, (lower + 3 * upper) / 4, math.inf
-    for _ in range(100):
-        x = np.array([lower, q, r, upper])
-        t = (x**2 - center) / half
-        system = np.stack([x, x * t, x * t**2, [1.0, -1.0, 1.0, -1.0]], axis=1)
-        last, (g0, g1, g2, error) = error, np.linalg.solve(system, np.ones(4)).tolist()
-        g1, g2 = g1 / half, g2 / half**2
-        a, b, c = g0 - g1 * center + g2 * center**2, g1 - 2 * g2 * center, g2
-        if abs(error - last) <= 1e-15:
-            break
-        spread = math.sqrt(9 * b**2 - 20 * a * c)
-        q, r = (math.sqrt((-3 * b + sign * spread) / (10 * c)) for sign in (-1, 1))
-    return a, b, c
-
-
-@functools.cache
-def polar_express(
-    steps: int = 5,
-    lower: float = 1e-3,
-    cushion: float = 0.02407327424182761,
-    safety: float = 0.01,
-) -> Coefficients:
-    r"""Solve for the polynomials whose composition is nearest to one on `[lower, 1]`.
-
-    Each step is the odd quintic nearest to one on the interval to which the previous steps have moved
-    the singular values, $[l, u]$ with $u = 2 - l$:
-    $p = \arg\min \max_{l \le x \le u} |1 - p(x)|$, then $l \leftarrow p(l)$. Although it is greedy, the
-    composition of these steps is optimal.
-
-    Args:
-        steps: the number of triples.
-        lower: the smallest singular value that is to reach one, relative to the norm, in (0, 1].
-        cushion: a number in [0, 1). Each step is solved on $[\max(l, \mathrm{cushion} \cdot u), u]$ and
-            scaled so that $p(l)$ and $p(u)$ lie at the same distance from one. This bounds the slope at
-            zero.
-        safety: a number, 0 or more. Every step but the last is applied to `x / (1 + safety)`, which
-            leaves room for singular values that rounding has pushed above $u$.
-
-    Returns:
-        A tuple of `steps` triples `(a, b, c)` of floats, computed in float64.
-
-    Raises:
-        ValueError: if an argument lies outside its interval.
-
-    Source: Amsel et al., "The Polar Express", 2025, arXiv:2505.16932. The triples that are published
-    there are for `safety=0`.
-
-    >>> import gradtx
-    >>> [round(x, 6) for x in gradtx.polar_express(safety=0.0)[0]]  # the paper's first triple
-    [8.287212, -23.595887, 17.300387]
-    """
-    if not 1 <= operator.index(steps) <= _MOST_STEPS:
-        raise ValueError(f"`polar_express(steps={steps})` must lie in [1, {_MOST_STEPS}].")
-    if not 0 < lower <= 1:
-        raise ValueError(f"`polar_express(lower={lower})` must lie in (0, 1].")
-    if not 0 <= cushion < 1:
-        raise ValueError(f"`polar_express(cushion={cushion})` must lie in [0, 1).")
-    if not 0 <= safety < math.inf:
-        raise ValueError(f"`polar_express(safety={safety})` must lie in [0, inf).")
-    low, high, triples = lower, 1.0, []
-    for step in range(steps):
-        a, b, c = _nearest_to_one(max(low, cushion * high), high)
-        shrink = 1 + safety if step < steps - 1 else 1.0
-        center = 2 / (_value((a, b, c), low) + _value((a, b, c), high))
-        triples.append((a * center / shrink, b * center / shrink**3, c * center / shrink**5))
-        low = _value(triples[-1], low)
-        high = 2 - low
-    return tuple(triples)
+# What an argument `coefficients` takes: the name of a preset, one triple, or several. A field must not
+# be annotated with `float`, so the run-time form is `Any`.
+if TYPE_CHECKING:
+    Polynomials: TypeAlias = (
+        Literal[
+            "polar_express",
+            "speedrun",
+            "cans",
+            "jordan",
+            "standard",
+            "dion",
+            "modula",
+            "cubic",
+            "deepseek",
+            "classical",
+        ]
+        | Sequence[float]
+        | Sequence[Sequence[float]]
+        | np.ndarray
+        | jax.Array
+    )
+else:
+    Polynomials = Any
 
 
 class Preset(NamedTuple):
@@ -177,7 +113,7 @@ PRESETS = {
 
 
 def resolve_coefficients(
-    coefficients: str | Sequence[Any] = "polar_express", steps: int | None = None
+    coefficients: Polynomials = "polar_express", steps: int | None = None
 ) -> Coefficients:
     """Return the triples for the arguments `coefficients` and `steps` of `newton_schulz`.
 
@@ -194,8 +130,8 @@ def resolve_coefficients(
         ValueError: if the name is unknown, if the shape is neither `(3,)` nor `(n, 3)`, if a number is
             not finite, or if `steps` differs from the length of a table.
     """
-    if steps is not None and not 1 <= operator.index(steps) <= _MOST_STEPS:
-        raise ValueError(f"steps={steps} must lie in [1, {_MOST_STEPS}].")
+    if steps is not None and not 1 <= operator.index(steps) <= MOST_STEPS:
+        raise ValueError(f"steps={steps} must lie in [1, {MOST_STEPS}].")
     name, table = "the given coefficients", coefficients
     if isinstance(coefficients, str):
         if coefficients not in PRESETS:
@@ -222,14 +158,9 @@ def resolve_coefficients(
     return tuple(map(tuple, rows.tolist()))
 
 
-def _value(triple: Triple, x: Any) -> Any:
-    a, b, c = triple
-    return x * (a + x * x * (b + x * x * c))
-
-
 def compose(coefficients: Coefficients, x: Any) -> Any:
     """Apply the steps one after another to singular values `x`.
 
     `x` is a number or an array of any shape, of NumPy or JAX, and so is the result.
     """
-    return functools.reduce(lambda value, triple: _value(triple, value), coefficients, x)
+    return functools.reduce(lambda value, triple: evaluate(triple, value), coefficients, x)

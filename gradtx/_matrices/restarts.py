@@ -9,7 +9,7 @@ import itertools
 import math
 from collections.abc import Sequence
 
-from gradtx._matrices.polynomials import Coefficients
+from gradtx._matrices.polar_express import Coefficients
 
 Segments = tuple[Coefficients, ...]
 

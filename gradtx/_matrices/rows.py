@@ -1,7 +1,7 @@
-"""Norms of matrices and of their rows: what the variants of Muon put before and after it.
+"""Norms of matrices and of their rows, which the variants of Muon change.
 
-A row is what belongs to one output (a neuron's incoming weights), a matrix what `axes` says; stacked
-layers are apart. With `orthogonalize_newton_schulz` these make
+A row holds all entries of one output, which are the incoming weights of one neuron. `axes` says which
+axes are the matrix, and stacked layers are separate matrices. The variants are these chains:
 
     MuonEq    momentum, equilibrate_rows, orthogonalize
     NorMuon   momentum, orthogonalize, keep_norm(scale_by_neuron_rms)
@@ -21,7 +21,8 @@ from gradtx._matrices.matrixwise import Matrixwise
 
 
 def _rescaled(x: jax.Array, target: Any, axis: tuple[int, ...] = (-2, -1)) -> jax.Array:
-    """`x` with this norm over `axis`; zeros stay. By the largest entry first: nothing overflows."""
+    """`x` scaled to the norm `target` over `axis`; where `x` is 0, it stays 0."""
+    # Divided by the largest entry first, so that squares do not overflow.
     largest = jnp.max(jnp.abs(x), axis=axis, keepdims=True, initial=0)
     unit = x / jnp.where(largest == 0, 1, largest).astype(x.dtype)
     size = sqrt(jnp.sum(jnp.square(jnp.abs(unit)), axis=axis, keepdims=True))
@@ -35,16 +36,24 @@ def _norm(x: jax.Array) -> jax.Array:
 
 
 class equilibrate_rows(Matrixwise):
-    r"""Every row brought to norm one: $u_i = g_i / \|g_i\|$, zero rows stay zero.
+    r"""Every row of a matrix is scaled to norm one, and rows of zeros stay zero.
+
+    $$ u_i = g_i / \|g_i\| $$
+
+    Orthogonalization does not depend on the common norm of the rows, so before an orthogonalization this
+    is the row equilibration of MuonEq.
 
     Args:
-        axes: the rule that says which axes are the matrix; by default `hidden_matrices()`.
+        axes: the rule that says which axes of a leaf are its matrix.
 
-    What follows does not see a common scale, so this is the row equilibration of MuonEq. Raises
-    `ValueError` for a leaf with fewer than two axes. Source: Chang et al., 2026, arXiv:2603.28254.
+    Raises:
+        ValueError: if a leaf has fewer than two axes.
+        TypeError: if `axes` is not a rule for matrices.
+
+    Source: Chang et al., 2026, arXiv:2603.28254.
 
     >>> import gradtx, jax.numpy as jnp
-    >>> tx = gradtx.equilibrate_rows()  # a row is what goes into one output: here a column
+    >>> tx = gradtx.equilibrate_rows()  # the row of an output is a column of this array
     >>> tx.update(jnp.array([[3.0, 0.0], [4.0, 0.5]]), ())[0]
     Array([[0.6, 0. ],
            [0.8, 1. ]], dtype=float32)
@@ -57,14 +66,19 @@ class equilibrate_rows(Matrixwise):
 
 
 class scale_to_rms(Matrixwise):
-    r"""Every matrix brought to one root mean square: $u = r \sqrt{mn}\, g / \|g\|_F$, zeros stay zero.
+    r"""Every matrix is scaled to the same root mean square, and a matrix of zeros stays zero.
+
+    $$ u = r \sqrt{mn}\, g / \|g\|_F $$
 
     Args:
-        rms: $r \ge 0$.
-        axes: the rule that says which axes are the matrix; by default `hidden_matrices()`.
+        rms: the root mean square $r \ge 0$.
+        axes: the rule that says which axes of a leaf are its matrix, of shape $m \times n$.
 
-    Raises `ValueError` for a negative `rms`, or a leaf with fewer than two axes. Source: Si, Zhang &
-    Shen, 2025, arXiv:2507.11005.
+    Raises:
+        ValueError: if `rms` is negative, or a leaf has fewer than two axes.
+        TypeError: if `axes` is not a rule for matrices.
+
+    Source: Si, Zhang & Shen, 2025, arXiv:2507.11005.
     """
 
     rms: Hyper = 0.2
@@ -77,16 +91,23 @@ class scale_to_rms(Matrixwise):
 
 
 class keep_norm(Wrapper, Matrixwise):
-    r"""Another transformation, with every matrix brought back to the norm that it came with.
+    r"""The inner transformation's update of every matrix is scaled to the norm of the gradient.
 
     $$ u = f(g)\, \|g\|_F / \|f(g)\|_F $$
 
-    Args:
-        inner: $f$.
-        axes: the rule that says which axes are the matrix; by default `hidden_matrices()`.
+    Where $f(g)$ is 0, the update is 0.
 
-    Zeros stay zero. Raises `TypeError` if `inner` is not a transformation, `ValueError` for a leaf with
-    fewer than two axes. Source: Li et al., 2025, arXiv:2510.05491 (NorMuon).
+    Args:
+        inner: the transformation $f$.
+        axes: the rule that says which axes of a leaf are its matrix.
+
+    The state is the state of `inner`.
+
+    Raises:
+        TypeError: if `inner` is not a transformation, or `axes` is not a rule for matrices.
+        ValueError: if a leaf has fewer than two axes.
+
+    Source: Li et al., 2025, arXiv:2510.05491 (NorMuon).
     """
 
     linear = as_inner
@@ -96,24 +117,30 @@ class keep_norm(Wrapper, Matrixwise):
 
 
 class ScaleByNeuronRmsState(NamedTuple):
-    """The average of the mean square of every row, `[batch, 1, outputs]`, one number per neuron."""
+    """The state of `scale_by_neuron_rms`: the average of the mean square of every row, one number per
+    neuron, of shape `[batch, 1, outputs]`."""
 
     nu: Any
 
 
 class scale_by_neuron_rms(Matrixwise):
-    r"""Every row divided by its own root mean square over time.
+    r"""Every row of a matrix is divided by its root mean square, averaged over the steps.
 
-    $$ v_t = b\, v_{t-1} + (1 - b) \operatorname{mean}_j g_{ij}^2, \qquad
+    $$ v_{t,i} = b\, v_{t-1,i} + (1 - b) \operatorname{mean}_j |g_{ij}|^2, \qquad
        u_{ij} = g_{ij} / (\sqrt{v_{t,i}} + \epsilon) $$
 
     Args:
         decay: $b$, in [0, 1).
         eps: $\epsilon \ge 0$.
-        axes: the rule that says which axes are the matrix; by default `hidden_matrices()`.
+        axes: the rule that says which axes of a leaf are its matrix.
 
-    The state holds one number per neuron. Raises `ValueError` for a number outside its interval, or a
-    leaf with fewer than two axes. Source: Li et al., 2025, arXiv:2510.05491 (NorMuon).
+    The state is `ScaleByNeuronRmsState(nu)`, where `nu` is $v$, one number per neuron.
+
+    Raises:
+        ValueError: if a number lies outside its interval, or a leaf has fewer than two axes.
+        TypeError: if `axes` is not a rule for matrices.
+
+    Source: Li et al., 2025, arXiv:2510.05491 (NorMuon).
     """
 
     decay: Hyper = 0.95
@@ -125,7 +152,7 @@ class scale_by_neuron_rms(Matrixwise):
         return ScaleByNeuronRmsState(nu=accumulator(x[:, :1], real=True))
 
     def update_matrix(self, x: jax.Array, state: Any) -> tuple[jax.Array, Any]:
-        # Each square divided before the sum, so that the sum stays finite.
+        # Every square is divided before the sum, so that the sum stays finite.
         square = jnp.sum(abs_square(x) / max(x.shape[-2], 1), -2, keepdims=True)
         nu = average_of_squares(state.nu, square, self.decay)
         root = sqrt(nu) + self.eps

@@ -1,4 +1,4 @@
-"""Reading optimizers from text: configuration files, command lines, logs."""
+"""Reading optimizers from the text of configuration files, command lines and logs."""
 
 import functools
 import inspect
@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradtx._core.authors import described
 from gradtx._core.foreign import foreign
 from gradtx._core.values import Value
-from gradtx._matrices.polynomials import polar_express
+from gradtx._matrices.polar_express import polar_express
 from gradtx._text.grammar import Called, Parser
 
 _MAX_LENGTH = 100_000
@@ -23,37 +24,41 @@ _LITERALS = {"None": None, "True": True, "False": False, "inf": math.inf, "nan":
 
 
 def parse(text: str, names: Mapping[str, Any] | None = None) -> Any:
-    """The transformation (or rule, or schedule) that `text` says, read without evaluating code.
+    """The transformation, rule or schedule that a text describes, read without evaluating code.
 
-    `parse(repr(tx)) == tx` for every `tx` that holds no function of the user's own.
+    `parse(repr(tx)) == tx` holds for every `tx` that contains no function written by the user.
 
     Args:
         text: calls of gradtx's public names with positional and keyword arguments; numbers, `inf`,
-            strings, `True`, `False`, `None`, tuples, lists, dicts; `+ - * /` between transformations
+            strings, `True`, `False`, `None`, tuples, lists and dicts; `+ - * /` between transformations
             and numbers; arrays as JAX and NumPy print them; comments and line breaks.
-        names: further names that may occur: classes of values, which are called, and anything else
-            (a schedule, a function) as it is.
+        names: more names that the text may use, and their meanings. A class of values is called in the
+            text; every other object, such as a schedule or a function, is used by its name alone.
 
-    Raises `ValueError` for anything else, and for arguments that a constructor refuses. The message
-    shows the line with a caret under the place, and the nearest name.
+    Raises:
+        ValueError: if `text` is not a string, if it contains anything else, or if a constructor refuses
+            its arguments. The message shows the line with a caret under the place, and suggests the
+            nearest name.
 
     >>> import gradtx
     >>> gradtx.parse("chain(clip_by_global_norm(1.0), adamw(3e-4, b2=0.95))")
     chain(clip_by_global_norm(1.0), adamw(0.0003, b2=0.95))
     """
     if not isinstance(text, str):
-        raise ValueError(f"`parse` reads text, not {type(text).__name__}.")
+        raise ValueError(f"`parse(text)` needs a string, not {described(text)}.")
     if len(text) > _MAX_LENGTH:
-        raise ValueError(f"`parse` reads at most {_MAX_LENGTH} characters, not {len(text)}.")
+        raise ValueError(
+            f"`parse(text)` takes at most {_MAX_LENGTH} characters, and this text has {len(text)}."
+        )
     return Parser(text, _vocabulary() | _callable(names or {})).value()
 
 
 @functools.cache
 def _vocabulary() -> dict[str, Any]:
-    import gradtx  # the public names, this module's among them
+    import gradtx  # not at the top of this file, since gradtx imports it
 
     face = {k: x for k, x in vars(gradtx).items() if not k.startswith("_")}
-    # Base classes have names with a capital, and make nothing by themselves.
+    # The names of base classes begin with a capital. They have no meaning in a text.
     public = {k: x for k, x in face.items() if k[0].islower() and x is not foreign}
     arrays = {"Array": Called(_jax_array), "array": Called(_numpy_array)}
     called = {k: x for k, x in _callable(public).items() if isinstance(x, Called)}
@@ -62,7 +67,7 @@ def _vocabulary() -> dict[str, Any]:
 
 
 def _callable(names: Mapping[str, Any]) -> dict[str, Any]:
-    """`names`, with those that make values marked: classes, and functions that say they return one."""
+    """`names`, where each class of values, and each function annotated to return one, is `Called`."""
 
     def makes(x: Any) -> bool:
         made = x.__annotations__.get("return") if inspect.isfunction(x) else x

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from gradtx._matrices.polynomials import PRESETS, compose, polar_express, resolve_coefficients
+from gradtx._matrices.polar_express import polar_express
+from gradtx._matrices.polynomials import PRESETS, compose, resolve_coefficients
 
 # Amsel et al., 2025: lower 1e-3, ten iterations; the tail repeats.
 OFFICIAL = [
