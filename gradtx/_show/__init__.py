@@ -1,1 +1,1 @@
-"""Pictures of a transformation: summaries, routing tables, equations."""
+"""Showing a transformation: as a tree, as a table of where each leaf goes, and as an equation."""

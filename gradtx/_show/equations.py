@@ -1,8 +1,9 @@
-"""Transformations as equations, as a notebook shows them.
+"""Transformations as equations, which notebooks display.
 
-Each class says in `tex` what update it makes of the updates `g`. A chain hands one link's expression to
-the next, a quotient makes a fraction of two; what has a memory is a letter, and its recurrence goes to
-the page.
+The method `tex` of each class returns the LaTeX of its update, for incoming updates `g`. A chain passes
+the expression of one link to the next link, and a quotient of two branches becomes a fraction. A
+quantity that the state keeps, such as a momentum, becomes a letter; its recurrence is added to the page,
+which lists the definitions of all letters.
 """
 
 from gradtx._core.latex import Page, Tex
@@ -10,9 +11,10 @@ from gradtx._core.transform import Transform
 
 
 def equations(tx: Transform) -> str | None:
-    """`tx` as a display equation, with the definitions of its letters below.
+    """`tx` as a displayed equation, with the definitions of its letters below it.
 
-    None for a value in which JAX has put something else where a number was.
+    The result is None if a field of `tx` does not hold a number but something that JAX put there, such
+    as a `jax.ShapeDtypeStruct` or a batch axis.
     """
     page = Page()
     try:
@@ -23,5 +25,6 @@ def equations(tx: Transform) -> str | None:
     return r"$$\begin{aligned}" + r" \\ ".join(lines) + r"\end{aligned}$$"
 
 
-# What a notebook shows of a transformation: the update as an equation, the letters explained below it.
+# Notebooks call this method to display a value. It is attached here, since `Transform` lies in a lower
+# folder than the equations.
 Transform._repr_latex_ = equations  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,4 +1,4 @@
-"""Showing where every leaf goes, and why."""
+"""The table of the transformation that each parameter goes to, and the reason."""
 
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from gradtx._core.values import Value
 
 
 class Route(NamedTuple):
-    """One leaf's way: its path and shape, the labels that it passes under, and the rule's reason."""
+    """A row of the table: the path and the shape of a leaf, its label, and the reason for the label."""
 
     path: str
     shape: tuple[int, ...]
@@ -20,7 +20,7 @@ class Route(NamedTuple):
 
 
 class Routes(tuple[Route, ...]):
-    """The rows of `routing`, which print as a table."""
+    """The rows that `routing` returns. They print as a table."""
 
     def __repr__(self) -> str:
         rows = [("leaf", "shape", "goes to", "why")]
@@ -32,11 +32,20 @@ class Routes(tuple[Route, ...]):
 
 
 def routing(tx: Transform, params: PyTree) -> Routes:
-    """The table of where `tx` sends every leaf of `params`, and why.
+    """A table that says for every parameter which transformation in `tx` it goes to, and why.
 
-    A tuple of `Route(path, shape, label, why)` that prints as a table. Labels of a partition inside a
-    partition are joined by " > "; leaves that no partition routes all go to `tx`. `params` may be
-    `jax.ShapeDtypeStruct`s.
+    Args:
+        tx: a transformation, such as a `partition` or `muon`.
+        params: the parameters, or their `jax.ShapeDtypeStruct`s.
+
+    Returns:
+        A tuple of rows `Route(path, shape, label, why)`, one per parameter, which prints as a table. If
+        a partition lies inside another one, the label is both labels, joined by " > ". A parameter that
+        no partition labels has the name of `tx` as its label.
+
+    Raises:
+        ValueError: if a partition has no transformation for the label of a parameter.
+        TypeError: if `tx` is not a transformation.
 
     >>> import gradtx, jax.numpy as jnp
     >>> gradtx.routing(gradtx.muon(2e-3), {"w": jnp.ones((4, 8)), "b": jnp.ones(8)})
@@ -60,7 +69,7 @@ def routing(tx: Transform, params: PyTree) -> Routes:
 
 
 def _follow(visit: Visit, low: Lowering, ways: list[tuple[list[str], str]]) -> None:
-    """Note for every leaf the labels that it passes under, and the last rule's reason."""
+    """Write the labels of every leaf into `ways`, from the outside in, with the last rule's reason."""
     if isinstance(visit.tx, partition):
         rule, labels = visit.tx.param_labels, visit.tx.labels(low, visit.stream)
         for i, term in enumerate(visit.stream):

@@ -1,4 +1,4 @@
-"""Drawing transformations: the tree of what one is made of, and how much state each part keeps."""
+"""Drawing a transformation as the tree of its parts, with the size of the state of each part."""
 
 import dataclasses
 import math
@@ -23,17 +23,17 @@ _WIDTH = 96
 
 
 class Row(NamedTuple):
-    """One transformation in a drawing: how deep it lies, its class and own fields, bytes of state."""
+    """A line of the drawing: its text, and how many bytes of state the part keeps, if that is known."""
 
     text: str
     state_bytes: int | None
 
 
 class Summary(NamedTuple):
-    """What `summarize` found; it prints as the drawing.
+    """The result of `summarize`, which prints as the drawing.
 
-    `rows` from the top, `state_bytes` in all (None without parameters), `parameters` how many numbers
-    are optimized.
+    `rows` are the lines of the drawing, `state_bytes` is the size of the whole state (None if no
+    parameters were passed), and `parameters` is how many numbers are optimized.
     """
 
     rows: tuple[Row, ...]
@@ -58,11 +58,20 @@ class Summary(NamedTuple):
 
 
 def summarize(tx: Transform, params: PyTree = None) -> Summary:
-    """`tx` drawn as a tree, each recipe above the composition that it stands for.
+    """A drawing of `tx` as a tree, with every recipe above the composition that it stands for.
 
-    With `params` (arrays or `jax.ShapeDtypeStruct`s) every line ends in the size of the state that
-    this part keeps for the leaves that reach it; a float in the last line is one of four bytes.
-    Nothing is allocated.
+    With `params`, every line ends with the size of the state that this part keeps for the parameters
+    that reach it. The last line counts floats of four bytes. No memory is allocated.
+
+    Args:
+        tx: a transformation.
+        params: the parameters, or their `jax.ShapeDtypeStruct`s. None means a drawing without sizes.
+
+    Returns:
+        A `Summary(rows, state_bytes, parameters)`, which prints as the drawing.
+
+    Raises:
+        TypeError: if `tx` is not a transformation.
 
     >>> import gradtx, jax.numpy as jnp
     >>> gradtx.summarize(gradtx.adam(1e-3), {"w": jnp.ones((100, 10))})
@@ -110,9 +119,15 @@ def _shape(x: Any) -> Any:
 def _rows(
     node: Any, visit: Visit | None, size: Any, first: str = "", rest: str = "", name: str = ""
 ) -> Iterator[Row]:
-    """The rows of `node`, the first of them behind `first` and the others behind `rest`.
+    """The lines of `node` and of the parts inside it.
 
-    `visit` is how it was lowered, if it was, and `size` counts the bytes of a state.
+    Args:
+        node: a transformation, or a number among the branches of a `fanout`.
+        visit: the record of how `node` was lowered, or None without parameters.
+        size: the function from a state to its size in bytes.
+        first: what stands before the text of the first line.
+        rest: what stands before the text of all other lines.
+        name: the label of `node` in a `partition`.
     """
     text = first + name + (_line(node) if isinstance(node, Transform) else show(node))
     text = text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
@@ -133,7 +148,7 @@ def _rows(
 
 
 def _inside(node: Any) -> list[tuple[str, Any]]:
-    """What `node` is made of, in the order in which it is lowered, with a label where there is one."""
+    """The parts of `node` in the order in which they are lowered, each with its label, if it has one."""
     if isinstance(node, partition):
         return [(f"{label}: ", tx) for label, tx in node.transforms.items()]
     if isinstance(node, fanout):
@@ -142,9 +157,10 @@ def _inside(node: Any) -> list[tuple[str, Any]]:
 
 
 def _line(node: Transform) -> str:
-    """The class, and the fields that are not drawn below it."""
-    if isinstance(node, foreign):  # functions; where they come from is their only name
-        return f"foreign({node.tx.init.__qualname__.split('.')[0]})"
+    """The class and the fields of `node`, without the fields that are drawn below it."""
+    if isinstance(node, foreign):  # its fields are functions, whose origin is their only name
+        init: Any = node.tx.init
+        return f"foreign({init.__qualname__.split('.')[0]})"
     shown, keyword = [], False
     for field in dataclasses.fields(node):  # pyright: ignore[reportArgumentType]
         value = getattr(node, field.name)
@@ -158,7 +174,7 @@ def _line(node: Transform) -> str:
 
 
 def _size(count: int) -> str:
-    """Bytes as people read them."""
+    """A number of bytes with a unit, such as "8.0 kB"."""
     size, units = float(count), iter(("B", "kB", "MB", "GB", "TB"))
     unit = next(units)
     while size >= 999.95 and unit != "TB":
@@ -167,7 +183,7 @@ def _size(count: int) -> str:
 
 
 def _holds(value: Any) -> bool:
-    """Whether a field holds transformations."""
+    """Whether the value of a field is, or contains, a transformation."""
     inside = (
         value.values() if isinstance(value, dict) else value if type(value) is tuple else [value]
     )

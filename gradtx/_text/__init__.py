@@ -1,1 +1,1 @@
-"""Optimizers written as text."""
+"""Reading optimizers from text."""

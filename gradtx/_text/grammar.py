@@ -1,12 +1,12 @@
-"""The grammar of texts that stand for values, and its reading by recursive descent.
+"""The grammar of texts that describe values, and a recursive descent parser for it.
 
     sum      product (("+" | "-") product)*
     product  factor (("*" | "/") factor)*
     factor   ("+" | "-") factor | number | string | name | name "(" arguments ")"
              | "(" sum ")" | tuple | list | dict
 
-Nothing is evaluated: a name has the meaning that the vocabulary gives it, and there is no way to reach
-anything from there.
+Nothing is evaluated as code. A name has the meaning that the vocabulary gives to it, and the grammar has
+no attributes or subscripts by which a text could reach any other object.
 """
 
 import difflib
@@ -22,7 +22,8 @@ from gradtx._core.transform import Transform
 from gradtx._core.values import Value
 from gradtx._text.tokens import Source, Token
 
-# How deep expressions may lie in each other: whatever walks a value is recursive.
+# How deep expressions may be nested. The functions that walk through a value are recursive, and a deeper
+# one could exceed Python's limit.
 _MAX_DEPTH = 50
 
 _OPERATORS: list[dict[str, Callable[[Any, Any], Any]]] = [
@@ -33,7 +34,7 @@ _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
 class Called:
-    """What a name stands for that must be called, and the arguments that it has."""
+    """The meaning of a name that must be called: the constructor, and the names of its arguments."""
 
     def __init__(self, make: Callable[..., Any]) -> None:
         self.make = make
@@ -44,20 +45,22 @@ class Called:
 
 
 class Parser(Source):
-    """The grammar. What reads an expression returns its value and its height, the number of
-    expressions that lie inside each other in it."""
+    """The parser. The methods that read an expression return its value and its height.
+
+    The height is the number of levels at which expressions are nested in it.
+    """
 
     def __init__(self, text: str, names: Mapping[str, Any]) -> None:
         super().__init__(text)
         self.names, self.next, self.depth = names, 0, 0
 
     def value(self) -> Value:
-        """The value that the whole text stands for."""
+        """The value that the whole text describes."""
         value, _ = self.sum()
         if self.tokens[self.next].kind != "end":
             self.unexpected()
         if not isinstance(value, Value):
-            self.fail(self.tokens[0].at, "this is no transformation, rule or schedule.")
+            self.fail(self.tokens[0].at, "this is not a transformation, rule or schedule.")
         return value
 
     def sum(self, rank: int = 0) -> tuple[Any, int]:
@@ -68,7 +71,7 @@ class Parser(Source):
             right, other = self.sum(rank + 1)
             height = self.level(sign, height, other)
             if not _joinable(left, right):
-                self.fail(sign.at, f"{sign} joins transformations and numbers only.")
+                self.fail(sign.at, f"{sign} can stand only between transformations and numbers.")
             left = self.made(sign, _OPERATORS[rank][sign.text], left, right)
         return left, height
 
@@ -87,7 +90,7 @@ class Parser(Source):
             case "sign" if token.text in "+-":
                 number, height = self.factor()
                 if type(number) not in (int, float):
-                    self.fail(token.at, f"{token} stands before numbers only.")
+                    self.fail(token.at, f"{token} can stand only before a number.")
                 result = (-number if token.text == "-" else number), self.level(token, height)
             case "sign" if token.text in _CLOSING:
                 result = self.bracket(token)
@@ -99,12 +102,12 @@ class Parser(Source):
 
     def named(self, token: Token) -> tuple[Any, int]:
         if token.text not in self.names:
-            self.unknown(token, self.names, f"{token} is no name of gradtx")
+            self.unknown(token, self.names, f"{token} is not a name of gradtx")
         meaning = self.names[token.text]
         if not isinstance(meaning, Called):
             return meaning, 1
         if not self.take("("):
-            self.fail(token.at, f"{token} is to be called: `{token.text}(...)`.")
+            self.fail(token.at, f"{token} must be called: write `{token.text}(...)`.")
         args, keywords, heights = [], {}, [0]
         while not self.take(")"):
             name = self.keyword()
@@ -124,7 +127,7 @@ class Parser(Source):
         return self.made(token, meaning.make, *args, **keywords), self.level(token, *heights)
 
     def keyword(self) -> Token | None:
-        """The name of an argument that starts with `name =`."""
+        """The name of the next argument, if it is a keyword argument `name=value`."""
         name = self.tokens[self.next]
         if name.kind != "name" or self.tokens[self.next + 1].text != "=":
             return None
@@ -132,7 +135,7 @@ class Parser(Source):
         return name
 
     def bracket(self, opening: Token) -> tuple[Any, int]:
-        """A tuple, a list, a dict, or an expression in parentheses."""
+        """Read a tuple, a list, a dict, or an expression in parentheses."""
         closing, items, keys, heights, comma = _CLOSING[opening.text], [], [], [0], None
         while not self.take(closing):
             if closing == "}":
@@ -158,7 +161,7 @@ class Parser(Source):
         return key
 
     def take(self, *signs: str) -> Token | None:
-        """The next token, if it is one of these signs."""
+        """The next token, if it is one of these signs, else None."""
         token = self.tokens[self.next]
         if token.kind != "sign" or token.text not in signs:
             return None
@@ -166,21 +169,21 @@ class Parser(Source):
         return token
 
     def separator(self, closing: str) -> Token | None:
-        """The comma after an item; there may be none before the closing bracket."""
+        """The comma after an item. It may be missing before the closing bracket."""
         comma = self.take(",")
         if not comma and self.tokens[self.next].text != closing:
             self.unexpected()
         return comma
 
     def level(self, token: Token, *heights: int) -> int:
-        """One more than these heights, if that is not too many."""
+        """The height of an expression around others of these heights, unless it is too high."""
         height = 1 + max(heights)
         if height > _MAX_DEPTH:
-            self.fail(token.at, f"more than {_MAX_DEPTH} expressions lie inside each other.")
+            self.fail(token.at, f"expressions are nested more than {_MAX_DEPTH} levels deep.")
         return height
 
     def made(self, token: Token, make: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
-        """What `make` makes; whatever it raises on these arguments is the text's error."""
+        """The result of `make`. An error that it raises is reported at `token`."""
         try:
             return make(*args, **keywords)
         except Exception as error:
@@ -194,7 +197,7 @@ class Parser(Source):
     def unknown(self, token: Token, names: Iterable[str], problem: str) -> NoReturn:
         known = list(names)
         near = difflib.get_close_matches(token.text[:100], known, 1)
-        listed = "" if len(known) > 40 else f"; there are {', '.join(known)}"
+        listed = "" if len(known) > 40 else f"; its arguments are {', '.join(known)}"
         hint = f"; did you mean `{near[0]}`?" if near else f"{listed}."
         self.fail(token.at, problem + hint)
 

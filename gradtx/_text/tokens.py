@@ -1,4 +1,4 @@
-"""Text as tokens, literals as Python values, and errors that point at the place."""
+"""Splitting text into tokens, reading literals, and errors that point at a place in the text."""
 
 import math
 import re
@@ -19,7 +19,7 @@ _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "0": "\0", "\\": "\\", "'": "'", '"
 
 
 class Token(NamedTuple):
-    """A piece of text: "number", "string", "name", "sign" or "end", and where it starts."""
+    """A token: its kind ("number", "string", "name", "sign" or "end"), its text and its position."""
 
     kind: str
     text: str
@@ -30,13 +30,13 @@ class Token(NamedTuple):
 
 
 def quoted(text: str) -> str:
-    """`text` for a message: printable, and not too long."""
+    """`text` in the form in which a message shows it: printable, and at most 40 characters long."""
     text = text if len(text) <= 40 else text[:37] + "..."
     return f"`{text}`" if text.isprintable() else repr(text)
 
 
 class Source:
-    """A text that knows its tokens, the last of which is its end."""
+    """A text and its tokens, of which the last one marks the end."""
 
     def __init__(self, text: str) -> None:
         self.text, self.tokens, at = text, [], 0
@@ -47,7 +47,7 @@ class Source:
                 problem = (
                     "starts a string that does not end"
                     if unclosed
-                    else "is not part of the language"
+                    else "cannot occur in a text outside a string"
                 )
                 self.fail(at, f"{quoted(text[at])} {problem}.")
             if match.lastgroup != "space":
@@ -56,7 +56,7 @@ class Source:
         self.tokens.append(Token("end", "", len(text)))
 
     def fail(self, at: int, problem: str, cause: BaseException | None = None) -> NoReturn:
-        """Raise `ValueError`: what is wrong, and the line with a caret under the place."""
+        """Raise `ValueError` with the problem, and the line with a caret under the place."""
         start = self.text.rfind("\n", 0, at) + 1
         line, column = self.text[start:].split("\n", 1)[0], at - start
         left = max(0, column - 70)
@@ -70,7 +70,7 @@ class Source:
         try:
             value = int(token.text) if token.text.replace("_", "").isdigit() else float(token.text)
         except ValueError:
-            self.fail(token.at, f"{token} is no number.")
+            self.fail(token.at, f"{token} is not a number.")
         if value == math.inf:
             self.fail(token.at, f"{token} is too large a number; write `inf` for infinity.")
         return value
@@ -81,12 +81,13 @@ class Source:
         if prefix in ("r", "R"):
             return body
         if prefix:
-            self.fail(token.at, f"strings have no prefix `{prefix}` but `r`.")
+            self.fail(token.at, f"a string can have the prefix `r`, and not `{prefix}`.")
 
         def escaped(match: re.Match[str]) -> str:
             code = match.group(1)
             if len(code) == 1 and code not in _ESCAPED:
-                self.fail(token.at + 1 + match.start(), f"`\\{code}` means nothing; write r'...'.")
+                problem = f"`\\{code}` is not an escape; for a backslash write r'...'."
+                self.fail(token.at + 1 + match.start(), problem)
             return _ESCAPED[code] if len(code) == 1 else chr(int(code[1:], 16))
 
         return _ESCAPE.sub(escaped, body)
