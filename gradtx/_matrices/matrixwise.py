@@ -18,7 +18,7 @@ from gradtx._core.numerics import squarable
 from gradtx._core.sharding import is_sharded, replicated
 from gradtx._core.terms import Stream, Term
 from gradtx._core.unit import Elementwise, Unit
-from gradtx._matrices.axes import MatrixAxes, hidden_matrices
+from gradtx._matrices.axes import MatrixAxes, MatrixRule, hidden_matrices
 from gradtx._matrices.stage import MatrixStage
 
 
@@ -56,7 +56,7 @@ class Matrixwise(Unit):
     """
 
     _: KW_ONLY
-    axes: Any = hidden_matrices()
+    axes: MatrixRule = hidden_matrices()
 
     _hooks = ("init_matrix", "update_matrix", "measure", "begin")
     linear = False
@@ -130,16 +130,16 @@ class Matrixwise(Unit):
         bare = self.bare._with(axes=None)
         variants = [None if a is None else _on_matrices(bare, a) for a in axes]
         call, state = low.call(self, streams, inner, variants)
-        low.begin()
+        low.flush_begins()
         sources = [next((t.register for t in s if t is not None), -1) for s in streams]
         stage = MatrixStage(call, bare, axes, sources, low.register())
         low.stages.append(stage)
         term = Term(None, None, (), stage.result)
         return [None if x is None else term for x in streams[0]], state
 
-    def apply_matrices(self, xs: list[jax.Array], state: Any, told: Any) -> Any:
+    def apply_matrices(self, xs: list[jax.Array], state: Any, from_begin: Any) -> Any:
         """Call `update_matrix`, and check what it returns."""
-        more = (told,) if self.begins or self.measures else ()
+        more = (from_begin,) if self.begins or self.measures else ()
         if type(self).linear is False:
             # A product of matrices sums products of entries. The bound keeps these sums finite.
             terms = 4 * max(xs[0][0].size, 1) if len(xs[0]) else 1
@@ -174,11 +174,11 @@ class _on_matrices(Elementwise):
         # The state depends on the shape and the dtype of the parameter alone, so zeros replace it.
         return jax.jit(lambda: init(jnp.zeros(param.shape, param.dtype)))()
 
-    def apply_leaf(self, args: list[jax.Array], state: Any, param: Any, told: Any) -> Any:
+    def apply_leaf(self, args: list[jax.Array], state: Any, param: Any, from_begin: Any) -> Any:
         unit: Any = self.unit
         gathered = [replicated(x) for x in args]
         matrices = [self.axes.split(x) for x, _ in gathered]
-        x, state = unit.apply_matrices(matrices, state, told)
+        x, state = unit.apply_matrices(matrices, state, from_begin)
         return gathered[0][1](self.axes.join(x, args[0].shape)), state
 
 

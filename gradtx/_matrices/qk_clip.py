@@ -1,4 +1,4 @@
-"""QK-clip: attention logits held down by shrinking the weights that make them."""
+"""QK-clip, which keeps attention logits small by shrinking the query and key weights."""
 
 import math
 import re
@@ -12,26 +12,30 @@ from gradtx._core.dtypes import compute_dtype
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, flatten, paths
 from gradtx._core.values import Hyper
-from gradtx._matrices.axes import hidden_matrices
+from gradtx._matrices.axes import MatrixRule, hidden_matrices
 
 
 class qk_clip(Transform):
-    r"""Query and key weights of heads whose logits grew too large are shrunk, after the step.
+    r"""The query and key weights of heads with large logits are shrunk after the step.
 
     $$ \gamma_h = \min(1, \tau / S_h), \qquad u = \sqrt{\gamma_h}\, (\theta + g) - \theta $$
 
-    where $S_h$ is the largest logit of head $h$ in the forward pass. It stands last in a chain, and
-    takes the logits as an extra argument of `update`: `max_logits={"layers/0/attention": logits}`,
-    for each attention (the path before the name of its query) an array of one number a head. What is
-    not named there, and every other leaf, passes.
+    $S_h$ is the largest logit of head $h$ in the forward pass. This transformation must be the last in a
+    chain, so that $g$ is the step about to be taken. It takes the logits as an extra argument of
+    `update`, `max_logits={"layers/0/attention": logits}`, which maps the path of each attention module
+    to an array with one number per head. The updates of all other leaves pass through.
 
     Args:
-        threshold: $\tau > 0$.
-        names: pattern of the last module name of the weights to shrink.
-        axes: the rule that says which axes are outputs; by default `hidden_matrices()`.
+        threshold: $\tau > 0$, a number, an array or a schedule.
+        names: the pattern of the weights to shrink, which is searched in the path of every leaf. What
+            comes before the match is the path of the attention module.
+        axes: the rule that says which axes of a leaf are the outputs.
 
-    Raises `ValueError` without parameters, without `max_logits`, or where the heads do not divide the
-    outputs. Source: Kimi Team, 2025, arXiv:2507.20534, algorithm 1.
+    Raises:
+        ValueError: if `update` is called without the parameters or without `max_logits`, if the number
+            of heads does not divide the number of outputs, or if `threshold` is not positive.
+
+    Source: Kimi Team, 2025, arXiv:2507.20534, algorithm 1.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx, w = gradtx.qk_clip(100.0), {"attention": {"query": {"kernel": jnp.ones((1, 2))}}}
@@ -43,7 +47,7 @@ class qk_clip(Transform):
 
     threshold: Hyper = 100.0
     names: str = r"(query|key|q|k)(_?proj)?/\w+$"
-    axes: Any = hidden_matrices()
+    axes: MatrixRule = hidden_matrices()
     limits = {"threshold": "(0, inf)"}
     linear = True  # it takes gradients of any size
 
@@ -52,12 +56,12 @@ class qk_clip(Transform):
     ) -> tuple[PyTree, Any]:
         if not isinstance(extra.get("max_logits"), Mapping):
             raise ValueError(
-                "`qk_clip` needs the largest logit of every head: call `update(updates, state, params, "
+                "`qk_clip` needs the largest logit of every head. Call `update(updates, state, params, "
                 "max_logits={'layers/0/attention': logits})`."
             )
         if params is None:
             raise ValueError(
-                "`qk_clip` needs the parameters: call `update(updates, state, params, max_logits=...)`."
+                "`qk_clip` needs the parameters. Call `update(updates, state, params, max_logits=...)`."
             )
         leaves, structure = flatten(updates)
         owners = structure.flatten_up_to(params)
@@ -73,7 +77,7 @@ class qk_clip(Transform):
         u, p = u.astype(dtype), p.astype(dtype)
         factor = jnp.sqrt(jnp.asarray(self.threshold, dtype) / logits.astype(dtype))
         factor = jnp.where(logits > self.threshold, factor, jnp.ones((), dtype))
-        if p.ndim < 2:  # a bias of the projection: all its entries are outputs
+        if p.ndim < 2:  # the bias of a projection, whose entries are all outputs
             return self._scaled(path, u, p, factor, (0,))
         return self._scaled(path, u, p, factor, self.axes.axes(path, p).outputs)
 
@@ -84,7 +88,8 @@ class qk_clip(Transform):
         size = math.prod(shape)
         if size % len(factor):
             raise ValueError(
-                f"`qk_clip`: {len(factor)} heads do not divide the outputs of `{path}`, {shape}."
+                f"`qk_clip`: `max_logits` has {len(factor)} heads for `{path}`, whose outputs have the "
+                f"shape {shape}. The number of heads must divide the number of outputs."
             )
         wide = [p.shape[axis] if axis in outputs else 1 for axis in range(p.ndim)]
         each = jnp.repeat(factor, size // len(factor), total_repeat_length=size).reshape(wide)

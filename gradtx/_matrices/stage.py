@@ -28,7 +28,7 @@ class MatrixStage:
         self.leaves = [i for i, a in enumerate(axes) if a is not None]
 
     def run(self, frame: Any) -> None:
-        told = frame.told[self.call] if self.call.begins else ((), None)
+        from_begin = frame.from_begin[self.call] if self.call.begins else ((), None)
         inputs = [frame.registers[source] for source in self.sources]
         leaves = [i for i in self.leaves if inputs[0][i] is not None]
         stacks, backs = [], []
@@ -46,7 +46,7 @@ class MatrixStage:
             self.call.scheduled,
             len(inputs),
             self.arrays,
-            told,
+            from_begin,
         )
         out: list[Any] = [None] * len(self.axes)
         try:
@@ -70,12 +70,12 @@ def _update_matrices(
     scheduled: Any,
     count: int,
     arrays: Any,
-    told: Any,
+    from_begin: Any,
     *stacks: jax.Array,
 ) -> tuple[jax.Array, ...]:
     dtype = stacks[0].dtype
     tx = key.join(iter(cast_floating(arrays, dtype)), iter(()))
-    values, now = cast_floating(told, dtype)
+    values, now = cast_floating(from_begin, dtype)
     if scheduled:
         tx = tx._with(**dict(zip(scheduled, values, strict=True)))
     old = list(stacks[count:])

@@ -1,1 +1,1 @@
-"""One transformation around another."""
+"""Wrappers: one transformation around another."""
