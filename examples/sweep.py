@@ -17,12 +17,9 @@ x = x.astype(jnp.float32) / 16  # 1797 rows of 64 inputs between 0 and 1
 train_x, valid_x, train_y, valid_y = x[:1400], x[1400:], y[:1400], y[1400:]
 
 
-def make_params(key):
-    k1, k2 = jax.random.split(key)
-    return {
-        "hidden": jax.random.normal(k1, (64, 64)) / 8,
-        "head": jax.random.normal(k2, (64, 10)) / 8,
-    }
+k1, k2, k3 = jax.random.split(jax.random.key(0), 3)
+first = {"hidden": jax.random.normal(k1, (64, 64)) / 8, "head": jax.random.normal(k2, (64, 10)) / 8}
+batches = jax.random.randint(k3, (200, 128), 0, len(train_x))  # the rows for each of 200 steps
 
 
 def loss(params, x, y):
@@ -30,17 +27,14 @@ def loss(params, x, y):
     return optax.losses.softmax_cross_entropy_with_integer_labels(logits, y).mean()
 
 
-def train(tx, steps=200):
-    def step(carry, key):
+def train(tx):
+    def step(carry, rows):
         params, state = carry
-        rows = jax.random.randint(key, (128,), 0, len(train_x))
         gradients = jax.grad(loss)(params, train_x[rows], train_y[rows])
         updates, state = tx.update(gradients, state, params)
         return (gradtx.apply_updates(params, updates), state), None
 
-    params = make_params(jax.random.key(0))
-    keys = jax.random.split(jax.random.key(1), steps)
-    (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), keys)
+    (params, _), _ = jax.lax.scan(step, (first, tx.init(first)), batches)
     return loss(params, valid_x, valid_y)
 
 

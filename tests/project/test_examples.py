@@ -3,6 +3,7 @@
 import importlib
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -225,3 +226,32 @@ def test_a_mistake_of_the_user_shows_a_sentence_without_traceback_and_exits_with
     done = race("--data", tmp_path / "mine.csv")
     assert done.returncode == 1
     assert done.stderr == f"race: cannot read {tmp_path / 'mine.csv'}: No such file or directory.\n"
+
+
+# What each script prints, as a pattern. The number is a loss at the end, or says what must be equal.
+SCRIPTS = {
+    "hosts/accumulate_gradients.py": r"loss is [\d.]+e-0[4-9], [\d.]+e-0[5-9] from the large batch",
+    "hosts/checkpoint_and_resume.py": "parameters are equal bit for bit: True",
+    "hosts/freeze_and_mask.py": r"loss is [\d.]+e-\d+; the embedding is unchanged: True",
+    "hosts/fsdp_mesh.py": r"to 0\.0\d\d\.\nA device holds \(8, 128\) of the momentum \(64, 128\)",
+    "hosts/with_equinox.py": r"loss fell from 0\.\d+ to 0\.0\d\d\.",
+    "hosts/with_flax_linen.py": r"loss fell from 0\.\d+ to 0\.0\d\d, the rate to [\d.]+e-06",
+    "hosts/with_flax_nnx.py": r"(?s)muon     matrix 4 -> 32\n.*loss fell from 1\.\d+ to 0\.[0-2]",
+    "sweep.py": r"muon   0\.[12]\d+ at the learning rate 0\.0",
+}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_to_copy_fits_on_a_screen_runs_and_prints_what_came_of_it(name, capsys):
+    script = ROOT / "examples" / name
+    assert len(script.read_text().splitlines()) <= 52
+    # `optax.MultiSteps` divides floats by integers, which strict promotion refuses.
+    promotion = "standard" if "accumulate" in name else "strict"
+    with jax.numpy_dtype_promotion(promotion):
+        runpy.run_path(str(script), run_name="__main__")
+    assert re.search(SCRIPTS[name], capsys.readouterr().out)
+
+
+def test_every_script_of_a_host_is_run():
+    hosts = {f"hosts/{path.name}" for path in (ROOT / "examples" / "hosts").glob("*.py")}
+    assert hosts == {name for name in SCRIPTS if name.startswith("hosts/")}
