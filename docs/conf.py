@@ -1,11 +1,11 @@
-"""How the documentation is built: `make docs`, where a warning is an error."""
+"""The settings for building the documentation with `make docs`, where a warning is an error."""
 
 import importlib.resources
 import os
 import sys
 from pathlib import Path
 
-# Before the first import of JAX: the signatures are read on a CPU.
+# This must be set before JAX is imported. The signatures are read on a CPU.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 HERE = Path(__file__).parent
@@ -28,8 +28,8 @@ extensions = [
 ]
 exclude_patterns = ["_build", "_ext", "conf.py", "**/.ipynb_checkpoints"]
 
-# Notebooks show the outputs that were rendered beside them, and the tests run them. The source of one
-# stands in for it until it is rendered.
+# The pages show the rendered notebooks with their outputs; the tests run the notebooks. The source of a
+# notebook is shown instead if no rendered notebook stands beside it.
 nb_execution_mode = "off"
 exclude_patterns += [
     f"notebooks/{source.name}"
@@ -41,14 +41,14 @@ nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
 myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
-# What a class is stands in its docstring and its fields; the annotations say `Any` for most of them.
+# The docstrings say what each argument is. The annotations say only `Any` or `Hyper` for many of them.
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 add_module_names = False
 toc_object_entries_show_parents = "hide"
 napoleon_numpy_docstring = False
 
-# MathJax in one file, from the package that carries it.
+# MathJax in one file, from a Python package, so that the pages work without a network.
 mathjax_file = importlib.resources.files("mathjax") / "static/mathjax/es5/tex-svg-full.js"
 mathjax_path = mathjax_file.name
 

@@ -1,10 +1,12 @@
-r"""The API pages, read off `gradtx/__init__.py` and the values themselves.
+r"""A Sphinx extension that makes the pages of the API from `gradtx/__init__.py` and from its classes.
 
-- `.. concept:: Composition` documents every name under that comment of `gradtx/__init__.py`;
-  `.. overview::` lists all names with their first lines, `.. conventions::` what each convention sets.
-- A constructor's signature is its fields and their defaults; what `limits` says is added to the text,
-  and so is the definition of a recipe.
-- Docstrings are written in Markdown: `$...$`, `$$...$$` and single backticks become what Sphinx reads.
+- `.. concept:: Composition` documents every name below the comment `# Composition` in
+  `gradtx/__init__.py`. `.. overview::` lists all names with the first sentence of their docstrings.
+  `.. conventions::` lists which defaults each convention of a recipe fills in.
+- The signature of a class shows its fields and their defaults. The intervals in `limits` are added to
+  the text, and so is the definition of a recipe.
+- Docstrings are written in Markdown. Formulas (`$...$` and `$$...$$`), code in single backticks and
+  arXiv numbers are turned into reStructuredText, which Sphinx reads.
 """
 
 import dataclasses
@@ -22,7 +24,7 @@ from sphinx.util.docutils import SphinxDirective
 import gradtx
 from gradtx._core.static import show
 
-# The methods of classes that people subclass or call methods of.
+# The methods to document, for the classes whose methods a user overrides or calls.
 METHODS = {
     "Value": "validate",
     "Transform": "init, update, init_tree, update_tree",
@@ -37,19 +39,20 @@ METHODS = {
 
 
 def concepts() -> dict[str, list[str]]:
-    """The names in `gradtx/__init__.py` by the comment above them."""
+    """The names in `gradtx/__init__.py`, grouped by the comment above them."""
     found: dict[str, list[str]] = {}
     names: list[str] = []
     for line in Path(gradtx.__file__).read_text().splitlines():
         if line.startswith("# "):
             names = found.setdefault(line[2:].strip(), [])
-        elif match := re.match(r"from [\w.]+ import \w+ as (\w+)", line):
+        # One name per line, also where parentheses spread an import over several lines.
+        elif match := re.match(r"(?:from [\w.]+ import|   ) \w+ as ([a-zA-Z]\w*)", line):
             names.append(match[1])
     return {concept: names for concept, names in found.items() if names}
 
 
 class Concept(SphinxDirective):
-    """`.. concept:: Composition`: every name of that concept, in order."""
+    """The directive `.. concept:: Composition`, which documents every name of the concept, in order."""
 
     required_arguments = 1
     final_argument_whitespace = True
@@ -62,7 +65,7 @@ class Concept(SphinxDirective):
 
 
 class Overview(SphinxDirective):
-    """`.. overview::`: a table for every concept, of names and first lines."""
+    """The directive `.. overview::`, a table of names and first sentences for every concept."""
 
     def run(self) -> list[nodes.Node]:
         text = []
@@ -75,16 +78,20 @@ class Overview(SphinxDirective):
 
 
 class Conventions(SphinxDirective):
-    """`.. conventions::`: a table of what each recipe fills in under each convention."""
+    """The directive `.. conventions::`, a table of the defaults that each convention fills in."""
 
     def run(self) -> list[nodes.Node]:
         text = [".. list-table::", "   :header-rows: 1", "   :widths: 16 14 70", ""]
-        text += ["   * - recipe", "     - convention", "     - fills in"]
+        text += ["   * - recipe", "     - convention", "     - defaults that it fills in"]
         for name in concepts()["Optimizers"]:
             for convention, fields in getattr(getattr(gradtx, name), "conventions", {}).items():
                 given = ", ".join(f"{field}={value!r}" for field, value in fields.items())
                 text += [f"   * - {_link(name)}", f'     - ``"{convention}"``']
-                text += [f"     - ``{given}``" if given else "     - nothing: it is the same"]
+                text += [
+                    f"     - ``{given}``"
+                    if given
+                    else "     - none: the signature has these defaults"
+                ]
         return self.parse_text_to_nodes("\n".join(text))
 
 
@@ -101,7 +108,7 @@ def _entry(name: str) -> str:
 
 
 def _alias(name: str) -> str:
-    """What a second name of something says instead of a docstring, or an empty string."""
+    """The text for a name that is a second name of another object; empty for all other names."""
     own = getattr(getattr(gradtx, name), "__name__", name)
     return f"The same as {_link(own)}." if own != name and own in _NAMES else ""
 
@@ -110,27 +117,28 @@ def _first_line(name: str) -> str:
     if alias := _alias(name):
         return alias
     doc = inspect.getdoc(getattr(gradtx, name)) if name != "Hyper" else HYPER
-    first = (doc or "").split("\n\n")[0].replace("\n", " ")
-    return to_rst(first.split(": $")[0].split(", $")[0].rstrip(".:") + ".")
+    return to_rst((doc or "").split("\n\n")[0].replace("\n", " "))
 
 
-# A type alias has no docstring of its own.
-HYPER = "A number, an array, or a schedule: a function of the step that returns one."
+# The text for `Hyper`, which is a type alias and has no docstring.
+HYPER = "A number, an array, or a schedule, which is a function from the step to a number."
 
 
 def _link(name: str) -> str:
     return f":py:obj:`{name} <gradtx.{name}>`"
 
 
-# Docstrings: Markdown to reStructuredText.
+# Docstrings: from Markdown to reStructuredText.
 
 _INLINE = re.compile(r"``.+?``|(?<![:`\w])`([^`]+)`(?!`)|(?<![\\$])\$([^$]+?)\$(?!\$)", re.DOTALL)
+_ARXIV = re.compile(r"\barXiv:\s*(\d{4}\.\d{4,5})")
 
 
 def to_rst(text: str, own: Collection[str] = ()) -> str:
-    """`text` with formulas and code in reStructuredText; doctests stay as they are.
+    """Convert formulas, code and arXiv numbers to reStructuredText, and leave doctests unchanged.
 
-    Code that is one of our names is linked, except for `own`: the fields of what is described.
+    Code that is a public name of gradtx becomes a link, except for the names in `own`, which are the
+    fields or arguments of the object that `text` describes.
     """
     parts = re.split(r"(\$\$.*?\$\$|^[ ]*>>>.*?(?:\n[ ]*\n|\Z))", text, flags=re.DOTALL | re.M)
     return "".join(_part(part, _NAMES.difference(own)) for part in parts)
@@ -142,14 +150,15 @@ def _part(text: str, linked: Collection[str]) -> str:
     if text.startswith("$$"):
         formula = " ".join(text.strip("$").split())
         return f"\n\n.. math:: {formula}\n\n"
-    # An indented block after a colon is code.
+    # Markdown's indented block after a colon is code; reStructuredText wants two colons there.
     text = re.sub(r":\n\n(?=    +\S)", "::\n\n", text)
-    return _INLINE.sub(lambda match: _inline(match, linked), text)
+    text = _INLINE.sub(lambda match: _inline(match, linked), text)
+    return _ARXIV.sub(r"`arXiv:\1 <https://arxiv.org/abs/\1>`__", text)
 
 
 def _inline(match: re.Match[str], linked: Collection[str]) -> str:
     code, formula = match.groups()
-    # A letter right after would keep the markup from ending.
+    # Markup does not end where a letter follows at once, so an escaped space separates them.
     end = "\\ " if match.string[match.end() :][:1].isalnum() else ""
     if formula is not None:
         return f":math:`{' '.join(formula.split())}`" + end
@@ -180,7 +189,7 @@ def _parameters(obj: object) -> list[str]:
 
 
 def _unindent_math(text: str) -> str:
-    # Displayed formulas stand at the margin of a docstring; a paragraph goes on after them.
+    # The directive that replaces a displayed formula stands at the margin, so the indentation goes.
     return re.sub(r"\n[ ]*(\$\$)", r"\n\1", text)
 
 
@@ -190,7 +199,7 @@ def _limits(cls: type) -> str:
         return ""
     said = inspect.getdoc(cls) or ""
     listed = [f"`{n}` in {interval}" for n, interval in limits.items() if interval not in said]
-    return f"\n\nNumbers are checked: {', '.join(listed)}." if listed else ""
+    return f"\n\nThese intervals are checked: {', '.join(listed)}." if listed else ""
 
 
 def _definition(cls: type) -> str:
@@ -198,10 +207,10 @@ def _definition(cls: type) -> str:
         return ""
     source = textwrap.dedent(inspect.getsource(cls.expand))
     body = textwrap.indent(textwrap.dedent(source.split("\n", 1)[1]), "    ")
-    return f"\n\nIts definition:\n\n.. code-block:: python\n\n{body}"
+    return f"\n\nThe definition (`expand`):\n\n.. code-block:: python\n\n{body}"
 
 
-# Signatures: fields and defaults.
+# Signatures, from fields and defaults.
 
 
 def signature(
@@ -223,7 +232,7 @@ def signature(
 
 
 def _variadic(cls: type) -> str:
-    """The signature of a constructor that takes its last field as `*args`, or an empty string."""
+    """The signature of a constructor that takes its last field as `*args`; empty for all others."""
     parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
     if not any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return ""
@@ -231,18 +240,21 @@ def _variadic(cls: type) -> str:
     return f"({', '.join([*first, '*' + parameters[-1].name])})"
 
 
-def every_concept_has_a_page(app: Sphinx) -> None:
+def every_name_has_a_page(app: Sphinx) -> None:
     pages = "\n".join(page.read_text() for page in Path(app.srcdir).glob("api/*.md"))
     if missing := [c for c in concepts() if f".. concept:: {c}\n" not in pages]:
         raise ExtensionError(f"docs/api has no page with `.. concept:: {missing[0]}`")
+    public = {x for x, value in vars(gradtx).items() if x[0] != "_" and not inspect.ismodule(value)}
+    if missing := sorted(public - _NAMES):
+        raise ExtensionError(f"gradtx/__init__.py has no comment above `{missing[0]}`")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("concept", Concept)
     app.add_directive("conventions", Conventions)
     app.add_directive("overview", Overview)
-    app.connect("builder-inited", every_concept_has_a_page)
-    # Before napoleon, which reads what this leaves.
+    app.connect("builder-inited", every_name_has_a_page)
+    # Before napoleon, which reads the result.
     app.connect("autodoc-process-docstring", docstring, priority=400)
     app.connect("autodoc-process-signature", signature)
     return {"parallel_read_safe": True}
