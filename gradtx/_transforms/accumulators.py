@@ -1,6 +1,7 @@
 """The sum of squares of AdaGrad, and the running variance of centered RMSProp.
 
-Neither of the two is a `Moment`, because `bias_correction` cannot divide them by a gain.
+Neither of the two is a `Moment` that `bias_correction` could divide by a gain: the sum of a constant
+grows with every step, and the variance of a constant is 0.
 """
 
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import DTypeLike
 
 from gradtx._core.dtypes import accumulator
 from gradtx._core.latex import Page, Tex, plus, square
@@ -37,7 +39,7 @@ class sum_of_squares(Elementwise):
     """
 
     initial: Hyper = 0.0
-    accumulator_dtype: str | None = None
+    accumulator_dtype: DTypeLike | None = None
     limits = {"initial": "[0, inf)"}
     degrees = {"sum_of_squares": 2}
 
@@ -50,8 +52,8 @@ class sum_of_squares(Elementwise):
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         # Each square is finite, but their sum may overflow, so the sum is bounded by a number that can
-        # still divide. The square is bounded, and not the new sum: for the sum, XLA would write an
-        # intermediate array to memory.
+        # still divide. The square is bounded, and not the new sum: XLA would write the unbounded sum to
+        # memory.
         total = state.sum_of_squares
         room = 0.5 * jnp.finfo(total.dtype).max - total
         total = total + jnp.minimum(abs_square(update), room)

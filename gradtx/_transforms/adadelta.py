@@ -14,7 +14,7 @@ from gradtx._core.values import Hyper
 
 
 class scale_by_adadelta(Elementwise):
-    r"""AdaDelta multiplies the gradient by the root mean square of past updates over that of gradients.
+    r"""AdaDelta scales the gradient by the ratio of two root mean squares, of updates and of gradients.
 
     $$ u_t = \frac{\sqrt{X_{t-1} + \epsilon}}{\sqrt{G_t + \epsilon}}\, g_t, \qquad
        G_t = \rho\, G_{t-1} + (1 - \rho)\, |g_t|^2, \qquad X_t = \rho\, X_{t-1} + (1 - \rho)\, |u_t|^2 $$
@@ -22,7 +22,7 @@ class scale_by_adadelta(Elementwise):
     Args:
         rho: the decay $\rho$ of both averages, in [0, 1).
         eps: $\epsilon > 0$. Every entry of the first update has about the size
-            $\sqrt{\epsilon / (1 - \rho)}$, so $\epsilon$ acts as a learning rate.
+            $\sqrt{\epsilon / (1 - \rho)}$, so $\epsilon$ acts like a learning rate.
 
     The state is `optax.ScaleByAdaDeltaState(e_g, e_x)`, where `e_g` is $G$ and `e_x` is $X$.
 

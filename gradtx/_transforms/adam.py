@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import optax
+from jax.typing import DTypeLike
 
 from gradtx._compose.recipe import Recipe
 from gradtx._core.transform import Transform
@@ -30,13 +31,14 @@ class ScheduledAdamState(NamedTuple):
 class scale_by_adam(Recipe):
     r"""Adam divides the corrected momentum by the root of the corrected second moment.
 
-    $$ u = \hat m / (\sqrt{\hat v + \bar\epsilon} + \epsilon) $$
+    $$ u = \hat m / (\sqrt{\hat v + \bar\epsilon} + \epsilon), \qquad
+       \hat m = m / (1 - b_1^t), \qquad \hat v = v / (1 - b_2^t) $$
 
     Args:
         b1: the decay of $m$, the average of $g$, in [0, 1).
         b2: the decay of $v$, the average of $|g|^2$, in [0, 1).
-        eps: $\epsilon \ge 0$.
-        eps_root: $\bar\epsilon \ge 0$. None means 0.
+        eps: $\epsilon \ge 0$, which is added to the root.
+        eps_root: $\bar\epsilon \ge 0$, which is added under the root. None means 0.
         mu_dtype: the dtype of $m$. None means the dtype of the parameter, and float32 at least.
         nesterov: whether NAdam's momentum, `scale_by_nadam_momentum`, takes the place of $\hat m$.
         nu_dtype: the dtype of $v$. None means the real dtype of the parameter, and float32 at least.
@@ -46,7 +48,8 @@ class scale_by_adam(Recipe):
             `scale_by_nadam_momentum`. None turns the warm-up off.
 
     The state is `optax.ScaleByAdamState(count, mu, nu)`. Where one of the two decays changes over the
-    steps, the state has one more field; where both change, it is the state of the composition.
+    steps, the state has one more field, `log_kept`; where both change, it is the state of what
+    `expand()` returns.
 
     Raises:
         ValueError: if a number lies outside its interval.
@@ -59,9 +62,9 @@ class scale_by_adam(Recipe):
     b2: Hyper = 0.999
     eps: Hyper = 1e-8
     eps_root: Hyper | None = None
-    mu_dtype: str | None = None
+    mu_dtype: DTypeLike | None = None
     nesterov: bool = False
-    nu_dtype: str | None = None
+    nu_dtype: DTypeLike | None = None
     eps_hat: bool = False
     momentum_decay: Hyper | None = None
     limits = {"eps": "[0, inf)", "eps_root": "[0, inf)"}
@@ -88,8 +91,8 @@ class scale_by_amsgrad(Recipe):
     Args:
         b1: the decay of $m$, the average of $g$, in [0, 1).
         b2: the decay of $v$, the average of $|g|^2$, in [0, 1).
-        eps: $\epsilon \ge 0$.
-        eps_root: $\bar\epsilon \ge 0$. None means 0.
+        eps: $\epsilon \ge 0$, which is added to the root.
+        eps_root: $\bar\epsilon \ge 0$, which is added under the root. None means 0.
         mu_dtype: the dtype of $m$. None means the dtype of the parameter, and float32 at least.
         bias_correction_mu: whether $m$ is bias-corrected. The paper does not correct it.
         bias_correction_nu: whether $v$ is bias-corrected. The paper does not correct it.
@@ -100,7 +103,7 @@ class scale_by_amsgrad(Recipe):
             $\hat v$.
 
     The state is `optax.ScaleByAmsgradState(count, mu, nu, nu_max)` where both averages are corrected and
-    both decays are constant; otherwise it is the state of the composition.
+    both decays are constant; otherwise it is the state of what `expand()` returns.
 
     Raises:
         ValueError: if a number lies outside its interval.
@@ -113,10 +116,10 @@ class scale_by_amsgrad(Recipe):
     b2: Hyper = 0.999
     eps: Hyper = 1e-8
     eps_root: Hyper | None = None
-    mu_dtype: str | None = None
+    mu_dtype: DTypeLike | None = None
     bias_correction_mu: bool = True
     bias_correction_nu: bool = True
-    nu_dtype: str | None = None
+    nu_dtype: DTypeLike | None = None
     eps_hat: bool = False
     max_of_raw: bool = False
     limits = {"eps": "[0, inf)", "eps_root": "[0, inf)"}

@@ -46,7 +46,7 @@ class scale_by_rms(Recipe):
         bias_correction: whether $v$ is divided by $1 - b^t$, where $b$ is the decay.
 
     The state is `optax.ScaleByRmsState(nu)`, or `ScaleByRmsWithCountState(count, nu)` with bias
-    correction. Where a hyperparameter is a schedule, it is the state of the composition.
+    correction. Where a hyperparameter is a schedule, it is the state of what `expand()` returns.
 
     Raises:
         ValueError: if a number lies outside its interval.
@@ -87,7 +87,7 @@ class scale_by_stddev(Recipe):
 
     A bias correction is not offered: the corrected variance of a single gradient is 0, so the first
     step would be $g / \sqrt\epsilon$. The state is `CenteredMomentState(mu, nu)`; where `decay` or
-    `eps` is a schedule, it is the state of the composition.
+    `eps` is a schedule, it is the state of what `expand()` returns.
 
     Raises:
         ValueError: if a number lies outside its interval.
@@ -122,7 +122,7 @@ class scale_by_adagrad(Recipe):
             $u = g / (\sqrt G + \epsilon)$, as in the paper.
 
     The state is `optax.ScaleByRssState(sum_of_squares)`; where `eps` is a schedule, it is the state of
-    the composition.
+    what `expand()` returns.
 
     Raises:
         ValueError: if a number lies outside its interval.

@@ -1,6 +1,6 @@
 """Bias correction: a moment that starts at zero is brought to the size of what it averages."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -43,8 +43,8 @@ class bias_correction(Wrapper, Elementwise):
         inner: a `Moment`, such as `scale_by_momentum` or `second_moment`, or a `running_max` around one.
 
     Raises:
-        TypeError: if `inner` does not have a gain, such as `centered_second_moment`, or if it is a heavy
-            ball whose decay is a schedule.
+        TypeError: if `inner` is not a moment (`centered_second_moment` does not have a gain, either), or
+            if it is a heavy ball whose decay is a schedule.
         ValueError: if `inner` is a heavy ball with decay 1, which is a sum.
 
     Source: Kingma & Ba, 2014, arXiv:1412.6980, section 3.
@@ -57,6 +57,9 @@ class bias_correction(Wrapper, Elementwise):
     """
 
     linear = as_inner
+
+    if TYPE_CHECKING:  # `validate` refuses other transformations
+        inner: Moment | running_max  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def validate(self) -> None:
         inside = self.inner.inner if isinstance(self.inner, running_max) else self.inner

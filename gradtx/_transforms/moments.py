@@ -1,10 +1,11 @@
 """Moments: running averages of the gradient and of its square."""
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import DTypeLike
 
 from gradtx._core.dtypes import accumulator
 from gradtx._core.latex import Page, Tex, complement, number, plus, square, times
@@ -44,8 +45,7 @@ class Moment(Elementwise):
 
 
 class MomentumState(NamedTuple):
-    """The state of `scale_by_momentum`: `mu`, the running average of the gradients, shaped
-    like the parameter."""
+    """The state of `scale_by_momentum`: `mu` is the running average of the gradients."""
 
     mu: Any
 
@@ -67,7 +67,7 @@ class scale_by_momentum(Moment):
         nesterov: whether the update looks one step ahead.
         accumulator_dtype: the dtype of $m$. None means the dtype of the parameter, and float32 at least.
 
-    The state is `MomentumState(mu)`; for "heavy_ball" it is `optax.TraceState(trace)`.
+    The state is `MomentumState(mu)` or, for "heavy_ball", `optax.TraceState(trace)`. Both hold $m$.
 
     Raises:
         ValueError: if `decay` lies outside its interval, or `form` is unknown.
@@ -82,9 +82,9 @@ class scale_by_momentum(Moment):
     """
 
     decay: Hyper = 0.9
-    form: str = "ema"
+    form: Literal["ema", "heavy_ball"] = "ema"
     nesterov: bool = False
-    accumulator_dtype: str | None = None
+    accumulator_dtype: DTypeLike | None = None
     limits = {"decay": "[0, 1]"}
     linear = True
     degrees = {"mu": 1, "trace": 1}
@@ -124,8 +124,7 @@ class scale_by_momentum(Moment):
 
 
 class SecondMomentState(NamedTuple):
-    """The state of `second_moment`: `nu`, the average of the squared gradients, real and shaped like the
-    parameter."""
+    """The state of `second_moment`: `nu` is the running average of the squared gradients."""
 
     nu: Any
 
@@ -135,8 +134,8 @@ class second_moment(Moment):
 
     $$ u_t = v_t = b\, v_{t-1} + (1 - b)\, |g_t|^2 $$
 
-    An entry whose square would overflow counts as the largest number whose square does not ($2^{63}$ in
-    float32). The state is `SecondMomentState(nu)`.
+    A finite entry above $2^{63}$ (in float32) counts as $2^{63}$, so that its square stays finite. The
+    state is `SecondMomentState(nu)`, where `nu` is $v$.
 
     Args:
         decay: $b$, in [0, 1).
@@ -157,7 +156,7 @@ class second_moment(Moment):
     """
 
     decay: Hyper = 0.999
-    accumulator_dtype: str | None = None
+    accumulator_dtype: DTypeLike | None = None
     initial: Hyper = 0.0
     limits = {"decay": "[0, 1)", "initial": "[0, inf)"}
     degrees = {"nu": 2}

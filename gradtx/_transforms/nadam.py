@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from gradtx._core.dtypes import accumulator, scalar
 from gradtx._core.latex import Page, Tex, complement, fraction, number, plus, times
@@ -18,9 +19,9 @@ from gradtx._core.values import Hyper
 class NadamMomentumState(NamedTuple):
     """The state of `scale_by_nadam_momentum`.
 
-    `count` is the number of steps taken, and `mu` the average gradient. Where the factor $\\mu$ changes
-    over the steps, `log_kept` is the sum of all $\\log \\mu_s$ and its rounding error, an array of shape
-    (2,); where $\\mu$ is constant, `log_kept` is empty.
+    `count` is the number of steps taken, and `mu` the average $m$ of the gradients. Where the factors
+    $\\mu_t$ change over the steps, `log_kept` is the sum of all $\\log \\mu_s$ and its rounding error,
+    an array of shape (2,). Where they are constant, `log_kept` is empty.
     """
 
     count: Any
@@ -52,7 +53,7 @@ class scale_by_nadam_momentum(Elementwise):
 
     decay: Hyper = 0.9
     momentum_decay: Hyper | None = None
-    accumulator_dtype: str | None = None
+    accumulator_dtype: DTypeLike | None = None
     limits = {"decay": "[0, 1)", "momentum_decay": "[0, inf)"}
     linear = True
     degrees = {"mu": 1}

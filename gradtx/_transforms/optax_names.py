@@ -3,6 +3,7 @@
 from typing import Any
 
 import optax
+from jax.typing import DTypeLike
 
 from gradtx._compose.recipe import Recipe
 from gradtx._core.transform import Transform
@@ -39,7 +40,7 @@ class trace(Recipe):
 
     decay: Hyper
     nesterov: bool = False
-    accumulator_dtype: str | None = None
+    accumulator_dtype: DTypeLike | None = None
 
     def expand(self) -> Transform:
         return scale_by_momentum(self.decay, "heavy_ball", self.nesterov, self.accumulator_dtype)
@@ -56,7 +57,7 @@ class ema(Recipe):
         accumulator_dtype: the dtype of $m$. None means the dtype of the parameter, and float32 at least.
 
     The state is `optax.EmaState(count, ema)`. Without the correction, or where `decay` is a schedule, it
-    is the state of the composition.
+    is the state of what `expand()` returns.
 
     Raises:
         ValueError: if `decay` lies outside its interval.
@@ -66,7 +67,7 @@ class ema(Recipe):
 
     decay: Hyper
     debias: bool = True
-    accumulator_dtype: str | None = None
+    accumulator_dtype: DTypeLike | None = None
     renames = {"mu": "ema"}
 
     def state(self) -> Any:

@@ -64,7 +64,7 @@ class rms(Recipe):
 
 
 class RunningMaxState(NamedTuple):
-    """The state of `running_max`: the largest value so far, and the inner transformation's state."""
+    """The state of `running_max`: the largest value so far, and the state of `inner`."""
 
     maximum: Any
     inner: Any
