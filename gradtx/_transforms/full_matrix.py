@@ -63,8 +63,8 @@ class scale_by_full_matrix_adagrad(Elementwise):
         total = state.outer_products + jnp.outer(g, g.conj())
         # Each product of finite entries is finite, but their sum may overflow. Then the sum stays as it
         # was before this step.
-        full = jnp.isinf(total).any() & jnp.isfinite(g).all()
-        total = jnp.where(full, state.outer_products, total)
+        overflows = jnp.isinf(total).any() & jnp.isfinite(g).all()
+        total = jnp.where(overflows, state.outer_products, total)
         u = _over_root(total, g, jnp.asarray(self.eps, g.real.dtype))
         return back(u.reshape(update.shape)), OuterProductsState(total)
 
@@ -77,10 +77,10 @@ def _spectrum(matrix: jax.Array, eps: jax.Array) -> tuple[jax.Array, jax.Array, 
     unit = nonzero_or_one(jnp.max(jnp.diagonal(matrix).real))
     values, vectors = jnp.linalg.eigh(matrix / unit)
     rounding = values.size * jnp.finfo(values.dtype).eps * jnp.max(values)
-    real = values > rounding
-    roots = jnp.sqrt(jnp.where(real, values, jnp.ones_like(values))) * jnp.sqrt(unit)
+    nonzero = values > rounding
+    roots = jnp.sqrt(jnp.where(nonzero, values, jnp.ones_like(values))) * jnp.sqrt(unit)
     zero = jnp.zeros_like(roots)
-    return vectors, jnp.where(real, roots, zero), jnp.where(real, 1 / (eps + roots), zero)
+    return vectors, jnp.where(nonzero, roots, zero), jnp.where(nonzero, 1 / (eps + roots), zero)
 
 
 @jax.custom_jvp
