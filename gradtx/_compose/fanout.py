@@ -1,8 +1,8 @@
 """Parallel composition: `fanout`, whose branches see the same gradients, and the operators for it."""
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +48,9 @@ def _divide(a: jax.Array, b: jax.Array) -> jax.Array:
     zero = b == 0
     return jnp.where(zero, jnp.zeros((), a.dtype), a / jnp.where(zero, jnp.ones((), b.dtype), b))
 
+
+Branch: TypeAlias = optax.GradientTransformation | Hyper
+Combine: TypeAlias = Literal["add", "subtract", "multiply", "divide"] | Callable[..., Any]
 
 _COMBINE: dict[str, Callable[..., Any]] = {
     "add": lambda *xs: sum(xs[1:], xs[0]),
@@ -107,7 +110,9 @@ class fanout(Transform):
     combine: Any
     branches: tuple[Transform | Hyper, ...]
 
-    def __init__(self, combine: Any, *args: Any, branches: Any = None) -> None:
+    def __init__(
+        self, combine: Combine, *args: Branch, branches: Sequence[Branch] | None = None
+    ) -> None:
         branches = args if branches is None else branches
         if isinstance(combine, str) and combine not in _COMBINE:
             raise ValueError(
@@ -155,13 +160,13 @@ class fanout(Transform):
             # If one branch squares the gradient, all branches get the clipped gradient, so that they
             # see the same values. An infinite entry becomes NaN for the linear branches. That is
             # enough to show it in the result, and saves the other branches two operations.
-            shown, squares = low.bounded(stream), low.bounded(stream, shows=False)
+            shown, squares = low.bounded(stream), low.bounded(stream, nan_for_infinite=False)
         outs, states = [], []
         for branch in self.terms:
             out, state = low.lower(branch, shown if branch.linear else squares)
             outs.append(out)
             states.append(state)
-        return low.apply(None, low.same(_combine(self.combine)), *outs), tuple(states)
+        return low.apply(None, low.interned(_combine(self.combine)), *outs), tuple(states)
 
     def tex(self, g: Tex, page: Page) -> Tex:
         branches = [branch.tex(g, page) for branch in self.terms]
@@ -197,7 +202,7 @@ def _operand(x: Any, rank: int) -> str:
     return f"({x!r})" if loose and _SIGN[x.combine][1] < rank else show(x)
 
 
-def _operator(combine: str, *, reflected: bool = False) -> Any:
+def _operator(combine: Any, *, reflected: bool = False) -> Any:
     def operator(self: Transform, other: Any) -> fanout:
         branches = (other, self) if reflected else (self, other)
         return fanout(combine, *branches)

@@ -1,4 +1,4 @@
-"""In which dtype an array is worked on, kept and handed out."""
+"""The dtypes in which arrays are computed, stored and returned."""
 
 import functools
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from gradtx._core.sharding import varying_like
 from gradtx._core.trees import PyTree, is_inexact_dtype
@@ -14,10 +14,10 @@ from gradtx._core.trees import PyTree, is_inexact_dtype
 
 @functools.lru_cache
 def promote(*dtypes: Any) -> jnp.dtype:
-    """The common dtype of `dtypes`, also where strict promotion is on: these casts are deliberate.
+    """The common dtype of `dtypes`, also under strict dtype promotion, since these casts are intended.
 
-    An 8-bit float has no promotion in JAX; here it gives way to any wider dtype, and two kinds of it
-    meet in float32.
+    JAX does not promote 8-bit floats. Here, an 8-bit float is promoted to any wider dtype, and two
+    different 8-bit floats are promoted to float32.
     """
     if len({jnp.dtype(dtype) for dtype in dtypes}) == 1:
         return jnp.dtype(dtypes[0])
@@ -31,33 +31,33 @@ def _is_float8(dtype: Any) -> bool:
 
 
 def compute_dtype(*arrays: Any) -> jnp.dtype:
-    """The dtype in which arrays are worked on: their promotion, and float32 at least."""
+    """The dtype in which arrays are computed: their common dtype, and float32 at least."""
     dtypes = {None if x is None else x.dtype for x in arrays} - {None}
     return promote(jnp.float32, *dtypes)
 
 
 def result_dtype(update: Any, param: Any) -> jnp.dtype:
-    """The dtype in which an update leaves: the promotion of the gradient's and the parameter's."""
+    """The dtype in which an update is returned: the common dtype of gradient and parameter."""
     return promote(update.dtype) if param is None else promote(update.dtype, param.dtype)
 
 
 def real_dtype(dtype: Any) -> jnp.dtype:
-    """The real dtype of the same precision."""
+    """The real dtype of the same precision as a floating or complex dtype."""
     return jnp.dtype(jnp.finfo(dtype).dtype)
 
 
 def scalar_dtype() -> jnp.dtype:
-    """The widest real dtype there is: scalars that all leaves share are computed in it."""
+    """The dtype of scalars that all leaves share: float64 if 64 bits are enabled, else float32."""
     return jnp.dtype(jax.dtypes.canonicalize_dtype(np.float64))
 
 
 def scalar(x: ArrayLike) -> jax.Array:
-    """A strongly typed real scalar (or array of hyperparameters) in `scalar_dtype()`."""
+    """`x` as a strongly typed real array of `scalar_dtype()`; `x` is a scalar, or an array of them."""
     return jax.lax.convert_element_type(x, scalar_dtype())
 
 
 def cast_floating(tree: PyTree, dtype: Any) -> PyTree:
-    """Floating arrays of `tree` in the precision of `dtype`, complex ones kept complex."""
+    """`tree` with its floating arrays in the precision of `dtype`; complex arrays stay complex."""
     leaves, structure = jax.tree.flatten(tree)
     real = None
     for i, x in enumerate(leaves):
@@ -72,7 +72,10 @@ def cast_floating(tree: PyTree, dtype: Any) -> PyTree:
 
 
 def like(new: PyTree, old: PyTree) -> PyTree:
-    """`new` with the dtypes and varying mesh axes of `old`, strongly typed, so that types stay."""
+    """The arrays of `new`, strongly typed, with the dtypes and the varying mesh axes of those in `old`.
+
+    So the state of every step has the types of the state before it, and a second step is not compiled.
+    """
     leaves, structure = jax.tree.flatten(new)
     for i, o in enumerate(structure.flatten_up_to(old)):
         n = leaves[i]
@@ -83,20 +86,25 @@ def like(new: PyTree, old: PyTree) -> PyTree:
 
 
 def cast(x: Any, dtype: Any) -> jax.Array:
-    """`x` as a strongly typed array of this dtype. Keys of random numbers have one that is their own."""
+    """`x` as a strongly typed array of this dtype; a random key, which cannot be cast, is unchanged."""
     if jnp.issubdtype(dtype, jax.dtypes.extended):
         return x
     return jax.lax.convert_element_type(x, jnp.dtype(dtype))
 
 
 def accumulator(
-    param: Any, dtype: Any = None, *, real: bool = False, fill: ArrayLike = 0.0
+    param: Any, dtype: DTypeLike | None = None, *, real: bool = False, fill: ArrayLike = 0.0
 ) -> jax.Array:
-    """An array like `param` to accumulate in.
+    """An array in which to accumulate, with the shape and the sharding of a parameter.
 
-    Its dtype is `dtype` (default: the parameter's, and float32 at least), made real for `real`
-    (second moments) and kept complex for a complex parameter otherwise. It has the shape and the
-    sharding of `param`, and holds `fill`.
+    Args:
+        param: the parameter. If it is complex, so is the array, unless `real` is True.
+        dtype: the dtype of the array. None means the dtype of the parameter, and float32 at least.
+        real: whether the array is real also for a complex parameter, as a second moment is.
+        fill: the value of every entry.
+
+    Raises:
+        TypeError: if `dtype` is neither floating nor complex.
 
     >>> import gradtx, jax.numpy as jnp
     >>> gradtx.accumulator(jnp.ones(2, jnp.bfloat16))

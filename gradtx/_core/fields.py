@@ -8,12 +8,13 @@ their names, and mappings become immutable.
 import numbers
 import typing
 from collections.abc import Callable, Hashable, Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.typing import ArrayLike
 
 from gradtx._core.static import frozendict, static
 
@@ -21,10 +22,25 @@ _DATA = "data"
 # The kinds of NumPy dtypes that are numeric; bfloat16 and the 8-bit floats have the kind V.
 _NUMERIC = "biufcV"
 
-# A hyperparameter: a number, an array, or a schedule (a function of the step that returns one). To a
-# type checker it is `Any`, since inside an update schedules are already resolved and `1 - self.decay`
-# is plain arithmetic.
-Hyper = Annotated[Any, _DATA]
+# A hyperparameter: a number, an array, or a schedule (a function of the step that returns a number).
+if TYPE_CHECKING:
+
+    # The base `Any` of both protocols makes a checker accept arithmetic with them. Inside an update,
+    # where a class computes `1 - self.decay`, a schedule has been replaced by its value, and an array
+    # of NumPy by one of JAX.
+    class NumPyArray(Protocol, Any):
+        """An array or a scalar of NumPy."""
+
+        def __array__(self) -> np.ndarray: ...
+
+    class Schedule(Protocol, Any):
+        """A function of the step."""
+
+        def __call__(self, step: Any, /) -> ArrayLike: ...
+
+    Hyper: TypeAlias = float | jax.Array | NumPyArray | Schedule
+else:
+    Hyper = Annotated[Any, _DATA]
 
 
 def mentions(hint: Any, what: Any) -> bool:

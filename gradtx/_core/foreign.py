@@ -1,7 +1,7 @@
-"""Optax's transformations among gradtx's: a field that takes transformations takes both."""
+"""Optax's transformations inside gradtx's: `foreign`, and the fields that accept both libraries'."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import optax
@@ -17,16 +17,17 @@ from gradtx._core.values import Hyper, mentions
 
 
 class foreign(Transform):
-    """Any Optax transformation, as a link or branch of gradtx's.
+    """An Optax transformation as a transformation of gradtx.
 
-    A field that takes transformations makes it by itself.
+    Every field that takes a transformation converts Optax's transformations by itself, so `foreign` is
+    rarely written out. `tx` runs under standard dtype promotion. The arrays of its state keep the dtypes
+    that `init` gives them.
 
     Args:
-        tx: an `optax.GradientTransformation`. It runs under standard dtype promotion, and its state
-            keeps the dtypes that it starts with.
+        tx: an `optax.GradientTransformation`.
     """
 
-    tx: Any
+    tx: optax.GradientTransformation
     linear = True
     is_foreign = True
 
@@ -44,7 +45,8 @@ class foreign(Transform):
         return updates, like(new, state) if same else new
 
     def tex(self, g: Tex, page: Page) -> Tex:
-        return call(self.tx.init.__qualname__.split(".")[0], g)
+        init: Any = self.tx.init
+        return call(init.__qualname__.split(".")[0], g)
 
 
 def _as_array(x: Any) -> Any:
@@ -52,18 +54,26 @@ def _as_array(x: Any) -> Any:
 
 
 def as_transform(x: Any, where: str) -> Transform:
-    """`x` as one of gradtx's; `where` names the argument in the error."""
+    """`x` as a transformation of gradtx.
+
+    Args:
+        x: a transformation of gradtx or of Optax.
+        where: the name of the argument that `x` was passed as, for the error.
+
+    Raises:
+        TypeError: if `x` is not a transformation.
+    """
     if isinstance(x, Transform):
         return x
     if isinstance(x, optax.GradientTransformation):
         return foreign(x)
     raise TypeError(
-        f"`{where}` must be a gradient transformation, gradtx's or Optax's, not {described(x)}."
+        f"`{where}` must be a gradient transformation of gradtx or of Optax, not {described(x)}."
     )
 
 
 def adopted(value: Any, hint: Any, where: str) -> Any:
-    """The value of a field that takes transformations, Optax's as `foreign` ones."""
+    """The content of a field that takes transformations; those of Optax are wrapped in `foreign`."""
     if isinstance(value, optax.GradientTransformation):
         return as_transform(value, where)
     if isinstance(value, Mapping) and mentions(hint, Mapping):
@@ -81,5 +91,15 @@ def _is_number(x: Any) -> bool:
     return not isinstance(x, optax.GradientTransformation)
 
 
-# `Transform` calls it for each field that takes transformations.
+# The annotation of a field that takes a transformation of gradtx's or Optax's and holds one of gradtx's.
+# Type checkers know both types from the two methods.
+if TYPE_CHECKING:
+
+    class AsTransform:
+        def __get__(self, instance: Any, owner: Any = None) -> Transform: ...
+        def __set__(self, instance: Any, value: optax.GradientTransformation) -> None: ...
+else:
+    AsTransform = Transform
+
+# `Transform` calls this function for each field that takes transformations.
 Transform._adopt = staticmethod(adopted)

@@ -1,4 +1,4 @@
-"""Pieces of equations, in LaTeX that MathJax, KaTeX and matplotlib read alike."""
+"""Expressions in LaTeX, within the subset that MathJax, KaTeX and matplotlib all understand."""
 
 import math
 import re
@@ -11,37 +11,50 @@ from gradtx._core.static import show, static
 
 
 class Tex(NamedTuple):
-    """An expression, and how tightly it binds: 0 is a sum, 1 a product, 2 a symbol."""
+    """An expression in LaTeX, and how tightly it binds: 0 for a sum, 1 for a product, 2 for a symbol."""
 
     text: str
     rank: int = 2
 
     def within(self, rank: int) -> str:
-        """The text for where only what binds at least so tightly may stand."""
+        """The text, in parentheses if the expression binds less tightly than `rank`."""
         return self.text if self.rank >= rank else rf"\left({self.text}\right)"
 
 
 class Page:
-    """What the letters of an equation stand for, in the order in which they are needed."""
+    """The definitions of the symbols in an equation, in the order in which they are needed."""
 
     def __init__(self) -> None:
         self.lines: dict[str, str] = {}
 
     def define(self, letter: str, definition: Callable[[str], Tex]) -> Tex:
-        """The symbol for what `definition` makes of its letter, which is primed if it is taken."""
+        """A symbol with its definition; a letter that has another definition already gets a prime.
+
+        Args:
+            letter: the letter of the symbol.
+            definition: returns the defining expression, given the letter with its primes.
+        """
         name = letter
         while self.lines.setdefault(f"{name}_t", text := definition(name).text) != text:
             name += "'"
         return Tex(f"{name}_t")
 
     def symbol(self, x: Tex) -> Tex:
-        """A symbol for `x`, to stand in several places."""
+        """A symbol for the expression `x`, so that it can be used several times."""
         return x if x.text == "g_t" or x.text in self.lines else self.define("x", lambda _: x)
 
     def average(
         self, letter: str, decay: Any, new: Tex, *, weight: Tex | None = None, initial: Any = 0.0
     ) -> Tex:
-        """The symbol for a running average of `new`, or with a weight for a sum that decays."""
+        """A symbol for a running average.
+
+        Args:
+            letter: the letter of the symbol.
+            decay: the decay of the average.
+            new: the expression that is averaged.
+            weight: the factor of `new`; None means one minus the decay.
+            initial: the value of the average before the first step.
+        """
         new = times(complement(decay) if weight is None else weight, new)
 
         def definition(m: str) -> Tex:
@@ -53,12 +66,15 @@ class Page:
 
 
 def escape(text: str) -> str:
-    """`text` as upright letters, without what is markup there."""
+    """`text` for upright letters, without the characters that LaTeX would read as markup."""
     return re.sub(r"[^\w .,()=+/:-]", "", text).replace("_", r"\_").replace(" ", r"\ ")
 
 
 def number(x: Any, step: str = "t-1") -> Tex:
-    """A hyperparameter: its digits, or a schedule's value. At the first step a schedule sees 0."""
+    """A hyperparameter: its digits, or a schedule as a function of `step`.
+
+    A schedule is evaluated at 0 in the first step, which is $t = 1$, hence at $t - 1$.
+    """
     if callable(x):
         name = show(x) if isinstance(x, static) else type(x).__name__
         return Tex(rf"\operatorname{{{escape(name)}}}({step})")
@@ -82,7 +98,7 @@ def complement(decay: Any) -> Tex:
 
 
 def plus(a: Tex, b: Tex, sign: str = "+") -> Tex:
-    """The sum, or with another sign the difference."""
+    """The sum `a + b`, or the difference `a - b` for the sign `-`."""
     if b.text == "0" or (a.text == "0" and sign == "+"):
         return a if b.text == "0" else b
     text = b.within(1) if sign == "-" else b.text
@@ -92,7 +108,7 @@ def plus(a: Tex, b: Tex, sign: str = "+") -> Tex:
 
 
 def times(a: Tex, b: Tex) -> Tex:
-    """The product."""
+    """The product `a * b`."""
     texts = [a.within(1), b.within(1)]
     sign = "-" if sum(x.startswith("-") for x in texts) == 1 else ""
     texts = [x for x in (x.removeprefix("-") for x in texts) if x != "1"] or ["1"]
@@ -101,26 +117,26 @@ def times(a: Tex, b: Tex) -> Tex:
 
 
 def fraction(a: Tex, b: Tex) -> Tex:
-    """The quotient."""
+    """The quotient `a / b`."""
     return Tex(rf"\frac{{{a.text}}}{{{b.text}}}")
 
 
 def square(x: Tex) -> Tex:
-    """The square of the absolute value."""
+    """The square of the absolute value of `x`."""
     return Tex(rf"\left|{x.text}\right|^2")
 
 
 def sqrt(x: Tex) -> Tex:
-    """The square root."""
+    """The square root of `x`."""
     return Tex(rf"\sqrt{{{x.text}}}")
 
 
 def call(name: str, *args: Tex) -> Tex:
-    """A function of its arguments."""
+    """The function called `name`, applied to `args`."""
     return Tex(rf"\operatorname{{{escape(name)}}}\left({', '.join(x.text for x in args)}\right)")
 
 
 def cases(*rows: tuple[Tex, str]) -> Tex:
-    """Expressions and, as upright letters, where they hold."""
+    """A distinction of cases: expressions, each with a text that says where it holds."""
     lines = r" \\ ".join(rf"{x.text} & \mathrm{{{where}}}" for x, where in rows)
     return Tex(rf"\begin{{cases}}{lines}\end{{cases}}")

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.typing import ArrayLike
 
 from gradtx._core.authors import Shared, first_non_array, hook_name
 from gradtx._core.dtypes import scalar_dtype
@@ -39,7 +40,7 @@ class shared:
     (shared(0), shared(0.0))
     """
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: ArrayLike) -> None:
         if isinstance(value, Tracer):
             raise TypeError(
                 "`shared(...)` must start from a value that is known in advance, and this value was "
@@ -171,16 +172,18 @@ def layout_of(init: Any, key: Any, shape: tuple[int, ...], scalars: Any) -> Layo
             setting for 64 bits.
     """
     tx = key.unflatten([1.0] * key.num_leaves)
-    made: list[Any] = []
+    wrong: list[Any] = []
 
     def make(x: Any) -> Any:
-        made.append(init(tx, x))
-        return made[0]
+        state = init(tx, x)
+        # The state itself must not outlive the trace: JAX's check for leaked tracers would find it.
+        wrong.extend(first_non_array(state, is_placeholder))
+        return state
 
     try:
         state = jax.eval_shape(make, jax.ShapeDtypeStruct(shape, jnp.float32))
     except TypeError:
-        if made and (wrong := first_non_array(made[0], is_placeholder)):
+        if wrong:
             raise TypeError(
                 f"{hook_name(tx, 'init')} put {show(wrong[0])} into the state, which holds arrays only. "
                 "Make an array with `gradtx.accumulator(param)`; keep anything else in a field."

@@ -1,9 +1,9 @@
-"""The work on one leaf: one traced function for all leaves of the same shape, dtype and program.
+"""The step of one leaf: one traced function for all leaves of the same shape, dtype and program.
 
-A `LeafProgram` is a list of instructions, each a transformation applied to what comes in or to what
-earlier instructions gave. Called inside another `jit` it is traced and lowered once and then only
-called (XLA inlines the calls, so fusion is as if the program were written out); called eagerly it is
-one dispatch per leaf.
+A `LeafProgram` is a list of instructions. Each instruction applies one transformation to the incoming
+updates or to the results of earlier instructions. `run_leaf` is jitted. Under an outer `jit` it is
+traced and lowered once for all these leaves (XLA inlines the calls, so they are fused as if they were
+written out). In un-jitted code it costs one dispatch per leaf.
 """
 
 import functools
@@ -18,28 +18,33 @@ import jax.numpy as jnp
 from gradtx._core.authors import other_shape, other_state, scalar_update, undescribed
 from gradtx._core.dtypes import cast_floating, compute_dtype, like, real_dtype
 from gradtx._core.layout import Layout
-from gradtx._core.numbers import Number, travels
+from gradtx._core.numbers import Number, may_be_argument
 
 
 class Split(NamedTuple):
-    """A transformation in two parts: its structure with its Python numbers, and its arrays.
+    """The static part of a transformation: its structure and its Python numbers, without its arrays.
 
-    The numbers keep their float64 value at trace time, and equal numbers give an equal structure: an
-    equal transformation that was built again traces nothing. A number is `...` where it travels as an
-    argument instead, see `numbers.py`.
+    It is hashable, so it can be part of a compiled function's cache key: a transformation that is built
+    again with equal numbers is not traced again. The numbers are in float64 while the step is traced.
+    In `numbers`, None stands for an array, and `...` for a number that is an argument (`numbers.py`).
     """
 
     structure: Any
     numbers: tuple[Any, ...]
 
-    def join(self, arrays: Any, rows: Any) -> Any:
-        """The transformation; `arrays` and `rows` are iterators that other instructions share."""
+    def join(self, arrays: Any, triples: Any) -> Any:
+        """The transformation, put together again.
+
+        Args:
+            arrays: an iterator over arrays; the transformation takes as many as it has.
+            triples: an iterator over triples of numbers that are arguments, likewise.
+        """
         leaves = []
         for x in self.numbers:
             if x is None:
                 leaves.append(next(arrays))
             elif x is ...:
-                value, complement, log = next(rows)
+                value, complement, log = next(triples)
                 leaves.append(Number(value, complement, log))
             else:
                 leaves.append(x)
@@ -47,7 +52,7 @@ class Split(NamedTuple):
 
 
 def split(tx: Any) -> tuple[Split, list[Any]]:
-    """The two parts of a transformation."""
+    """The static part of a transformation, and its arrays."""
     leaves, structure = jax.tree.flatten(tx)
     numbers: list[Any] = []
     arrays: list[Any] = []
@@ -60,28 +65,32 @@ def split(tx: Any) -> tuple[Split, list[Any]]:
 
 
 class Instruction(NamedTuple):
-    """One transformation in a leaf's program.
+    """One transformation in the program of a leaf.
 
-    `args` are indices: what comes in first, then what instructions gave. `scheduled` names the fields
-    whose values come from `begin`, and `told` says whether `begin` has something for the leaves.
+    Attributes:
+        tx: the static part of the transformation.
+        args: indices into the list of the incoming updates followed by the instructions' results.
+        layout: the layout of its state, or None for a transformation that cannot have a state.
+        scheduled: the names of its fields that are schedules.
+        reads_begin: whether the stage `Begin` computes something for it.
     """
 
     tx: Split
     args: tuple[int, ...]
     layout: Layout | None
     scheduled: tuple[str, ...]
-    told: bool
+    reads_begin: bool
 
 
 class LeafProgram:
-    """Instructions, of which the last gives the result. Equal programs are one object."""
+    """A list of instructions, and the index of the result. Equal programs are the same object."""
 
     def __init__(self, instructions: tuple[Instruction, ...], result: int) -> None:
         self.instructions, self.result = instructions, result
 
     @classmethod
     def of(cls, instructions: tuple[Instruction, ...], result: int) -> "LeafProgram":
-        """The program of these instructions; one object for equal ones, so that `jit` knows it."""
+        """The program of these instructions: the same object for equal ones, so that `jit` reuses it."""
         key: list[Any] = [result]
         for x in instructions:
             key += [*x[:2], None if x.layout is None else x.layout.key, *x[3:]]
@@ -91,17 +100,17 @@ class LeafProgram:
         return known
 
     @functools.cached_property
-    def freed(self) -> "tuple[LeafProgram, tuple[float, ...]]":
-        """The program with its numbers as arguments, and the numbers."""
+    def parametrized(self) -> "tuple[LeafProgram, tuple[float, ...]]":
+        """The program that takes its numbers as arguments, and these numbers."""
         instructions, numbers = [], []
         for x in self.instructions:
-            free = tuple(... if n is not None and travels(n) else n for n in x.tx.numbers)
+            free = tuple(... if n is not None and may_be_argument(n) else n for n in x.tx.numbers)
             numbers += [n for n, f in zip(x.tx.numbers, free, strict=True) if f is ...]
             instructions.append(x._replace(tx=x.tx._replace(numbers=free)))
         return LeafProgram.of(tuple(instructions), self.result), tuple(numbers)
 
 
-# A program lives as long as a compiled function or an optimizer that uses it.
+# A program is kept as long as a compiled function or an optimizer refers to it.
 _programs: Any = weakref.WeakValueDictionary()
 
 
@@ -110,49 +119,54 @@ def run_leaf(
     program: LeafProgram,
     numbers: Any,
     arrays: list[Any],
-    told: list[Any],
+    from_begin: list[Any],
     updates: tuple[jax.Array, ...],
     cells: tuple[Any, ...],
     param: Any,
 ) -> tuple[jax.Array, tuple[Any, ...]]:
-    """The one function that every leaf goes through, where its dtype is decided.
+    """Run a program on one leaf, in the common dtype of its updates and its parameter.
 
     Args:
-        program: what is done.
-        numbers: rows of the numbers that travel as arguments, or None.
-        arrays: the arrays among the hyperparameters.
-        told: what `begin` has for the leaves, for each instruction with something.
-        updates: what comes in.
-        cells: the arrays of the leaf's states, instruction after instruction. State crosses the border
-            as a flat tuple: eagerly, NamedTuples would cost a tenth of the step.
-        param: the parameter, or None.
+        program: the program.
+        numbers: the triples of the numbers that are arguments, shape [numbers, 3], or None.
+        arrays: the arrays among the hyperparameters, instruction after instruction.
+        from_begin: for each instruction with `reads_begin`, the values of its schedules and the values
+            that `begin` hands to every leaf.
+        updates: the incoming updates, one per stream that the program reads.
+        cells: the arrays of the leaf's states, instruction after instruction, as a flat tuple:
+            NamedTuples would make an un-jitted step a tenth slower.
+        param: the parameter, or None if the parameters were not passed.
+
+    Returns:
+        The update and the new cells.
     """
     dtype = compute_dtype(*updates, param)
     shape = updates[0].shape
     wide_arrays = iter(cast_floating(arrays, dtype) if arrays else ())
-    rows = iter(() if numbers is None else numbers.astype(real_dtype(dtype)))
-    told_next = iter(cast_floating(told, dtype) if told else ())
+    triples = iter(() if numbers is None else numbers.astype(real_dtype(dtype)))
+    begin_next = iter(cast_floating(from_begin, dtype) if from_begin else ())
     cells_next = iter(cast_floating(cells, dtype) if cells else ())
     values = [u.astype(dtype) for u in updates]
     param = None if param is None else param.astype(dtype)
     new_cells: list[Any] = []
-    # A complex leaf mixes with its real second moment on purpose; a real one has nothing to promote.
+    # A complex leaf is divided by its real second moment, which strict promotion would refuse.
     is_complex = jnp.issubdtype(dtype, jnp.complexfloating)
     with jax.numpy_dtype_promotion("standard") if is_complex else nullcontext():
         for x in program.instructions:
-            tx, layout = x.tx.join(wide_arrays, rows), x.layout
-            scheduled, now = next(told_next) if x.told else ((), None)
+            tx, layout = x.tx.join(wide_arrays, triples), x.layout
+            scheduled, shared_values = next(begin_next) if x.reads_begin else ((), None)
             if x.scheduled:
                 tx = tx.with_values(dict(zip(x.scheduled, scheduled, strict=True)))
             args = list(map(values.__getitem__, x.args))
             if layout is None or not layout.size:
                 state = None if layout is None else layout.empty
-                update, new = tx.apply_leaf(args, state, param, now)
+                update, new = tx.apply_leaf(args, state, param, shared_values)
                 if new is not state and jax.tree.leaves(new):
                     raise undescribed(tx, new)
             else:
                 old = list(itertools.islice(cells_next, len(layout.arrays)))
-                update, new = tx.apply_leaf(args, layout.fill(layout.arrays, old), param, now)
+                filled = layout.fill(layout.arrays, old)
+                update, new = tx.apply_leaf(args, filled, param, shared_values)
                 new_cells += picked(tx, layout, new, old)
             if getattr(update, "shape", None) != shape:
                 update = scalar_update(tx, update, shape, layout)
@@ -161,7 +175,7 @@ def run_leaf(
 
 
 def picked(tx: Any, layout: Layout, new: Any, old: list[Any]) -> list[Any]:
-    """The arrays of a unit's new state, which must have the shapes of the old ones."""
+    """The arrays of the new state of a leaf, which must have the shapes of the old ones."""
     try:
         arrays = layout.pick(layout.arrays, new)
     except ValueError:

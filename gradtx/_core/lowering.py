@@ -1,10 +1,13 @@
-"""Lowering: one walk through a transformation, which leaves a short list of stages.
+"""Lowering: one walk through a nested transformation, which turns it into a short list of stages.
 
-`Transform.lower` gets a *stream*: for every leaf the term that its update is at this point, or None
-where the leaf belongs to others. Elementwise transformations only extend the terms. Whatever has to see
-arrays (a norm of the tree, matrices of one shape together, a transformation of the whole tree) first
-asks for the terms to be computed, which is one `Pass` over the leaves. So neighbours share a pass
-however the author nested them, in chains, fan-outs, masks and partitions alike.
+`Transform.lower` gets a *stream* and returns the stream after the transformation. A stream is a list
+that holds, for every leaf, the *term* of its update: an expression, which is not computed yet, of the
+transformations applied so far. It holds None for a leaf that the transformation does not update.
+
+An elementwise transformation only extends the terms. A transformation that needs arrays (for a norm of
+the tree, for matrices of several leaves, for a method of the whole tree) first calls `compute`, which
+appends one `Pass`: a stage that evaluates all terms so far, leaf by leaf. So elementwise transformations
+in sequence share a pass, no matter how chains, fan-outs, masks and partitions nest them.
 """
 
 from collections.abc import Callable
@@ -20,27 +23,18 @@ from gradtx._core.passes import Pass
 from gradtx._core.places import Cell, Slot, cells_of
 from gradtx._core.schedule import ScheduledState
 from gradtx._core.stages import Begin, Call, Measure
-from gradtx._core.terms import BOUNDED, SQUARABLE, Stream, Term, group_of, register_of
+from gradtx._core.terms import BOUNDED, SQUARABLE, Stream, Term, Visit, group_of, register_of
 from gradtx._core.trees import PyTree, Structure, paths
 from gradtx._core.whole import Tree
 
 
-class Visit:
-    """A transformation that was lowered: the stream it got, its state, and what was lowered inside."""
-
-    state: Any = None
-
-    def __init__(self, tx: Any, stream: Stream, inside: list["Visit"]) -> None:
-        self.tx, self.stream, self.inside = tx, stream, inside
-
-
 class Lowering:
-    """What is known and noted while a transformation is lowered.
+    """The state of one lowering: what is known about the parameters, and the stages so far.
 
     Args:
-        leaves: the parameters, or gradients that stand in for them; None where nothing is optimized.
-        structure: of the tree that they are the leaves of.
-        visit: where to note what is lowered, for `summarize` and `routing`.
+        leaves: the parameters, or gradients in their place; None for leaves that are not optimized.
+        structure: the structure of the tree of parameters.
+        visit: the visit to which lowered transformations are added, or None to record nothing.
     """
 
     def __init__(self, leaves: list[Any], structure: Structure, visit: Visit | None = None) -> None:
@@ -56,7 +50,7 @@ class Lowering:
         self._answers: dict[Any, Any] = {}
         self._paths: list[str] | None = None
 
-    # What rules see
+    # The parameters
 
     @property
     def paths(self) -> list[str]:
@@ -70,7 +64,7 @@ class Lowering:
         return self.structure.unflatten(leaves)
 
     def once(self, question: Any, ask: Callable[[], Any]) -> Any:
-        """The answer to a question about the parameters, which is asked once."""
+        """The cached answer to a question about the parameters; `ask` computes it the first time."""
         if question not in self._answers:
             self._answers[question] = ask()
         return self._answers[question]
@@ -78,18 +72,21 @@ class Lowering:
     # Streams
 
     def source(self) -> Stream:
-        """The updates as they come in, in a register of their own."""
+        """The stream of the incoming gradients, which lie in a register."""
         register = self.register()
         term = Term(None, None, (), register)
         return [None if x is None else term for x in self.leaves]
 
     def register(self) -> int:
-        """The number of a new list of arrays, one per leaf."""
+        """The number of a new register. A register is a list of arrays, one per leaf."""
         self.registers += 1
         return self.registers - 1
 
     def apply(self, call: Call | None, tx: Any, *streams: Stream) -> Stream:
-        """The stream of a transformation (one for all leaves, or a list of one per leaf) applied."""
+        """The stream after a transformation is applied to the terms of `streams`.
+
+        `tx` is the transformation of all leaves, or a list with the transformation of each leaf.
+        """
         out: Stream = []
         for i, terms in enumerate(zip(*streams, strict=True)):
             if terms[0] is None:
@@ -102,26 +99,26 @@ class Lowering:
             out.append(self._terms[key])
         return out
 
-    def bounded(self, stream: Stream, *, shows: bool = True) -> Stream:
-        """The stream with gradients bounded to what can be squared.
+    def bounded(self, stream: Stream, *, nan_for_infinite: bool = True) -> Stream:
+        """The stream with gradients clipped to entries whose squares are finite.
 
-        An infinity becomes NaN, unless it shows elsewhere.
+        Infinite entries become NaN, unless `nan_for_infinite` is False.
         """
         for term in stream:
             if term is not None and term.tx is not BOUNDED and term.tx is not SQUARABLE:
-                return self.apply(None, BOUNDED if shows else SQUARABLE, stream)
+                return self.apply(None, BOUNDED if nan_for_infinite else SQUARABLE, stream)
         return stream
 
-    def same(self, tx: Any) -> Any:
-        """One object for equal transformations, so that their leaves share a program."""
-        return self._answers.setdefault(("same", tx), tx)
+    def interned(self, tx: Any) -> Any:
+        """The same object for equal transformations, so that their leaves share a program."""
+        return self._answers.setdefault(("interned", tx), tx)
 
     def compute(self, stream: Stream) -> Stream:
-        """The same stream, with every term in a register."""
+        """The stream with all its terms computed into one register, by a new `Pass` if needed."""
         registers = {-2 if term is None else term.register for term in stream} - {-2}
         if len(registers) <= 1 and -1 not in registers:
             return stream
-        self.begin()
+        self.flush_begins()
         register = self.register()
         leaves: dict[Term, list[int]] = {}
         for i, term in enumerate(stream):
@@ -131,14 +128,14 @@ class Lowering:
         term = Term(None, None, (), register)
         return [None if x is None else term for x in stream]
 
-    def begin(self) -> None:
-        """Do what units share and has not been done yet, before anything needs it."""
+    def flush_begins(self) -> None:
+        """Append one `Begin` for all calls that still need one, before a stage needs its results."""
         if self._begins:
             self.stages.append(Begin(self._begins))
             self._begins = []
 
     def lower(self, tx: Any, stream: Stream) -> tuple[Stream, Any]:
-        """The stream after a transformation, and its state."""
+        """The stream after a transformation, and its state with places; records the visit."""
         if self.visit is None:
             return tx.lower(self, stream)
         above = self.visit
@@ -148,7 +145,7 @@ class Lowering:
         self.visit = above
         return stream, self.visit.inside[-1].state
 
-    # Units
+    # Elementwise and matrixwise transformations
 
     def unit(
         self,
@@ -157,13 +154,15 @@ class Lowering:
         inner: Any = None,
         variants: list[Any] | None = None,
     ) -> tuple[Stream, Any]:
-        """A transformation of one array at a time: its stream and its state.
+        """The stream after a transformation of one array at a time, and its state.
 
-        `streams` is what it gets (a wrapper gets what its inner transformation made and was given),
-        `inner` the state of the inner transformation, and `variants` the transformation of every leaf
-        where they differ.
+        Args:
+            tx: the transformation.
+            streams: the incoming stream; for a wrapper the stream after `inner` and the one before it.
+            inner: for a wrapper, the state of the inner transformation.
+            variants: the transformation of every leaf if they differ, else None.
         """
-        if tx.measures:  # what it measures is computed first, and only once
+        if tx.measures:  # `measure` needs arrays, and the update then starts from the same arrays
             streams = tuple(self.compute(stream) for stream in streams)
         call, state = self.call(tx, streams, inner, variants)
         bare = variants
@@ -178,7 +177,7 @@ class Lowering:
         inner: Any = None,
         variants: list[Any] | None = None,
     ) -> tuple[Call, Any]:
-        """A unit's place in the program and its state, without the stream."""
+        """The place in the program of a transformation of one array at a time, and its state."""
         owned: list[int] = []
         for i, term in enumerate(streams[0]):
             if term is not None:
@@ -219,15 +218,15 @@ class Lowering:
         return call, state
 
     def measure(self, tx: Any, stream: Stream) -> Measure:
-        """A stage that asks a transformation for what it has to know of the whole tree."""
+        """Append the stage that calls `measure` of a transformation."""
         stage = Measure(tx, register_of(stream), [term is not None for term in stream])
         self.stages.append(stage)
         return stage
 
     def whole(self, tx: Any, stream: Stream) -> tuple[Stream, Any]:
-        """A transformation of the whole tree: its stream and its state."""
+        """The stream after a transformation of the whole tree, and its state."""
         stream = self.compute(stream)
-        self.begin()
+        self.flush_begins()
         stage = Tree(tx, register_of(stream), self.register(), [x is not None for x in stream])
         stage.cell = self.cell()
         state: Any = Cell(stage.cell)
@@ -240,7 +239,7 @@ class Lowering:
         return [None if x is None else term for x in stream], state
 
     def merge(self, kept: Cell, other: Cell) -> None:
-        """Keep two counters that always agree in one cell."""
+        """Store two counters that always agree in one cell."""
         self.merged[other.number] = kept.number
 
     def cell(self) -> int:

@@ -1,10 +1,10 @@
-"""Numbers that an un-jitted loop changes: how they reach a compiled step without losing digits.
+"""How hyperparameters that an un-jitted loop changes enter a compiled step without losing digits.
 
-A Python number in a transformation is a constant of the compiled step, computed with on the host in
-float64. A loop that changes the number at every step would compile every step, so from a certain
-number of changes on the step takes the number as an argument. An average needs `1 - b` and `log b`
-beside `b`, and float32 has too few digits near 1 to compute them from `b`: they are computed on the
-host as well and travel together, as one row of three.
+A Python number in a transformation is a constant of the compiled step, and JAX computes what depends on
+it alone on the host, in float64. A loop that changes the number at every step would compile every step.
+So after a few changes the compiled step takes the number as an argument (`retrace.py` says when). An
+average with decay `b` also needs `1 - b` and `log b`, and float32 has too few digits near 1 to compute
+these from `b`. So the host computes all three in float64 and passes them together, as a triple.
 """
 
 import math
@@ -16,25 +16,29 @@ import numpy as np
 from gradtx._core.dtypes import scalar_dtype
 
 
-def row(x: float) -> tuple[float, float, float]:
-    """`x`, `1 - x` and `log x` (0 where there is none), each computed in float64."""
+def triple(x: float) -> tuple[float, float, float]:
+    """`x`, `1 - x` and `log x`, each computed in float64; the last is 0 if `x` has no logarithm."""
     return x, 1 - x, math.log1p(-(1 - x)) if x > 0 else 0.0
 
 
-def rows(numbers: tuple[float, ...]) -> np.ndarray:
-    """The rows of several numbers, each entry rounded once."""
-    return np.array([row(x) for x in numbers], scalar_dtype()).reshape(len(numbers), 3)
+def triples(numbers: tuple[float, ...]) -> np.ndarray:
+    """The triples of several numbers, shape [numbers, 3], each entry rounded once."""
+    return np.array([triple(x) for x in numbers], scalar_dtype()).reshape(len(numbers), 3)
 
 
-def travels(x: float) -> bool:
-    """Whether a number may become an argument: code may ask whether a number is 0 or 1."""
+def may_be_argument(x: float) -> bool:
+    """Whether a number may become an argument.
+
+    0, 1 and infinity stay constants, because a transformation may compare with them to omit a term.
+    """
     return x not in (0.0, 1.0) and math.isfinite(x)
 
 
 class Number:
-    """A number between 0 and 1 that knows `1 - x` and `log x` to the last digit.
+    """A hyperparameter that is an argument of the step, with its triple.
 
-    It computes like the array `value`. Functions of `jax.numpy` take `jnp.asarray(x)`.
+    It computes like the array `value`, except that `1 - x` is the entry that the host computed. To pass
+    it to a function of `jax.numpy`, write `jnp.asarray(x)`.
     """
 
     def __init__(self, value: jax.Array, complement: jax.Array, log: jax.Array) -> None:

@@ -1,7 +1,8 @@
-"""Arithmetic that no finite gradient breaks: squares, roots, averages and norms."""
+"""Squares, roots, averages and norms that stay finite for every finite gradient."""
 
 import functools
 import math
+from collections.abc import Hashable
 from typing import Any
 
 import jax
@@ -14,58 +15,60 @@ from gradtx._core.trees import PyTree
 
 
 def abs_square(x: jax.Array) -> jax.Array:
-    """|x|^2 as a real array."""
+    """The squared absolute value of each entry, as a real array."""
     return jnp.square(x.real) + jnp.square(x.imag) if jnp.iscomplexobj(x) else jnp.square(x)
 
 
 def squarable(x: jax.Array, terms: int = 1) -> jax.Array:
-    """`x` with entries that are too large to be squared brought down to where they can be.
+    """`x` with every entry clipped to a size whose square is finite.
 
-    For what divides by a root mean square, only the direction of such an entry can matter; but its
-    square would be infinite, and the state lost for good. A sum of as many squares as `terms` says
-    stays finite as well.
+    Without clipping, the square of a huge entry would be infinite, and an average of squares would
+    stay infinite forever. What divides by a root mean square needs only the direction of such an entry.
+    A sum of `terms` squares stays finite, too.
     """
     limit = 2.0 ** (jnp.finfo(real_dtype(x.dtype)).maxexp // 2 - 1) / math.sqrt(terms)
     if jnp.iscomplexobj(x):
-        # By the larger part, since the absolute value of a finite number may be infinite.
+        # Scaled by the larger of the two parts, since the absolute value of finite parts may overflow.
         size = jnp.maximum(jnp.abs(x.real), jnp.abs(x.imag))
         shrink = jnp.where(size > limit, limit / nonzero_or_one(size), jnp.ones_like(size))
         return jax.lax.complex(x.real * shrink, x.imag * shrink)
-    # One operation: XLA computes it again wherever it is used, where it would write more to memory.
+    # `clip` is a single operation, so that XLA repeats it wherever the result is used. The result of
+    # several operations would be written to memory instead.
     return jnp.clip(x, -limit, limit)
 
 
 def bounded(x: jax.Array) -> jax.Array:
-    """`squarable(x)`, and NaN where `x` is infinite, so that an infinity is not hidden."""
+    """`squarable(x)`, but NaN where `x` is infinite, so that an infinite gradient is not hidden."""
     return squarable(x) + 0 * x
 
 
 @jax.custom_jvp
 def sqrt(x: jax.Array) -> jax.Array:
-    """The square root, with slope 0 at 0."""
+    """The square root, whose derivative at 0 is 0 and not infinite."""
     return jnp.sqrt(x)
 
 
 @sqrt.defjvp
 def _sqrt_jvp(primals: Any, tangents: Any) -> Any:
-    # The slope at 0 is infinite; in a quotient with epsilon the true derivative there is that of the
-    # numerator alone, so the root contributes 0.
+    # The true derivative at 0 is infinite. In a quotient g / (sqrt(v) + eps), however, g is 0 wherever
+    # v is 0, so the derivative of the quotient does not depend on the root there, and 0 is right.
     (x,), (dx,) = primals, tangents
     y = jnp.sqrt(x)
     zero = y == 0
     return y, jnp.where(zero, jnp.zeros_like(dx), dx / (2 * jnp.where(zero, jnp.ones_like(y), y)))
 
 
-def global_norm(tree: PyTree, axis_name: Any = None) -> jax.Array:
+def global_norm(tree: PyTree, axis_name: Hashable | None = None) -> jax.Array:
     r"""The Euclidean norm of all arrays of `tree` together, $\sqrt{\sum |x|^2}$, without overflow.
 
     Args:
         tree: a pytree of arrays.
-        axis_name: inside `shard_map`, the mesh axis (or the tuple of axes) whose shards are one tree; by
-            default the norm is that of what this device holds.
+        axis_name: inside `shard_map`, the mesh axis, or a tuple of axes, over which the arrays are
+            sharded; the norm is then reduced over the shards. None means the norm of this device's part.
 
-    Reduced in float32 at least. Squares of numbers above 1e19 overflow and below 1e-19 vanish, so when
-    the plain sum leaves the safe range, and only then, it is taken again on the scaled arrays.
+    The sum is computed in float32 at least. The squares of numbers above 1e19 overflow and those of
+    numbers below 1e-19 vanish, so if the plain sum leaves the safe range, and only then, the sum is
+    computed again from scaled arrays.
 
     >>> import gradtx, jax.numpy as jnp
     >>> f"{gradtx.global_norm({'a': jnp.array([3e30]), 'b': jnp.array([4e30])}):.4g}"
@@ -75,21 +78,21 @@ def global_norm(tree: PyTree, axis_name: Any = None) -> jax.Array:
     return unit * ratio
 
 
-@functools.partial(jax.jit, static_argnums=1)  # eagerly, `cond` would be compiled at every step
+@functools.partial(jax.jit, static_argnums=1)  # un-jitted, `cond` would compile at every step
 def norm_parts(tree: PyTree, axis_name: Any = None) -> tuple[jax.Array, jax.Array]:
-    """The global norm as two factors, since that of finite arrays may itself be beyond all numbers."""
+    """The global norm as two factors, since the norm of finite arrays may itself overflow."""
     leaves = [x for x in jax.tree.leaves(tree) if x.size]
     dtype = real_dtype(compute_dtype(*leaves))
     pieces = [piece.astype(dtype) for x in leaves for piece in real_parts(x)]
     if not pieces:
         return jnp.ones((), dtype), jnp.zeros((), dtype)
 
-    kinds: dict[Any, list[int]] = {}  # by the axes over which a piece is a shard
+    kinds: dict[Any, list[int]] = {}  # the pieces by the mesh axes over which they are sharded
     for i, x in enumerate(pieces):
         kinds.setdefault(shard_axes(x, axis_name), []).append(i)
 
     def over_shards(values: list[jax.Array], join: Any, reduce: Any) -> jax.Array:
-        """The values, one of each piece, joined on this device and reduced over its shards."""
+        """The values, one per piece, joined on this device and then reduced over the shards."""
         joined = [(axes, join([values[i] for i in own])) for axes, own in kinds.items()]
         return join([reduce(x, axes) if axes else x for axes, x in joined])
 
@@ -99,8 +102,8 @@ def norm_parts(tree: PyTree, axis_name: Any = None) -> tuple[jax.Array, jax.Arra
     def scaled(pieces: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
         tops = [jax.lax.stop_gradient(jnp.max(jnp.abs(x))) for x in pieces]
         largest = over_shards(tops, greatest, jax.lax.pmax)
-        # Within what has a reciprocal: who divides by the unit may multiply by that instead. The norm
-        # does not depend on the unit, so neither does the derivative.
+        # The unit stays within the numbers whose reciprocal is finite, so that a caller may multiply
+        # by its reciprocal. The norm does not depend on the unit, so it needs no derivative.
         unit = jnp.clip(nonzero_or_one(largest), limits.tiny, limits.max * 2.0**-16)
         squares = [jnp.sum(jnp.square(x / unit)) for x in pieces]
         return unit, sqrt(over_shards(squares, sum, jax.lax.psum))
@@ -108,16 +111,17 @@ def norm_parts(tree: PyTree, axis_name: Any = None) -> tuple[jax.Array, jax.Arra
     limits = jnp.finfo(dtype)
     plain = over_shards([jnp.sum(jnp.square(x)) for x in pieces], sum, jax.lax.psum)
     safe = (plain > limits.tiny / limits.eps) & (plain < limits.max)
-    # `ones_like`, since both branches must vary over the same axes of a mesh inside `shard_map`.
+    # `ones_like`, because inside `shard_map` both branches must vary over the same mesh axes.
     return jax.lax.cond(safe, lambda _: (jnp.ones_like(plain), sqrt(plain)), scaled, pieces)
 
 
 def shard_axes(x: jax.Array, axis_name: Any) -> tuple[Any, ...]:
-    """Those of the named axes over which `x` is a shard and not replicated, as far as is known."""
+    """The axes in `axis_name` over which `x` is sharded and not replicated, as far as JAX knows."""
     if axis_name is None:
         return ()
     names = axis_name if isinstance(axis_name, tuple) else (axis_name,)
-    # With `check_vma=False`, and under `pmap`, not even the index of a device is known to vary.
+    # With `check_vma=False`, and under `pmap`, JAX does not track which arrays vary over an axis: not
+    # even the index of the device does. Then every array counts as sharded.
     return tuple(
         name
         for name in names
@@ -126,9 +130,10 @@ def shard_axes(x: jax.Array, axis_name: Any) -> tuple[Any, ...]:
 
 
 def average(mean: jax.Array, x: jax.Array, decay: Any) -> jax.Array:
-    """`decay * mean + (1 - decay) * x`, in forms that do not overflow between finite numbers."""
-    # The first form keeps a slow average exactly at a constant. `x - mean` would overflow where both
-    # are huge and of opposite sign; for a fast average so would the first form.
+    """`decay * mean + (1 - decay) * x`, which does not overflow if `mean` and `x` are finite."""
+    # The form `slow` keeps a slow average of a constant exactly at that constant. Its shorter variant
+    # with `x - mean` would overflow where the two are huge and of opposite sign. For a fast average the
+    # form `slow` would overflow, too.
     rate = 1 - decay
     slow, fast = mean + (rate * x - rate * mean), decay * mean + rate * x
     if isinstance(decay, float):
@@ -137,11 +142,11 @@ def average(mean: jax.Array, x: jax.Array, decay: Any) -> jax.Array:
 
 
 def average_of_squares(mean: jax.Array, square: jax.Array, decay: Any) -> jax.Array:
-    """`decay * mean + (1 - decay) * square` of numbers that are not negative.
+    """`decay * mean + (1 - decay) * square`, where both numbers are 0 or more.
 
-    Their difference cannot overflow, so the shortest form that keeps an average at a constant is safe.
+    The difference of two such numbers cannot overflow, so a shorter form than in `average` is safe.
     """
-    # For a fast average the square is the larger part, and the second form keeps it exact.
+    # In a fast average the square has the larger weight, and the form `fast` rounds it less.
     slow, fast = mean + (1 - decay) * (square - mean), decay * mean + (1 - decay) * square
     if isinstance(decay, float):
         return slow if decay >= 0.5 else fast
@@ -149,10 +154,11 @@ def average_of_squares(mean: jax.Array, square: jax.Array, decay: Any) -> jax.Ar
 
 
 def log(decay: Any) -> Any:
-    """The logarithm of a decay by way of its complement, which is the number that moments use.
+    """The logarithm of a decay, computed from `1 - decay`, which is the factor that moments use.
 
-    A Python number is taken in the host's float64; for an array `1 - decay` is exact in the array's
-    own precision. The logarithm of 0 is a large finite number, whose exponential is 0 as well.
+    The logarithm of a Python number is computed on the host, in float64. For an array, `1 - decay` is
+    exact in the precision of the array. The logarithm of 0 is replaced by a large negative number,
+    whose exponential is 0 as well.
     """
     if isinstance(decay, Number):
         return decay.log
@@ -165,8 +171,9 @@ _LOG_OF_ZERO = -1e30
 
 
 def compensated_add(total: jax.Array, x: jax.Array) -> jax.Array:
-    """`total`, a sum and what rounding took from it (shape (2,)), with `x` added to it."""
-    # Kahan, 1965: a plain float32 sum of logarithms would lose the corrections that it is there for.
+    """Add `x` to `total`, an array of shape (2,): a sum, and the rounding error to correct it by."""
+    # Kahan, 1965. The rounding errors of a plain float32 sum would add up over many steps, and the
+    # bias correction that is computed from this sum would become wrong.
     y = x - total[1]
     new = jnp.maximum(total[0] + y, _LOG_OF_ZERO)
     lost = jnp.where(new > _LOG_OF_ZERO, (new - total[0]) - y, jnp.zeros_like(new))
@@ -174,10 +181,10 @@ def compensated_add(total: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def real_parts(x: jax.Array) -> tuple[jax.Array, ...]:
-    """`x`, or the real and the imaginary part of a complex one."""
+    """The real and the imaginary part of `x` if it is complex, else `x` alone."""
     return (x.real, x.imag) if jnp.iscomplexobj(x) else (x,)
 
 
 def nonzero_or_one(unit: jax.Array) -> jax.Array:
-    """`unit`, or 1 where `unit` cannot divide: where it is 0, or not finite."""
+    """`unit`, but 1 where it is 0, infinite or NaN, so that one can divide by it."""
     return jnp.where((unit > 0) & (unit < jnp.inf), unit, jnp.ones_like(unit))

@@ -1,16 +1,21 @@
-"""`Pass`: one function per leaf, for all elementwise neighbours together."""
+"""`Pass`, the stage that calls one function per leaf for several elementwise transformations."""
 
 import functools
 from typing import Any
 
 from gradtx._core.leaf import LeafProgram, run_leaf
-from gradtx._core.numbers import rows
+from gradtx._core.numbers import triples
 
 
 class Group:
     """The leaves that share a program, and what the program reads.
 
-    `program` is None where the leaves only go from one register to another.
+    Args:
+        program: the program, or None for leaves that are only copied from one register to another.
+        leaves: the indices of the leaves.
+        sources: the registers of the incoming updates.
+        calls: the transformations with a place in the program, in its order.
+        arrays: the arrays among the hyperparameters, in the same order.
     """
 
     def __init__(
@@ -23,19 +28,19 @@ class Group:
     ) -> None:
         self.program, self.leaves, self.sources = program, leaves, sources
         self.arrays = arrays
-        self.told = [call for call in calls if call.begins]
+        self.begin_calls = [call for call in calls if call.begins]
         self.slots = [first for call in calls for first in call.slots]
 
     @functools.cached_property
-    def freed(self) -> tuple[Any, Any]:
-        """The program with its numbers as an argument, and these numbers."""
+    def parametrized(self) -> tuple[Any, Any]:
+        """The program that takes its numbers as an argument, and the triples of these numbers."""
         assert self.program is not None
-        program, numbers = self.program.freed
-        return program, rows(numbers)
+        program, numbers = self.program.parametrized
+        return program, triples(numbers)
 
 
 class Pass:
-    """One function per leaf: everything elementwise between two looks at the whole tree."""
+    """One call per leaf that runs all elementwise transformations up to the next reduction."""
 
     def __init__(self, result: int, groups: list[Group]) -> None:
         self.result, self.groups = result, groups
@@ -49,8 +54,8 @@ class Pass:
                 for i in group.leaves:
                     out[i] = sources[0][i]
                 continue
-            told = list(map(frame.told.__getitem__, group.told))
-            program, numbers = group.freed if frame.free else (group.program, None)
+            from_begin = list(map(frame.from_begin.__getitem__, group.begin_calls))
+            program, numbers = group.parametrized if frame.parametrized else (group.program, None)
             for i in group.leaves:
                 updates = (sources[0][i],) if len(sources) == 1 else tuple([x[i] for x in sources])
                 if updates[0] is None:  # no gradient at this step
@@ -59,7 +64,7 @@ class Pass:
                 param = None if params is None else params[i]
                 try:
                     out[i], new = run_leaf(
-                        program, numbers, group.arrays, told, updates, own, param
+                        program, numbers, group.arrays, from_begin, updates, own, param
                     )
                 except Exception as error:
                     shape = updates[0].shape

@@ -1,7 +1,8 @@
-"""Where the state of a lowered transformation lies: cells with numbers, under the names of its author.
+"""How the nested state that a user sees is mapped to the flat list of cells that a step works on.
 
-A state is built while lowering with places where arrays belong. What the user sees is a `PyTreeDef` over
-the numbers of the cells: the nesting and the names are the author's, and the work is on a flat list.
+A cell holds one array of the state, or the state of one `Tree` stage. Lowering builds the state with the
+nesting and the names of its author, but with a *place*, which holds the number of a cell, where an array
+belongs. `numbered` turns that into a `PyTreeDef` and the number of the cell for each leaf of it.
 """
 
 from typing import Any, NamedTuple
@@ -12,15 +13,21 @@ from gradtx._core.trees import Structure
 
 
 class Slot(NamedTuple):
-    """A field of a state with one array per leaf: the number of the first leaf's cell."""
+    """A place for one array per leaf of the parameters.
+
+    Attributes:
+        first: the number of the first leaf's cell. The cells of the other leaves follow.
+    """
 
     first: int
 
 
 class Cell(NamedTuple):
-    """A shared scalar, or the state of a whole tree: the number of its cell.
+    """A place for a scalar that all leaves share, or for the state of a transformation of whole trees.
 
-    `counts` says whether the scalar counts steps, so that all of one composition agree.
+    Attributes:
+        number: the number of the cell.
+        counts: whether the scalar counts steps. Two such scalars of the same name always agree.
     """
 
     number: int
@@ -28,9 +35,12 @@ class Cell(NamedTuple):
 
 
 class Named(NamedTuple):
-    """A state under another name: what the user sees, and the state of the composition behind it.
+    """The state of a recipe that names its state.
 
-    A counter that is kept once stands at several places of `plain`, under one number.
+    Attributes:
+        public: the state that the user sees, with the names of the recipe.
+        plain: the nested state of the composition. It may hold a counter, which is stored once, at
+            several places.
     """
 
     public: Any
@@ -38,20 +48,20 @@ class Named(NamedTuple):
 
 
 def is_place(x: Any) -> bool:
-    """Whether `x` stands in a state for arrays that have numbers."""
+    """Whether `x` is a place."""
     return isinstance(x, Slot | Cell | Named)
 
 
 def numbered(
     state: Any, leaves: Structure, merged: dict[int, int], *, public: bool
 ) -> tuple[list[int], Structure]:
-    """The numbers of the cells in the order of a state's leaves, and the structure of the state.
+    """The number of the cell for each leaf of a state, in order, and the structure of the state.
 
     Args:
         state: a state with places.
         leaves: the structure of the parameters.
-        merged: for a cell that is kept once with another, the number of that one.
-        public: whether recipes' states have the names that they give, or those of their compositions.
+        merged: maps the number of a cell that is not stored to the number of the equal cell that is.
+        public: whether to use the names that recipes give, or the nested states of compositions.
     """
 
     def spread(x: Any) -> Any:
@@ -69,7 +79,7 @@ def numbered(
 
 
 def cells_of(state: Any, leaves: int) -> set[int]:
-    """The numbers of the cells of a state, in a program of so many leaves."""
+    """The numbers of all cells in a state, where the parameters have `leaves` leaves."""
     found: set[int] = set()
     for x in jax.tree.leaves(state, is_leaf=is_place):
         match x:

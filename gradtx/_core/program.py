@@ -1,4 +1,4 @@
-"""A transformation lowered for one structure of parameters, and how it is run."""
+"""`Program`: a transformation lowered for one structure of parameters, and how it is run."""
 
 import functools
 from typing import Any
@@ -16,11 +16,16 @@ from gradtx._core.trees import Structure
 
 
 class Program:
-    """A transformation lowered for one structure of parameters: its stages, and its state's structure.
+    """A transformation lowered for one structure of parameters.
+
+    It holds the stages that a step runs (`stages.py`), and the way between the state as the user sees
+    it, which is nested, and the flat list of cells that the stages work on (`places.py`).
 
     Args:
         tx: the transformation.
-        leaves, structure, visit: as in `Lowering`.
+        leaves: the parameters, or gradients in their place; None for leaves that are not optimized.
+        structure: the structure of the tree of parameters.
+        visit: records what is lowered, for `summarize` and `routing`; usually None.
     """
 
     def __init__(
@@ -29,7 +34,7 @@ class Program:
         self.lowering = low = Lowering(leaves, structure, visit)
         stream, state = low.lower(tx, low.source())
         stream = low.compute(stream)
-        low.begin()
+        low.flush_begins()
         self.result = register_of(stream)
         for call in low.calls:
             for i, number in enumerate(call.cells):
@@ -45,8 +50,9 @@ class Program:
         return self.layout.unflatten([cells[number] for number in self.numbers])
 
     def init_cells(self, params: list[Any]) -> list[Any]:
-        """The cells of the state before the first step."""
+        """The cells of the state before the first step, as a flat list."""
         low = self.lowering
+        # What the state of a transformation holds for a leaf that it does not update, as in Optax.
         absent = [None if p is None else optax.MaskedNode() for p in params]
         cells: list[Any] = [None] * low.cells
         for call in low.calls:
@@ -58,28 +64,29 @@ class Program:
     def update(
         self, updates: list[Any], state: Any, params: list[Any] | None, extra: dict[str, Any]
     ) -> tuple[list[Any], Any]:
-        """One step on the leaves of a tree of updates, without checks or rounding."""
+        """One step on the leaves of a tree of updates, with neither checks nor rounding."""
         low = self.lowering
         cells: list[Any] = [None] * low.cells
         try:
             flat = self.layout.flatten_up_to(state)
         except (ValueError, TypeError):
-            # A transformation without a state takes every empty state: `()`, None, `EmptyState()`.
+            # A part without a state accepts every empty state: `()`, None or `EmptyState()`.
             want = self.layout.unflatten(self.numbers)
             flat = self.layout.flatten_up_to(with_own_empties(want, state))
         for number, x in zip(self.numbers, flat, strict=True):
             cells[number] = x
-        free = self.free_numbers(updates)
-        frame = Frame(low, list(cells), updates, params, extra, free)
+        parametrized = self.is_parametrized(updates)
+        frame = Frame(low, list(cells), updates, params, extra, parametrized)
         try:
             self._run(frame)
         except Exception:
-            if not free:
+            if not parametrized:
                 raise
-            # A class that asks for its number (`if self.decay > 0.5`) gets it as a constant.
+            # A class that branches on its number (`if self.decay > 0.5`) needs it as a constant. So
+            # the step is run again with constants, and an error that this does not cure is raised.
             frame = Frame(low, cells, updates, params, extra, False)
             self._run(frame)
-            self._free = False
+            self._parametrized = False
             keep_constant(self.stages)
         out = frame.registers[self.result] if self.result >= 0 else updates
         return out, self.layout.unflatten([frame.cells[number] for number in self.numbers])
@@ -88,27 +95,30 @@ class Program:
         for stage in self.stages:
             stage.run(frame)
 
-    def free_numbers(self, updates: list[Any]) -> bool:
-        """Whether the numbers of this transformation travel as arguments, see `numbers.py`."""
+    def is_parametrized(self, updates: list[Any]) -> bool:
+        """Whether hyperparameters are arguments of the compiled functions (`numbers.py`).
+
+        Under an outer `jit` they are constants. Otherwise `retrace.py` decides at the first step.
+        """
         if not self._decided:
             if any(isinstance(x, Tracer) for x in updates[:1]):
                 return False
-            self._decided, self._free = True, changes_often(self.stages)
-        return self._free
+            self._decided, self._parametrized = True, changes_often(self.stages)
+        return self._parametrized
 
     @functools.cached_property
     def plain(self) -> tuple[list[int], Structure]:
-        """Numbers and structure of the state of the composition, whose recipes name no states."""
+        """The cells and the structure of the nested state, without the names that recipes give."""
         return numbered(self.state, self.lowering.structure, self.lowering.merged, public=False)
 
     def to_plain(self, state: Any) -> Any:
-        """The state of the composition, with the numbers of the named one."""
+        """The nested state that holds the arrays of a state with the names of recipes."""
         cells = dict(zip(self.numbers, self.layout.flatten_up_to(state), strict=True))
         numbers, layout = self.plain
         return layout.unflatten([cells[number] for number in numbers])
 
     def from_plain(self, state: Any) -> Any:
-        """The named state, with the numbers of the composition's."""
+        """The state with the names of recipes that holds the arrays of a nested state."""
         numbers, layout = self.plain
         cells = dict(zip(numbers, layout.flatten_up_to(state), strict=True))
         return self.layout.unflatten([cells[number] for number in self.numbers])

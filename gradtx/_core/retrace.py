@@ -1,8 +1,9 @@
-"""When the numbers of an un-jitted optimizer become arguments of its compiled step.
+"""When the hyperparameters of an un-jitted optimizer become arguments of its compiled step.
 
-A program is compiled for its first few numbers as they are, so that they are constants. A loop that
-goes on changing them (a rate, a decay, a schedule built anew) gets one more program, which takes the
-numbers as arguments; see `numbers.py`. So it compiles a bounded number of times.
+The first few times that a loop changes a number (a learning rate, a decay, a schedule that is built
+anew), the step is compiled again with the new number as a constant. If the loop goes on changing it, the
+step is compiled once more, with the numbers as arguments; see `numbers.py`. So a loop compiles a bounded
+number of times.
 """
 
 from typing import Any
@@ -10,14 +11,14 @@ from typing import Any
 from gradtx._core.passes import Pass
 from gradtx._core.stages import Begin
 
-# Programs that were run un-jitted, by all but their numbers: the numbers that they were compiled for.
-# None for a program whose class asks for its numbers, so that they must be constants.
+# For each program that was run un-jitted, identified by everything but its numbers: the numbers that it
+# was compiled for. None for a program whose numbers must stay constants, since a class branches on them.
 _compiled_for: dict[Any, list[Any] | None] = {}
 _MOST_PROGRAMS, _MOST_NUMBERS = 256, 3
 
 
 def changes_often(stages: list[Any]) -> bool:
-    """Whether the same program was compiled for several other numbers already."""
+    """Whether the same program was already compiled for `_MOST_NUMBERS` other sets of numbers."""
     structure, numbers = _keys(stages)
     known = _compiled_for.setdefault(structure, [])
     if known is None or numbers in known:
@@ -31,12 +32,12 @@ def changes_often(stages: list[Any]) -> bool:
 
 
 def keep_constant(stages: list[Any]) -> None:
-    """Note that the numbers of such a program must be constants."""
+    """Note that the numbers of this program must stay constants."""
     _compiled_for[_keys(stages)[0]] = None
 
 
 def _keys(stages: list[Any]) -> tuple[Any, Any]:
-    """What tells programs apart but for their numbers and schedules, and these numbers and schedules."""
+    """A key of the program without its numbers and schedules, and a key of these."""
     structure, numbers = [], []
     for stage in stages:
         structure.append(type(stage))
@@ -47,7 +48,7 @@ def _keys(stages: list[Any]) -> tuple[Any, Any]:
         elif isinstance(stage, Pass):
             for group in stage.groups:
                 if group.program is not None:
-                    program, own = group.program.freed
+                    program, own = group.program.parametrized
                     structure.append(program)
                     numbers.append(own)
     return tuple(structure), tuple(numbers)

@@ -1,4 +1,4 @@
-"""Hyperparameters that are functions of the step: finding them, and asking for their values."""
+"""Schedules: hyperparameters that are functions of the step, and how they are evaluated."""
 
 from typing import Any, NamedTuple
 
@@ -12,24 +12,36 @@ from gradtx._core.dtypes import scalar
 
 
 class ScheduledState(NamedTuple):
-    """The step that the schedules of a transformation see (0 at the first), and its own state."""
+    """The state of a transformation with schedules.
+
+    Attributes:
+        count: the number of steps before this one, at which schedules are evaluated.
+        inner: the state of the transformation itself.
+    """
 
     count: Any
     inner: Any
 
 
 def at_step(schedule: Any, step: Any, name: str = "a schedule") -> Any:
-    """The value of a hyperparameter at a step (0 at the first): numbers and arrays are constant.
+    """The value of a hyperparameter at a step.
 
-    Schedules may come from anywhere, so they run under standard dtype promotion. Raises `TypeError`
-    for a value that is not a real number, and `ValueError` for one with axes.
+    A schedule may be a function of another library, so it runs under standard dtype promotion.
+
+    Args:
+        schedule: the hyperparameter. If it is a number or an array, it is returned unchanged.
+        step: the number of steps before this one, 0 at the first.
+        name: the name of the hyperparameter in messages.
+
+    Raises:
+        TypeError: if the schedule returns something that is not a real number.
+        ValueError: if the schedule returns an array with axes.
     """
     if not callable(schedule):
         return schedule
     if not isinstance(step, Tracer):
-        step = np.asarray(step, np.int32)[
-            ()
-        ]  # a known step, so that a schedule computes on the host
+        # As a NumPy scalar, so that a schedule of Python arithmetic is computed on the host.
+        step = np.asarray(step, np.int32)[()]
     with jax.numpy_dtype_promotion("standard"):
         try:
             value: Any = schedule(step)
@@ -59,5 +71,5 @@ def at_step(schedule: Any, step: Any, name: str = "a schedule") -> Any:
 
 
 def next_count(count: Any) -> jax.Array:
-    """The count after this step, which stays at its largest value rather than wrap around."""
+    """The count plus one, except that it stays at the largest int32 instead of overflowing."""
     return jnp.where(count < jnp.iinfo(jnp.int32).max, count + np.int32(1), count)

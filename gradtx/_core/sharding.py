@@ -1,4 +1,4 @@
-"""Arrays on meshes: where a product over sharded axes is allowed."""
+"""Arrays on meshes: which axes are sharded, and over which mesh axes an array varies."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,10 +8,11 @@ from jax.core import Tracer
 
 
 def replicated(x: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
-    """`x` where products over its axes are allowed, and the way back to its own sharding.
+    """`x` replicated on all devices, and a function that gives an array the sharding of `x` again.
 
-    On an Explicit mesh a product over a sharded axis has no sharding of its own to give, so the matrix
-    is gathered first. On an Auto mesh, and on one device, nothing is to be done.
+    On an Explicit mesh JAX refuses a matrix product over a sharded axis, because the sharding of its
+    result is ambiguous. So the matrix is replicated first. On an Auto mesh and on one device, both
+    results leave arrays unchanged.
     """
     sharding = jax.typeof(x).sharding
     if not is_sharded(x):
@@ -21,17 +22,17 @@ def replicated(x: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], jax.Array
 
 
 def is_sharded(x: jax.Array) -> bool:
-    """Whether an axis of `x` lies over an axis of an Explicit mesh."""
+    """Whether an axis of `x` is sharded over an axis of an Explicit mesh."""
     return any(axis is not None for axis in jax.typeof(x).sharding.spec)
 
 
 def varying_axes(x: Any) -> frozenset[Any]:
-    """The mesh axes over which `x` differs between devices, inside `shard_map`."""
+    """The mesh axes over which `x` may differ between devices, inside `shard_map`."""
     return jax.typeof(x).manual_axis_type.varying if isinstance(x, Tracer) else frozenset()
 
 
 def varying_like(x: jax.Array, *others: Any) -> jax.Array:
-    """`x`, cast to vary over every axis of the mesh over which one of the others varies."""
+    """`x`, cast so that it varies over every mesh axis over which one of `others` varies."""
     axes: set[Any] = set()
     for other in others:
         if isinstance(other, Tracer):

@@ -1,9 +1,12 @@
-"""The stages of a lowered transformation, in the order in which a step runs them.
+"""The stages of a lowered transformation, which a step runs one after the other.
 
-Measure   what one transformation has to know of the whole tree
-Begin     what all units share: counts, schedules, factors; computed once per step
-Pass      one function per leaf, for all elementwise neighbours together
-Tree      a transformation of the whole tree
+    Measure   calls `measure` of one transformation, which sees the whole tree
+    Begin     calls `begin` of several transformations, and evaluates their schedules
+    Pass      calls one function per leaf for several elementwise transformations (`passes.py`)
+    Tree      calls `update_tree` of one transformation of the whole tree (`whole.py`)
+
+`_matrices/stage.py` adds a stage that brings matrices of several leaves together. Every stage has a
+method `run`, which reads and writes a `Frame`: the arrays that one step works on.
 """
 
 from typing import Any
@@ -29,36 +32,56 @@ from gradtx._core.trees import PyTree
 
 
 class Frame:
-    """One step: the cells of the state, the registers, and what was passed to `update`.
+    """The arrays that one step works on.
 
-    `free` says whether numbers travel as arguments (see `numbers.py`).
+    Args:
+        low: the lowering, which knows the structure and the paths of the tree.
+        cells: the arrays of the state, as a flat list that the stages overwrite.
+        updates: the gradients, which are register 0.
+        params: the parameters, or None if they were not passed.
+        extra: the further keyword arguments of `update`.
+        parametrized: whether hyperparameters are arguments of the compiled functions (`numbers.py`).
+
+    `registers` holds lists of updates, one array per leaf. `measured` holds what each `Measure` found,
+    and `from_begin` what `Begin` computed for the leaves of each call.
     """
 
     def __init__(
-        self, low: Any, cells: list[Any], updates: list[Any], params: Any, extra: Any, free: bool
+        self,
+        low: Any,
+        cells: list[Any],
+        updates: list[Any],
+        params: Any,
+        extra: Any,
+        parametrized: bool,
     ) -> None:
-        self.low, self.cells, self.extra, self.free = low, cells, extra, free
+        self.low, self.cells, self.extra, self.parametrized = low, cells, extra, parametrized
         self.registers: list[list[Any]] = [updates] + [[]] * (low.registers - 1)
         self.params = params
-        self.told: dict[Any, Any] = {}
+        self.from_begin: dict[Any, Any] = {}
         self.measured: dict[Any, Any] = {}
 
     def tree(self, leaves: list[Any], owned: list[bool]) -> PyTree:
-        """A tree of the leaves that a transformation owns, None elsewhere."""
+        """A tree of the leaves with True in `owned`, and None elsewhere."""
         return self.low.tree([x if own else None for x, own in zip(leaves, owned, strict=True)])
 
 
 class Call:
-    """A unit's place in a program: which leaves it owns and which cells of the state.
+    """One elementwise or matrixwise transformation in a program: its leaves and its cells.
 
     Attributes:
         tx: the transformation.
-        variants: the transformation of every leaf, where they differ.
-        layout: the structure of the state of one leaf.
-        slots: for each array of the state, the cell of the first leaf.
-        cells: the cells of the shared scalars.
-        step: the cell of the step that schedules see, or -1; `counts` says whether it is advanced here.
-        begins: whether there is anything to do once per step.
+        variants: the transformation of every leaf if they differ, else None.
+        layout: the layout of the state of one leaf.
+        owned: the indices of the leaves that it updates.
+        slots: for each array in the layout, the number of the first leaf's cell; the cells of the other
+            leaves follow.
+        cells: the numbers of the cells of the shared scalars.
+        measured: the stage that calls `measure`, if there is one.
+        scheduled: the names of the hyperparameters that are schedules.
+        step: the number of the cell with the step that schedules are evaluated at, or -1.
+        counts: whether that cell is advanced here, and not by `begin` of the transformation.
+        begins: whether there is something to compute once per step.
     """
 
     measured: "Measure | None" = None
@@ -77,7 +100,7 @@ class Call:
             cells[first : first + len(params)] = absent
         for i in self.owned:
             tx = self.tx if self.variants is None else self.variants[i]
-            # Not under jit: `full_like` of a committed array keeps its sharding, a traced one loses it.
+            # This is not jitted, since `full_like` keeps the sharding of an array, but not of a tracer.
             state = tx.init_unit(params[i])
             arrays = self.layout.pick(self.layout.arrays, state)
             for k, (first, x) in enumerate(zip(self.slots, arrays, strict=True)):
@@ -88,14 +111,15 @@ class Call:
         seen = [params[i] for i in self.owned] if self.tx.measures else []
         for number, start in zip(self.cells, self.layout.shared, strict=True):
             x = start.fresh()
-            # A count does not depend on numbers, and may be kept for several transformations.
+            # Inside `shard_map`, a scalar varies over the mesh axes over which the numbers vary. A count
+            # does not depend on the numbers, and several transformations may share its cell.
             cells[number] = varying_like(x, *seen, *(() if x.dtype == jnp.int32 else numbers))
         if self.counts:
             cells[self.step] = jnp.int32(0)
 
 
 class Measure:
-    """What a transformation has to know of the whole tree before any leaf is updated."""
+    """The stage that calls `measure` of one transformation, before any of its leaves is updated."""
 
     def __init__(self, tx: Any, register: int, owned: list[bool]) -> None:
         self.tx, self.register, self.owned = tx, register, owned
@@ -114,7 +138,7 @@ class Measure:
 
 
 class Begin:
-    """What the units of several calls share, computed once per step in one traced function."""
+    """The stage that calls `begin` and evaluates schedules, for several calls in one traced function."""
 
     def __init__(self, calls: list[Call]) -> None:
         self.calls = calls
@@ -127,7 +151,7 @@ class Begin:
             layouts.append(call.layout)
             work.append((key, call.layout.key, call.scheduled, call.counts))
         self.work = tuple(work)
-        self.program = _Shared(self.work, tuple(layouts))
+        self.program = _BeginProgram(self.work, tuple(layouts))
 
     def run(self, frame: Frame) -> None:
         cells = frame.cells
@@ -136,46 +160,48 @@ class Begin:
         measured = [call.measured and frame.measured[call.measured] for call in self.calls]
         inputs = self.program, self.arrays, shared, steps, measured
         try:
-            results = _begin(*inputs) if frame.free else _begin_jitted(*inputs)
+            results = _begin(*inputs) if frame.parametrized else _begin_jitted(*inputs)
         except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
             if any(isinstance(x, Tracer) for x in jax.tree.leaves(inputs[1:])):
                 raise
-            results = _begin(*inputs)  # a schedule with a Python `if` works where the step is known
+            results = _begin(*inputs)  # un-jitted, a schedule may have a Python `if` on the step
         except TypeError:
-            self._check_told(inputs)
+            self._check_values(inputs)
             raise
-        for call, (new, step, told) in zip(self.calls, results, strict=True):
+        for call, (new, step, from_begin) in zip(self.calls, results, strict=True):
             for number, x in zip(call.cells, new, strict=True):
                 cells[number] = x
             if call.counts:
                 cells[call.step] = step
-            frame.told[call] = told
+            frame.from_begin[call] = from_begin
 
-    def _check_told(self, inputs: Any) -> None:
-        """Raise `TypeError` if a `begin` tells its units something that is not an array."""
-        for call, (_, _, (_, now)) in zip(self.calls, _begin(*inputs), strict=True):
-            if wrong := first_non_array(now):
+    def _check_values(self, inputs: Any) -> None:
+        """Raise `TypeError` if `begin` returned values that are not arrays."""
+        for call, (_, _, (_, values)) in zip(self.calls, _begin(*inputs), strict=True):
+            if wrong := first_non_array(values):
                 raise TypeError(
-                    f"`begin` of `{type(call.tx).__name__}` returned {described(wrong[0])} for what its "
-                    "units are told. Return a number, an array, or a tuple of these; keep anything else "
-                    "in a field of the class."
+                    f"`begin` of `{type(call.tx).__name__}` returned {described(wrong[0])} among the "
+                    "values for every leaf. Return a number, an array, or a tuple of these; keep "
+                    "anything else in a field of the class."
                 )
 
 
-class _Shared:
-    """The shared work of several calls, equal and hashed by what is to be done."""
+class _BeginProgram:
+    """The static part of a `Begin`, hashable so that equal ones share a compiled function."""
 
     def __init__(self, work: tuple[Any, ...], layouts: tuple[Layout, ...]) -> None:
         self.work, self.layouts = work, layouts
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Shared) and self.work == other.work
+        return isinstance(other, _BeginProgram) and self.work == other.work
 
     def __hash__(self) -> int:
         return hash(self.work)
 
 
-def _begin(program: _Shared, arrays: Any, shared: Any, steps: Any, measured: Any) -> list[Any]:
+def _begin(
+    program: _BeginProgram, arrays: Any, shared: Any, steps: Any, measured: Any
+) -> list[Any]:
     results = []
     for (key, _, scheduled, counts), layout, own, scalars, step, known in zip(
         program.work, program.layouts, arrays, shared, steps, measured, strict=True
@@ -185,25 +211,26 @@ def _begin(program: _Shared, arrays: Any, shared: Any, steps: Any, measured: Any
             cast(jnp.asarray(x), start.dtype)
             for x, start in zip(scalars, layout.starts, strict=True)
         ]
-        values = tuple(
+        schedule_values = tuple(
             at_step(getattr(tx, name), step, f"{type(tx).__name__}({name}=...)")
             for name in scheduled
         )
         if scheduled:
-            tx = tx._with(**dict(zip(scheduled, values, strict=True)))
+            tx = tx._with(**dict(zip(scheduled, schedule_values, strict=True)))
         result = tx.begin(layout.fill(layout.scalars, old), known)
         if type(result) is not tuple or len(result) != 2:
             raise wrong_begin(tx, result)
-        new, now = result
-        moved = _advanced(tx, layout, new, old)
-        results.append((moved, next_count(step) if counts else None, (values, now)))
+        new, values = result
+        advanced = _checked_scalars(tx, layout, new, old)
+        next_step = next_count(step) if counts else None
+        results.append((advanced, next_step, (schedule_values, values)))
     return results
 
 
 _begin_jitted = jax.jit(_begin, static_argnums=0)
 
 
-def _advanced(tx: Any, layout: Layout, new: Any, old: list[jax.Array]) -> list[jax.Array]:
+def _checked_scalars(tx: Any, layout: Layout, new: Any, old: list[jax.Array]) -> list[jax.Array]:
     """The new shared scalars, in the dtypes and shapes of the old ones."""
     try:
         scalars = layout.pick(layout.scalars, new)

@@ -11,6 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from gradtx._core.arguments import explained
+
 
 class static:
     """Wrap a function or another hashable object as a pytree without leaves.
@@ -28,6 +30,7 @@ class static:
     ([], 3)
     """
 
+    @explained
     def __init__(self, value: Any) -> None:
         self.value = value
 
@@ -55,8 +58,8 @@ class frozendict(dict[Any, Any]):
 
     def _refuse(self, *args: Any, **kwargs: Any) -> typing.NoReturn:
         raise TypeError(
-            "This mapping is a field of a value and cannot change. Use `gradtx.replace` to make a copy of "
-            "the value with another mapping."
+            "This mapping is a field of a value and cannot change. `gradtx.replace` makes a copy of the "
+            "value with another mapping."
         )
 
     __setitem__ = __delitem__ = update = pop = popitem = clear = setdefault = _refuse  # pyright: ignore

@@ -1,4 +1,7 @@
-"""Terms: what the update of a leaf is, as an expression that has not been computed yet."""
+"""Terms: the update of a leaf as an expression that is not computed yet.
+
+`group_of` turns a term into the program of a leaf, with one instruction per transformation in the term.
+"""
 
 from typing import Any
 
@@ -7,11 +10,20 @@ from gradtx._core.numerics import bounded, squarable
 from gradtx._core.passes import Group
 from gradtx._core.values import Value
 
-Stream = list[Any]  # for every leaf a `Term`, or None where the leaf belongs to others
+Stream = list[Any]  # for every leaf its `Term`, or None for a leaf that is not updated here
 
 
 class Term:
-    """What the update of a leaf is at some point: a register, or a transformation of other terms."""
+    """The update of a leaf at one point of the lowering.
+
+    It is either the array in a register, or the result of a transformation applied to other terms.
+
+    Args:
+        call: the place of the transformation in the program, or None for an instruction without state.
+        tx: the transformation.
+        args: the terms that it is applied to.
+        register: the number of the register, or -1 for a term that is not computed yet.
+    """
 
     __slots__ = ("args", "call", "register", "tx")
 
@@ -19,16 +31,31 @@ class Term:
         self.call, self.tx, self.args, self.register = call, tx, args, register
 
 
+class Visit:
+    """A record of one lowered transformation, for `summarize` and `routing`.
+
+    Args:
+        tx: the transformation.
+        stream: the stream that it got.
+        inside: the visits of the transformations inside it.
+    """
+
+    state: Any = None
+
+    def __init__(self, tx: Any, stream: Stream, inside: list["Visit"]) -> None:
+        self.tx, self.stream, self.inside = tx, stream, inside
+
+
 def register_of(stream: Stream) -> int:
-    """The register of a computed stream, -1 for a stream that holds no leaf."""
+    """The register of a computed stream, or -1 for a stream without leaves."""
     return next((term.register for term in stream if term is not None), -1)
 
 
 def group_of(result: Term, leaves: list[int]) -> Group:
-    """The program of the leaves whose update is one term, and what it reads."""
+    """The program of the leaves whose update is the term `result`, with what it reads."""
     if result.register >= 0:
         return Group(None, leaves, [result.register], [], [])
-    terms: dict[Term, None] = {}  # every term after its arguments
+    terms: dict[Term, None] = {}  # in topological order: every term comes after its arguments
     waiting = [result]
     while waiting:
         term = waiting[-1]
@@ -65,17 +92,17 @@ def group_of(result: Term, leaves: list[int]) -> Group:
 
 
 class _bound(Value):
-    """Gradients bounded to what can be squared, as a step of a leaf's program.
+    """The instruction that clips gradients to entries whose squares are finite.
 
-    `shows` says whether an infinity becomes NaN. It costs two operations more, and XLA writes what
-    several operations made to memory where several others use it, so it is left out where an infinity
-    shows beside it.
+    `nan_for_infinite` says whether infinite entries become NaN, so that they are not hidden. This costs
+    two more operations, after which XLA may write the result to memory instead of repeating the
+    operations. So it is left out in a branch if another branch already passes infinities on.
     """
 
-    shows: bool
+    nan_for_infinite: bool
 
-    def apply_leaf(self, args: list[Any], state: Any, param: Any, told: Any) -> Any:
-        return (bounded if self.shows else squarable)(args[0]), state
+    def apply_leaf(self, args: list[Any], state: Any, param: Any, from_begin: Any) -> Any:
+        return (bounded if self.nan_for_infinite else squarable)(args[0]), state
 
 
 BOUNDED, SQUARABLE = _bound(True), _bound(False)

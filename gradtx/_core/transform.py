@@ -16,6 +16,7 @@ import jax
 import optax
 
 from gradtx._core import boundary
+from gradtx._core.class_checks import check_class
 from gradtx._core.dtypes import scalar_dtype
 from gradtx._core.latex import Page, Tex, call
 from gradtx._core.lowering import Lowering
@@ -88,7 +89,7 @@ class Transform(Value, Pair):
         super().__init_subclass__(**kwargs)
         hints = cls._hints
         cls._transforms = tuple(n for n, hint in hints.items() if mentions(hint, Transform))
-        boundary.check_class(cls, Transform)
+        check_class(cls, Transform)
 
     def __post_init__(self) -> None:
         for name in self._transforms:

@@ -203,7 +203,7 @@ class Elementwise(Unit):
                 tx = None if term is None else self.at_leaf(path, leaf)
                 if term is not None and not isinstance(tx, Elementwise):
                     raise not_for_a_leaf(self, tx, path)
-                variants.append(None if term is None else low.same(tx))
+                variants.append(None if term is None else low.interned(tx))
         return low.unit(self, streams, inner, variants)
 
 

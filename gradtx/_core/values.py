@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Self
 
 import jax
 
+from gradtx._core.arguments import explained
 from gradtx._core.fields import (
     Hyper as Hyper,
     convert_data,
@@ -72,6 +73,9 @@ class Value:
         own = inspect.get_annotations(cls, eval_str=True)
         dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
         cls.__setattr__ = _refuse_to_change
+        for name in ("__init__", "init", "update"):  # the methods that users call
+            if name in vars(cls):
+                setattr(cls, name, explained(vars(cls)[name]))
         names = [field.name for field in dataclasses.fields(cls)]  # pyright: ignore[reportArgumentType]
         if taken := _RESERVED.intersection(names):
             raise TypeError(f"`{cls.__name__}` cannot have a field named {sorted(taken)[0]!r}.")

@@ -1,4 +1,4 @@
-"""`Tree`: a transformation of the whole tree, as a stage."""
+"""`Tree`, the stage that calls `update_tree` of one transformation of the whole tree."""
 
 from typing import Any
 
@@ -16,7 +16,17 @@ from gradtx._core.trees import Structure, path_string
 
 
 class Tree:
-    """A transformation of the whole tree, which keeps its state in one cell."""
+    """The stage of a transformation of the whole tree, whose state lies in one cell.
+
+    Args:
+        tx: the transformation.
+        source: the register of the incoming updates, or -1 if it has no leaves.
+        result: the register of the new updates.
+        owned: for every leaf, whether the transformation updates it.
+
+    `cell` is the number of the state's cell. `step` is the number of the cell with the step that its
+    schedules are evaluated at, or -1 if it has no schedules.
+    """
 
     cell = step = -1
 
@@ -26,7 +36,7 @@ class Tree:
     def init(
         self, cells: list[Any], params: list[Any], absent: list[Any], structure: Structure
     ) -> None:
-        """Fill the cell before the first step."""
+        """Fill its cells before the first step."""
         gap = absent if self.tx.is_foreign else [None] * len(params)
         own = [p if has else x for p, x, has in zip(params, gap, self.owned, strict=True)]
         state = self.tx.init_tree(structure.unflatten(own))
@@ -34,8 +44,8 @@ class Tree:
             for x in jax.tree.leaves(state, is_leaf=is_placeholder):
                 if isinstance(x, shared):
                     raise TypeError(
-                        f"`init_tree` of `{type(self.tx).__name__}` put `{x}` into the state: only the "
-                        "states of leaves are shared, and a tree has one state anyway. Write "
+                        f"`init_tree` of `{type(self.tx).__name__}` put `{x}` into the state. The state "
+                        "of a tree has every scalar once, so nothing is shared between leaves. Write "
                         "`jnp.asarray(...)` instead."
                     )
             state = jax.tree.map(_as_array, state)
@@ -67,9 +77,10 @@ class Tree:
         frame.registers[self.result] = self._updates(result[0], given, frame.low)
 
     def _own(self, leaves: list[Any], frame: Any, *, bound: bool = False) -> list[Any]:
-        """The leaves as the transformation gets them: float32 at least, and bounded if it squares.
+        """The leaves that the transformation gets: in float32 at least, and clipped if `bound` is True.
 
-        Leaves of others are None; Optax has its own word for them, also in its states.
+        Every leaf that it does not update is None, or `optax.MaskedNode()` for Optax's transformations,
+        which get their own leaves unchanged.
         """
         if self.tx.is_foreign:
             gap = [None if x is None else optax.MaskedNode() for x in frame.low.leaves]
@@ -83,14 +94,14 @@ class Tree:
         return own
 
     def _updates(self, new: Any, given: list[Any], low: Any) -> list[Any]:
-        """The leaves of the new updates, which must have the gradients' structure and shapes."""
+        """The leaves of the new updates, whose structure and shapes must be the gradients'."""
         name = type(self.tx).__name__
         try:
             out = low.structure.flatten_up_to(new)
         except (ValueError, TypeError):
             raise TypeError(
-                f"`update_tree` of `{name}` returned updates of another structure than the gradients: "
-                f"{kind_of(new)}. Write `return updates, state`, the updates as a tree like the "
+                f"`update_tree` of `{name}` returned updates whose structure is not the gradients': "
+                f"{kind_of(new)}. Write `return updates, state`, where `updates` is a tree like the "
                 "gradients."
             ) from None
         for i, (u, old) in enumerate(zip(out, given, strict=True)):
@@ -103,28 +114,28 @@ class Tree:
         return [u if has else None for u, has in zip(out, self.owned, strict=True)]
 
     def _kept(self, new: Any, old: Any) -> Any:
-        """The new state, in the dtypes of the old one, which it must be like."""
+        """The new state in the dtypes of the old one, whose structure and shapes it must have."""
         name = type(self.tx).__name__
         if self.tx.is_foreign:
             return new
         if jax.tree.structure(new) != jax.tree.structure(old):
             raise TypeError(
-                f"`update_tree` of `{name}` returned a state of another structure than it got: "
-                f"{kind_of(new)} for {kind_of(old)}. Write `return updates, state`, the state as "
-                "`init_tree` makes it, with new arrays."
+                f"`update_tree` of `{name}` returned a state whose structure is not the old one: "
+                f"{kind_of(new)} for {kind_of(old)}. Write `return updates, state`, where `state` is "
+                "like the one that `init_tree` returns, with new arrays."
             )
         paths = jax.tree_util.tree_leaves_with_path(new)
         for (path, n), o in zip(paths, jax.tree.leaves(old), strict=True):
             if jnp.shape(n) != jnp.shape(o):
                 raise ValueError(
                     f"`update_tree` of `{name}` returned an array of shape {jnp.shape(n)} for "
-                    f"`{path_string(path) or '.'}` of its state, where it got one of shape "
-                    f"{jnp.shape(o)}. Return what `init_tree` describes, with new arrays; a state that "
-                    "was made for other parameters has to be made again, with `init`."
+                    f"`{path_string(path) or '.'}` of its state, and the old array has the shape "
+                    f"{jnp.shape(o)}. Return a state like the one that `init_tree` returns; if the "
+                    "state was made for other parameters, make it again with `init`."
                 )
         return like(jax.tree.map(jnp.asarray, new), jax.tree.map(jnp.asarray, old))
 
 
 def _as_array(x: Any) -> Any:
-    """A Python number in the state of a tree as an array."""
+    """`x` as an array, if it is a Python number in a state."""
     return strong(x) if isinstance(x, bool | int | float | complex) else x
