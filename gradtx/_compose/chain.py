@@ -13,6 +13,7 @@ Adam is a quotient and not a chain, because its momentum and its root mean squar
 If the momentum follows the quotient in a chain, it sees the quotient instead, and the result is LaProp.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -67,7 +68,11 @@ class chain(Transform):
 
     links: tuple[Transform, ...]
 
-    def __init__(self, *args: Transform | optax.GradientTransformation, links: Any = None) -> None:
+    def __init__(
+        self,
+        *args: optax.GradientTransformation,
+        links: Sequence[optax.GradientTransformation] | None = None,
+    ) -> None:
         links = args if links is None else links
         if len(links) == 1 and type(links[0]) in (list, tuple):
             raise TypeError(

@@ -1,15 +1,27 @@
 """Spatial composition: `partition` and `masked`, which treat different leaves differently."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optax
 
 from gradtx._compose.rules import as_mask, as_rule, label_leaves, mask_leaves, rule_name
+from gradtx._core.foreign import AsTransform
 from gradtx._core.latex import Page, Tex, cases, escape
 from gradtx._core.lowering import Lowering
 from gradtx._core.terms import Stream
 from gradtx._core.transform import Transform
+
+# Like `AsTransform`, for the mapping of a partition.
+if TYPE_CHECKING:
+
+    class _AsTransforms:
+        def __get__(self, instance: Any, owner: Any = None) -> Mapping[Any, Transform]: ...
+        def __set__(
+            self, instance: Any, value: Mapping[Any, optax.GradientTransformation]
+        ) -> None: ...
+else:
+    _AsTransforms = Mapping[str, Transform]
 
 
 class partition(Transform):
@@ -40,7 +52,7 @@ class partition(Transform):
     {'bias': Array([-0.1], dtype=float32), 'kernel': Array([-1.], dtype=float32)}
     """
 
-    transforms: Mapping[str, Transform]
+    transforms: _AsTransforms
     param_labels: Any
 
     def __post_init__(self) -> None:
@@ -111,7 +123,7 @@ class masked(Transform):
     {'bias': Array([1.], dtype=float32), 'kernel': Array([2.], dtype=float32)}
     """
 
-    inner: Transform
+    inner: AsTransform
     mask: Any
 
     def __post_init__(self) -> None:

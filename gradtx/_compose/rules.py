@@ -39,7 +39,7 @@ class by_path(Value):
     ('muon', 'adamw')
     """
 
-    patterns: Any
+    patterns: Mapping[str, Any]
     otherwise: Any = None
 
     def validate(self) -> None:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from gradtx._core.foreign import AsTransform
 from gradtx._core.latex import Page, Tex, call
 from gradtx._core.lowering import Lowering
 from gradtx._core.terms import Stream
@@ -43,7 +44,7 @@ class Wrapper(Transform):
     Array([2., 6.], dtype=float32)
     """
 
-    inner: Transform
+    inner: AsTransform
 
     _hooks = ("init_tree", "update_tree")
     wraps = True

@@ -24,7 +24,6 @@ _NUMERIC = "biufcV"
 
 # A hyperparameter: a number, an array, or a schedule (a function of the step that returns a number).
 if TYPE_CHECKING:
-
     # The base `Any` of both protocols makes a checker accept arithmetic with them. Inside an update,
     # where a class computes `1 - self.decay`, a schedule has been replaced by its value, and an array
     # of NumPy by one of JAX.

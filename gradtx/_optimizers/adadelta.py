@@ -71,5 +71,5 @@ class adadelta(Conventional):
             self,
             *first,
             scale_by_adadelta(self.rho, self.eps),
-            scale_by_learning_rate(self.learning_rate),
+            scale_by_learning_rate(self.learning_rate),  # pyright: ignore - None became 1.0
         )

@@ -1,6 +1,8 @@
 """Adam, AdamW and AMSGrad, which divide a momentum by a root mean square, both bias-corrected."""
 
-from typing import Any
+from typing import Any, Literal
+
+from jax.typing import DTypeLike
 
 from gradtx._core.transform import Transform
 from gradtx._core.values import Hyper
@@ -72,9 +74,9 @@ class adam(Conventional):
     b2: Hyper = 0.999
     eps: Hyper = 1e-8
     eps_root: Hyper | None = None
-    mu_dtype: str | None = None
+    mu_dtype: DTypeLike | None = None
     nesterov: bool = False
-    nu_dtype: str | None = None
+    nu_dtype: DTypeLike | None = None
     weight_decay: Hyper | None = None
     mask: Any = None
     decoupled: bool = False
@@ -140,14 +142,14 @@ class adamw(Conventional):
     b2: Hyper = 0.999
     eps: Hyper = 1e-8
     eps_root: Hyper | None = None
-    mu_dtype: str | None = None
+    mu_dtype: DTypeLike | None = None
     weight_decay: Hyper = 1e-4
     mask: Any = None
     nesterov: bool = False
-    nu_dtype: str | None = None
+    nu_dtype: DTypeLike | None = None
     eps_hat: bool = False
     schedule: Hyper | None = None
-    decay_mode: str = "lr"
+    decay_mode: Literal["lr", "schedule", "absolute"] = "lr"
     limits = {"eps": "[0, inf)", "eps_root": "[0, inf)"}
     conventions = {
         "torch": {"learning_rate": 1e-3, "weight_decay": 1e-2},
@@ -207,10 +209,10 @@ class amsgrad(Conventional):
     b2: Hyper = 0.999
     eps: Hyper = 1e-8
     eps_root: Hyper | None = None
-    mu_dtype: str | None = None
+    mu_dtype: DTypeLike | None = None
     bias_correction_mu: bool = True
     bias_correction_nu: bool = True
-    nu_dtype: str | None = None
+    nu_dtype: DTypeLike | None = None
     weight_decay: Hyper | None = None
     mask: Any = None
     decoupled: bool = False

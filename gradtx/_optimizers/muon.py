@@ -3,15 +3,19 @@
 All other leaves (vectors, embeddings, heads) go to an auxiliary optimizer, by default AdamW.
 """
 
-from typing import Any
+from typing import Any, Literal
+
+import optax
+from jax.typing import DTypeLike
 
 from gradtx._compose.chain import chain, identity
 from gradtx._compose.partition import partition
 from gradtx._compose.recipe import Recipe
 from gradtx._core.transform import Transform
 from gradtx._core.values import Hyper
-from gradtx._matrices.axes import hidden_matrices
-from gradtx._matrices.orthogonalize import orthogonalize_newton_schulz, scale_by_shape
+from gradtx._matrices.axes import MatrixRule, hidden_matrices
+from gradtx._matrices.orthogonalize import ShapeFactor, orthogonalize_newton_schulz, scale_by_shape
+from gradtx._matrices.polynomials import Polynomials
 from gradtx._matrices.rows import equilibrate_rows, keep_norm, scale_by_neuron_rms, scale_to_rms
 from gradtx._optimizers.adam import adamw
 from gradtx._transforms.decay import decoupled_weight_decay
@@ -76,18 +80,18 @@ class muon(Recipe):
     beta: Hyper = 0.95
     weight_decay: Hyper = 0.0
     nesterov: bool = True
-    coefficients: Any = "polar_express"
+    coefficients: Polynomials = "polar_express"
     steps: int | None = None
-    form: str = "auto"
-    scaling: str = "match_rms"
+    form: Literal["auto", "standard", "gram"] = "auto"
+    scaling: ShapeFactor = "match_rms"
     equilibrate: bool = False
     cautious_update: bool = False
     cautious_decay: bool = False
-    ns_dtype: str | None = None
-    mu_dtype: str | None = None
+    ns_dtype: DTypeLike | None = None
+    mu_dtype: DTypeLike | None = None
     mask: Any = None
-    axes: Any = hidden_matrices()
-    auxiliary: Transform | None = None
+    axes: MatrixRule = hidden_matrices()
+    auxiliary: Transform | optax.GradientTransformation | None = None
 
     def expand(self) -> Transform:
         step = chain(
@@ -142,11 +146,11 @@ class normuon(Recipe):
     beta: Hyper = 0.95
     b2: Hyper = 0.95
     weight_decay: Hyper = 0.0
-    coefficients: Any = "polar_express"
+    coefficients: Polynomials = "polar_express"
     steps: int | None = None
-    scaling: str = "match_rms"
-    axes: Any = hidden_matrices()
-    auxiliary: Transform | None = None
+    scaling: ShapeFactor = "match_rms"
+    axes: MatrixRule = hidden_matrices()
+    auxiliary: Transform | optax.GradientTransformation | None = None
 
     def expand(self) -> Transform:
         step = chain(
@@ -199,10 +203,10 @@ class adamuon(Recipe):
     beta: Hyper = 0.95
     eps: Hyper = 1e-8
     weight_decay: Hyper = 0.01
-    coefficients: Any = "polar_express"
+    coefficients: Polynomials = "polar_express"
     steps: int | None = None
-    axes: Any = hidden_matrices()
-    auxiliary: Transform | None = None
+    axes: MatrixRule = hidden_matrices()
+    auxiliary: Transform | optax.GradientTransformation | None = None
     limits = {"eps": "[0, inf)"}
 
     def expand(self) -> Transform:

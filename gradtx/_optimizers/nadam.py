@@ -1,6 +1,8 @@
 """NAdam and NAdamW, which are Adam and AdamW with Nesterov's momentum."""
 
-from typing import Any
+from typing import Any, Literal
+
+from jax.typing import DTypeLike
 
 from gradtx._core.transform import Transform
 from gradtx._core.values import Hyper
@@ -56,9 +58,9 @@ class nadam(Conventional):
     b2: Hyper = 0.999
     eps: Hyper = 1e-8
     eps_root: Hyper | None = None
-    mu_dtype: str | None = None
+    mu_dtype: DTypeLike | None = None
     momentum_decay: Hyper | None = None
-    nu_dtype: str | None = None
+    nu_dtype: DTypeLike | None = None
     weight_decay: Hyper | None = None
     mask: Any = None
     decoupled: bool = False
@@ -119,14 +121,14 @@ class nadamw(Conventional):
     b2: Hyper = 0.999
     eps: Hyper = 1e-8
     eps_root: Hyper | None = None
-    mu_dtype: str | None = None
+    mu_dtype: DTypeLike | None = None
     weight_decay: Hyper = 1e-4
     mask: Any = None
     momentum_decay: Hyper | None = None
-    nu_dtype: str | None = None
+    nu_dtype: DTypeLike | None = None
     eps_hat: bool = False
     schedule: Hyper | None = None
-    decay_mode: str = "lr"
+    decay_mode: Literal["lr", "schedule", "absolute"] = "lr"
     limits = {"eps": "[0, inf)", "eps_root": "[0, inf)"}
     conventions = {
         "torch": {"learning_rate": 2e-3, "momentum_decay": 4e-3},

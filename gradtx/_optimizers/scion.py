@@ -1,14 +1,13 @@
 """Scion: steps whose norm is fixed, in the norm that suits each kind of parameter."""
 
-from typing import Any
-
 from gradtx._compose.chain import chain
 from gradtx._compose.partition import partition
 from gradtx._compose.recipe import Recipe
 from gradtx._core.transform import Transform
 from gradtx._core.values import Hyper
-from gradtx._matrices.axes import hidden_matrices
+from gradtx._matrices.axes import MatrixRule, hidden_matrices
 from gradtx._matrices.orthogonalize import orthogonalize_newton_schulz, scale_by_shape
+from gradtx._matrices.polynomials import Polynomials
 from gradtx._transforms.decay import decoupled_weight_decay
 from gradtx._transforms.moments import scale_by_momentum
 from gradtx._transforms.scale import scale, scale_by_learning_rate, scale_by_sign
@@ -59,9 +58,9 @@ class scion(Recipe):
     radius: Hyper = 50.0
     sign_radius: Hyper = 3000.0
     constrained: bool = True
-    coefficients: Any = "polar_express"
+    coefficients: Polynomials = "polar_express"
     steps: int | None = None
-    axes: Any = hidden_matrices()
+    axes: MatrixRule = hidden_matrices()
     limits = {"radius": "[0, inf)", "sign_radius": "[0, inf)"}
 
     def expand(self) -> Transform:

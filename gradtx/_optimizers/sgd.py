@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from jax.typing import DTypeLike
+
 from gradtx._core.transform import Transform
 from gradtx._core.values import Hyper
 from gradtx._optimizers.convention import Conventional, rate_and_heavy_ball, with_decay
@@ -56,7 +58,7 @@ class sgd(Conventional):
     learning_rate: Hyper
     momentum: Hyper | None = None
     nesterov: bool = False
-    accumulator_dtype: str | None = None
+    accumulator_dtype: DTypeLike | None = None
     dampening: Hyper | None = None
     weight_decay: Hyper | None = None
     mask: Any = None

@@ -1,7 +1,7 @@
 """Editing optimizers, and stacking them into sweeps."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -100,7 +100,7 @@ def _replaced(node: Any, path: list[str], value: Any) -> tuple[Any, int]:
     return (type(node)(changes) if isinstance(node, dict) else tuple(changes.values())), total
 
 
-def stack(txs: list[T]) -> T:
+def stack(txs: Sequence[T]) -> T:
     """Several transformations as one, whose numbers are arrays with one entry per transformation.
 
     Numbers that are the same in all transformations stay numbers, unless the transformations are equal.
