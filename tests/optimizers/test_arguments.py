@@ -1,4 +1,4 @@
-"""Hyperparameters that have no meaning are refused."""
+"""Hyperparameters that have no meaning are refused when the optimizer is made."""
 
 import pytest
 
@@ -14,13 +14,15 @@ from gradtx import (
     rmsprop,
     scale_by_full_matrix_adagrad,
     sgd,
-)  # fmt: skip  # fmt: skip
+)  # fmt: skip
 
 
-def test_B9_a_negative_rate_is_refused():
-    for recipe in (sgd, adagrad, rmsprop, adadelta, adam, adamw, amsgrad, nadam, nadamw, muon):
-        with pytest.raises(ValueError, match=r"learning_rate=-0.1.*\[0, inf\)"):
-            recipe(-0.1)
+@pytest.mark.parametrize(
+    "recipe", [sgd, adagrad, rmsprop, adadelta, adam, adamw, amsgrad, nadam, nadamw, muon]
+)
+def test_a_negative_rate_is_refused(recipe):
+    with pytest.raises(ValueError, match=r"learning_rate=-0.1.*\[0, inf\)"):
+        recipe(-0.1)
 
 
 INVALID = [
@@ -52,6 +54,6 @@ INVALID = [
 
 
 @pytest.mark.parametrize("make", INVALID, ids=range(len(INVALID)))
-def test_B12_hyperparameters_are_validated(make):
+def test_a_number_out_of_its_range_is_refused(make):
     with pytest.raises(ValueError):
         make()

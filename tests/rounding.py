@@ -1,0 +1,19 @@
+"""Tolerances from counted roundings, so that a test holds on every processor.
+
+A processor may fuse a product and a sum, sum in another order, or approximate an exponential by other
+polynomials. What it may not do is round worse than the format permits: an operation is off by at most
+half a unit in the last place. A test therefore counts the operations that can matter, and says by how
+much the rest of the calculation magnifies what they were off.
+"""
+
+import jax.numpy as jnp
+
+
+def roundings(n, dtype="float64"):
+    """The relative error of `n` operations that are each off by half a unit in the last place.
+
+    `n` need not be an integer, and may be an array. An average with decay b forgets a rounding as it
+    forgets a gradient, so k roundings a step are at most k / (1 - b) roundings altogether. A sum of
+    which nothing is forgotten keeps those of all steps.
+    """
+    return n * float(jnp.finfo(dtype).eps) / 2
