@@ -13,20 +13,23 @@
 # %% [markdown]
 # # From SGD to AdamW
 #
-# An optimizer is a map from parameters, state and a gradient to new parameters and a new state,
+# Which steps lead from plain SGD to AdamW, and what does each step change? This notebook adds one part of the
+# equation at a time.
+#
+# An optimizer is a map from parameters, a state and a gradient to new parameters and a new state,
 #
 # $$(\theta_t, s_t) = F(\theta_{t-1}, s_{t-1}, g_t), \qquad
 #   g_t = \frac{1}{|\mathcal B_t|} \sum_{k \in \mathcal B_t} \nabla_\theta\, \ell_k(\theta_{t-1}),
 #   \qquad t = 1, 2, \dots, \quad s_0 = 0.$$
 #
-# In gradtx that map is a value. It prints as the code that makes it, and it comes apart into the
-# pieces of its equation. This notebook puts the pieces together one at a time, from plain SGD to
-# AdamW. Beside every equation stands the code, and under it a figure that would look different if a
-# line of that code were wrong. The last cell checks the figures' numbers.
+# In gradtx this map is a value: it prints as the code that makes it, and it is composed of the parts of its
+# equation. Every section shows an equation, the code for it, and a figure that would look different if a line
+# of the code were wrong. The last cell checks the numbers in the figures.
 #
-# One thing about $g_t$: it is a *mean*. With a sum over the batch instead, SGD's learning rate has to
-# shrink as the batch grows. Adam would not notice, since it divides the scale out again; but its
-# $\epsilon$, an L2 penalty or a clipping threshold would all change their meaning. Use means.
+# Note that the gradient $g_t$ is a *mean* over the batch $\mathcal B_t$. If it were a sum, SGD's learning rate
+# would have to shrink as the batch grows. Adam would take the same steps, because it divides by the scale of
+# the gradient. But Adam's $\epsilon$, an L2 penalty and a clipping threshold would all change their meaning. So
+# use means.
 
 # %%
 import os
@@ -75,10 +78,11 @@ def run(tx, gradient, x0, steps):
 #
 # $$\theta_t = \theta_{t-1} - \eta\, g_t.$$
 #
-# On a quadratic $\tfrac12 \sum_i \lambda_i \theta_i^2$ every coordinate goes its own way:
-# $\theta_{t,i} = (1 - \eta\lambda_i)^t\, \theta_{0,i}$. It converges if $\eta < 2 / \lambda_{\max}$, and
-# the best fixed rate, $2 / (\lambda_{\min} + \lambda_{\max})$, still shrinks the slowest coordinate by
-# only $(\kappa - 1)/(\kappa + 1)$ a step, $\kappa = \lambda_{\max} / \lambda_{\min}$.
+# On a quadratic $\tfrac12 \sum_i \lambda_i \theta_i^2$ the coordinates do not influence each other:
+# $\theta_{t,i} = (1 - \eta\lambda_i)^t\, \theta_{0,i}$. Gradient descent converges if
+# $\eta < 2 / \lambda_{\max}$. The best constant learning rate is $2 / (\lambda_{\min} + \lambda_{\max})$. Even
+# with this rate, the slowest coordinate shrinks only by the factor $(\kappa - 1)/(\kappa + 1)$ per step, where
+# $\kappa = \lambda_{\max} / \lambda_{\min}$ is the condition number.
 
 # %%
 curvature = jnp.array([1.0, 3.0, 100.0])
@@ -107,9 +111,10 @@ checks["descent follows (1 - eta lambda)^t"] = np.allclose(
 )
 
 # %% [markdown]
-# With stochastic gradients, $g_t = \lambda\theta_{t-1} + \sigma\xi_t$, the iterates do not converge. They settle
-# into a cloud of variance $\eta\sigma^2 / (\lambda(2 - \eta\lambda))$: a smaller rate buys a smaller cloud and
-# pays with time. Schedules exist because of this.
+# With stochastic gradients, $g_t = \lambda\theta_{t-1} + \sigma\xi_t$, the iterates do not converge. In the long
+# run they form a cloud of variance $\eta\sigma^2 / (\lambda(2 - \eta\lambda))$ around the minimum. A smaller
+# learning rate makes the cloud smaller, but training slower. This is why the learning rate is lowered by a
+# schedule.
 
 # %%
 rates = np.array([0.02, 0.1, 0.5, 1.0])
@@ -131,19 +136,19 @@ checks["noise floor"] = np.allclose(variances, expected, rtol=0.15)
 # %% [markdown]
 # ## 2. Momentum
 #
-# Two recursions go by this name. The average (EMA) weighs the gradients so that the weights sum to at
-# most one. The heavy ball, which is the one that Polyak proposed in 1964, sums them:
+# Two recursions are called momentum. The exponential moving average (EMA) weights the gradients, and its
+# weights sum to at most one. The heavy ball, which Polyak proposed in 1964, sums the gradients:
 #
 # $$m_t = \beta m_{t-1} + (1 - \beta)\, g_t \quad\text{(EMA)}, \qquad
 #   m_t = \beta m_{t-1} + g_t \quad\text{(heavy ball)}, \qquad \theta_t = \theta_{t-1} - \eta\, m_t.$$
 #
-# Note that $m_t$ holds $g_t$ too, and that $m_0 = 0$. The two differ by the factor $1 - \beta$ alone, so with the
-# rate of one divided by it they are the same method. In the EMA's first steps, though, most of
-# the weight still lies on $m_0 = 0$; section 5 comes back to that.
+# Note that $m_t$ contains $g_t$, and that $m_0 = 0$. The two recursions differ only by the factor $1 - \beta$: an
+# EMA with the learning rate $\eta / (1 - \beta)$ is the same method as a heavy ball with the rate $\eta$. In the
+# first steps of the EMA, most of the weight still lies on $m_0 = 0$. Section 4 corrects this.
 #
-# A schedule makes two more methods of them: the rate that stands *outside* multiplies the whole
-# history with today's $\eta_t$, the rate *inside* leaves every gradient the rate that it arrived with. In
-# a chain that is the order of two links.
+# A schedule can enter in two ways. A learning rate *outside* the momentum multiplies all past gradients by the
+# current $\eta_t$. A learning rate *inside* the momentum multiplies every gradient by the rate of its own step.
+# In a chain, these two ways are two orders of the links.
 
 # %%
 ema = gx.chain(gx.scale_by_momentum(0.9), gx.scale_by_learning_rate(0.1))
@@ -157,9 +162,10 @@ checks["rate inside = rate outside while it is constant"] = np.allclose(
 )
 
 # %% [markdown]
-# Momentum is often said to smooth. On a quadratic it *rings*: with complex roots the error is
-# $\beta^{t/2}$ times a cosine. What it buys is the rate. At the best $\eta$ and $\beta$ every coordinate shrinks like
-# $\bigl((\sqrt\kappa - 1)/(\sqrt\kappa + 1)\bigr)^t$: for $\kappa = 100$ that is .818 a step against gradient descent's .980.
+# It is often said that momentum smooths. On a quadratic, momentum *rings*: if the characteristic equation has
+# complex roots, the error is $\beta^{t/2}$ times a cosine. The benefit of momentum is speed. With the best $\eta$
+# and $\beta$, every coordinate shrinks like $\bigl((\sqrt\kappa - 1)/(\sqrt\kappa + 1)\bigr)^t$. For $\kappa = 100$
+# this is a factor of .818 per step, and the factor of gradient descent is .980.
 
 # %%
 kappa = 100.0
@@ -196,16 +202,16 @@ checks["the period is 22.03 steps"] = abs(period - 22.03) < 0.01
 # %% [markdown]
 # ### Nesterov
 #
-# The heavy ball takes the gradient where it stands and then moves. Nesterov first makes the part of the
-# step that is already known, and takes the gradient there:
+# The heavy ball takes the gradient at the current point, and then moves. Nesterov's method first makes the
+# part of the step that is already known, and takes the gradient at the point $\varphi_t$ that it reaches:
 #
 # $$\varphi_t = \theta_{t-1} - \eta\beta\, m_{t-1}, \qquad g_t = \nabla\ell(\varphi_t), \qquad
 #   m_t = \beta m_{t-1} + g_t, \qquad \theta_t = \theta_{t-1} - \eta\, m_t.$$
 #
-# A gradient transformation cannot choose where the gradient is taken. It does not have to: written for
-# the points $\varphi$ themselves, at a constant rate, the method is
-# $\varphi_{t+1} = \varphi_t - \eta\,(g_t + \beta m_t)$. This is what `nesterov=True` computes, and so *the parameters that
-# you hold are* $\varphi$. The look-ahead form, with its gradient taken elsewhere, gives the same points.
+# A gradient transformation cannot choose the point at which the gradient is taken. It does not have to choose
+# it: at a constant learning rate, the points $\varphi$ obey $\varphi_{t+1} = \varphi_t - \eta\,(g_t + \beta m_t)$, which does not contain
+# $\theta$. This is what `nesterov=True` computes. Therefore *the parameters that you hold are* $\varphi$. The
+# figure compares this shifted form with the look-ahead form above.
 
 # %%
 beta, eta = 0.9, 0.009
@@ -244,30 +250,32 @@ ax.legend()
 checks["Nesterov's two forms visit the same points"] = np.allclose(shifted[:60], ahead, atol=1e-5)
 
 # %% [markdown]
-# Acceleration is a theorem about deterministic convex problems. With stochastic gradients what remains
+# The faster convergence is a theorem about deterministic convex problems. With stochastic gradients, momentum
 # is a useful heuristic.
 #
-# ## 3. A rate for every parameter
+# ## 3. A learning rate for every parameter
 #
-# All of the above moves every coordinate with one rate. AdaGrad (Duchi, Hazan and Singer, 2011) divides
-# each by the root of *its own* sum of squared gradients:
+# All methods so far use one learning rate for all coordinates. AdaGrad (Duchi, Hazan and Singer, 2011) divides
+# the gradient of every coordinate by the root of the sum of the squared gradients of *this coordinate*:
 #
 # $$G_t = G_{t-1} + g_t^2, \qquad \theta_t = \theta_{t-1} - \frac{\eta}{\sqrt{G_t} + \epsilon}\, g_t,$$
 #
-# elementwise; only the diagonal of the matrix $\sum g g^\top$ is kept. Since $\sqrt{G_t} = \sqrt{t}\,\mathrm{RMS}(g_1, \dots, g_t)$,
-# this *divides* by the root mean square and by $\sqrt t$. The decay $1/\sqrt t$ is there for constant gradients too, not
-# only for those that were large early on.
+# where all operations are elementwise: of the matrix $\sum g g^\top$, only the diagonal is kept. Since
+# $\sqrt{G_t} = \sqrt{t}\,\mathrm{RMS}(g_1, \dots, g_t)$, AdaGrad divides by the root mean square of the gradients and by
+# $\sqrt t$. The steps shrink like $1/\sqrt t$ even if the gradient is constant.
 #
-# RMSProp (Hinton, 2012) forgets: it replaces the sum by an average, $v_t = \gamma v_{t-1} + (1 - \gamma)\, g_t^2$. The
-# time constant is $1/(1 - \gamma)$ steps, which carry 63% of the weight. With $\gamma_t = 1 - 1/t$ the average is
-# $G_t / t$: AdaGrad is RMSProp with a longer and longer memory and the rate $\eta/\sqrt t$.
+# RMSProp (Hinton, 2012) forgets old gradients. It replaces the sum by an average,
+# $v_t = \gamma v_{t-1} + (1 - \gamma)\, g_t^2$. The time constant of the average is $1/(1 - \gamma)$ steps: the gradients of
+# this many last steps have 63% of the weight. With $\gamma_t = 1 - 1/t$ the average is $G_t / t$. So AdaGrad is RMSProp
+# with a memory that grows, and with the learning rate $\eta/\sqrt t$.
 #
-# AdaDelta (Zeiler, 2012) wants no rate at all. It divides by the root mean square of the gradients and multiplies by that of its own
-# past updates,
+# AdaDelta (Zeiler, 2012) needs no learning rate. It divides by the root mean square of the gradients, and
+# multiplies by the root mean square of its past updates,
 #
 # $$\Delta_t = -\frac{\sqrt{E[\Delta^2]_{t-1} + \epsilon}}{\sqrt{E[g^2]_t + \epsilon}}\, g_t,$$
 #
-# and starts with $|\Delta_1| \approx \sqrt{\epsilon / (1 - \rho)}$. So $\epsilon$ has become the rate.
+# Its first step has the size $|\Delta_1| \approx \sqrt{\epsilon / (1 - \rho)}$. So $\epsilon$ takes the part of the learning
+# rate.
 
 # %%
 steps = 300
@@ -307,35 +315,37 @@ checks["AdaDelta's first step is sqrt(eps / (1 - rho))"] = np.isclose(
 )
 
 # %% [markdown]
-# What adapts here is the response to a gradient's *size*. A parameter with a tiny but steady gradient gets
-# a large effective rate, however far it has already travelled.
+# These methods adapt to the *size* of a gradient. A parameter whose gradient is tiny but steady gets a large
+# effective learning rate, however far the parameter has already moved.
 #
-# RMSProp's curve shows a flaw: at $\gamma = .99$ its first step is ten times too long. Its average starts at
-# zero, and dividing by it says that gradients have been small. Which brings us to the missing section.
+# The curve of RMSProp shows a flaw: for $\gamma = .99$ the first step is ten times too long. The average starts at
+# zero, so in the first steps it is too small, and the quotient is too large. The next section corrects this.
 #
 # ## 4. Bias correction
 #
-# Unroll the average from $m_0 = 0$:
+# How large is the error of an average that starts at zero? Unroll the average from $m_0 = 0$:
 #
 # $$m_t = (1 - \beta) \sum_{i=1}^{t} \beta^{t-i} g_i, \qquad
 #   (1 - \beta) \sum_{i=1}^{t} \beta^{t-i} = 1 - \beta^t.$$
 #
-# The weights do not sum to one; what is missing, $\beta^t$, lies on the zero it started from. If every
-# $\mathbb E[g_i]$ is the same, then $\mathbb E[m_t] = (1 - \beta^t)\, \mathbb E[g]$. So divide by what the weights sum to:
+# The weights of the gradients sum to $1 - \beta^t$, and the missing weight $\beta^t$ lies on $m_0 = 0$. If all
+# $\mathbb E[g_i]$ are equal, then $\mathbb E[m_t] = (1 - \beta^t)\, \mathbb E[g]$. So divide by the sum of the weights:
 #
 # $$\hat m_t = \frac{m_t}{1 - \beta^t}, \qquad \hat v_t = \frac{v_t}{1 - \beta_2^t}.$$
 #
-# For gradients that drift, an error $\sum_i \beta^{t-i}(\mathbb E[g_i] - \mathbb E[g_t])$ remains; it is the average's ordinary lag.
+# If the expectation of the gradient drifts, an error proportional to
+# $\sum_i \beta^{t-i}(\mathbb E[g_i] - \mathbb E[g_t])$ remains. It is the ordinary lag of an average.
 #
-# There is a second way to see it. $\hat m_t$ is the *weighted mean* of $g_1, \dots, g_t$ with weights proportional to
-# $\beta^{t-i}$, and obeys
+# There is a second way to see the correction. $\hat m_t$ is the *weighted mean* of $g_1, \dots, g_t$ with weights
+# proportional to $\beta^{t-i}$, and it obeys
 #
 # $$\hat m_t = \hat m_{t-1} + \rho_t\,(g_t - \hat m_{t-1}), \qquad \rho_t = \frac{1 - \beta}{1 - \beta^t},
 #   \qquad \rho_1 = 1.$$
 #
-# The first gradient counts in full, the second by $1/(1 + \beta)$, and later ones ever closer to $1 - \beta$: an ordinary
-# mean that turns into a moving one. This also says what the correction must do in code: *a constant gradient comes out unchanged*,
-# at every step. In gradtx it is a wrapper around a moment, and the moment's own gain is what it divides by.
+# The first gradient enters with weight 1, the second with weight $1/(1 + \beta)$, and the weights approach
+# $1 - \beta$. The average is at first an ordinary mean, and becomes a moving one. This also says what the correction
+# must do in code: at every step, *a constant gradient comes out unchanged*. In gradtx, `bias_correction` is a
+# wrapper around a moment. It divides the moment by the gain of the moment, which is $1 - \beta^t$ here.
 
 # %%
 moment = gx.second_moment(0.99)
@@ -383,13 +393,14 @@ constant = outputs(gx.bias_correction(gx.scale_by_momentum(0.999)), jnp.full((10
 checks["a constant comes out unchanged"] = np.allclose(constant, 0.3, rtol=1e-6)
 
 # %% [markdown]
-# How much does it matter? Adam without it multiplies its step by
+# How much does the correction matter? Without it, the step of Adam is multiplied by
 #
 # $$r_t = \frac{1 - \beta_1^t}{\sqrt{1 - \beta_2^t}},$$
 #
-# which for $(.9, .999)$ begins at 3.16, peaks at 6.57 in step 12, and is within one percent of 1 only after some
-# 3900 steps. That is a warm-up the wrong way round. It is not always too long, either: for $(.9, .95)$ the uncorrected first step is
-# .447 of what it should be.
+# For $(\beta_1, \beta_2) = (.9, .999)$ this factor begins at 3.16, has its maximum of 6.57 in step 12, and is within
+# one percent of 1 only after some 3900 steps. So training would begin with steps that are too long, which is the
+# opposite of a warm-up. For other decays the steps are too short: for $(.9, .95)$ the first step without
+# correction is .447 times the corrected step.
 
 # %%
 t = np.arange(1, 6001)
@@ -417,8 +428,8 @@ checks["the factor peaks at 6.57, in step 12"] = (
 # %% [markdown]
 # ## 5. Adam
 #
-# Now all parts are there. Adam (Kingma and Ba, 2014) is the *quotient* of two branches, both of which see the
-# same gradient:
+# Now we have all parts. Adam (Kingma and Ba, 2014, [arXiv:1412.6980](https://arxiv.org/abs/1412.6980)) is the
+# *quotient* of two branches. Both branches see the same gradient:
 #
 # $$u_t = -\eta\, \frac{\hat m_t}{\sqrt{\hat v_t} + \epsilon}.$$
 
@@ -433,12 +444,13 @@ scaling, rate = gx.adam(1e-3).expand().links
 checks["adam is that quotient"] = by_hand == gx.chain(scaling.expand(), rate)
 
 # %% [markdown]
-# It is not a chain of momentum and RMSProp. Adam preconditions the averaged gradient; a chain would average the
-# preconditioned one, which is another algorithm.
+# Adam is not a chain of RMSProp and momentum. Such a chain would average the gradients after dividing them,
+# and Adam divides the average. These are two different algorithms.
 #
-# Because numerator and denominator scale alike, the size of the gradient cancels: its first step is $-\eta\operatorname{sign}(g)$, and a loss
-# multiplied by a thousand is trained the same way. Each coordinate may even be scaled on its own. What
-# Adam does *not* have is SGD's indifference to rotations: turn the axes of the problem and it takes another path.
+# If all gradients are multiplied by a constant, the constant cancels in the quotient. Therefore the first step
+# is $-\eta\operatorname{sign}(g)$, and a loss that is multiplied by a thousand is trained in the same way. Each
+# coordinate may even be scaled by a different constant. But Adam depends on the choice of axes, and SGD does not:
+# if the problem is rotated, Adam takes a different path.
 
 
 # %%
@@ -490,9 +502,10 @@ checks["Adam does"] = not np.allclose(
 )
 
 # %% [markdown]
-# How long can a step be? The paper gives $\eta(1 - \beta_1)/\sqrt{1 - \beta_2} = 3.16\,\eta$ for sparse gradients. By the Cauchy-Schwarz
-# inequality the sharp bound is larger, $\frac{1 - \beta_1}{\sqrt{1 - \beta_2}}\,(1 - \beta_1^2/\beta_2)^{-1/2} = 7.27\,\eta$ in the long run, and the gradients
-# $g_i \propto (\beta_1/\beta_2)^{T-i}$ reach it.
+# How long can a step of Adam be? The paper gives $\eta(1 - \beta_1)/\sqrt{1 - \beta_2} = 3.16\,\eta$ for sparse gradients.
+# The sharp bound is larger. By the Cauchy-Schwarz inequality, it is
+# $\eta\,\frac{1 - \beta_1}{\sqrt{1 - \beta_2}}\,(1 - \beta_1^2/\beta_2)^{-1/2} = 7.27\,\eta$ in the long run, and the gradients
+# $g_i \propto (\beta_1/\beta_2)^{T-i}$ reach this bound.
 
 # %%
 b1, b2, horizon = 0.9, 0.999, 4000 if SMALL else 12_000
@@ -508,17 +521,20 @@ checks["and in the long run it is 7.27"] = abs(bound - 7.27) < 0.01
 # %% [markdown]
 # ## 6. AdamW
 #
-# To keep weights small one adds $\tfrac\lambda2 \|\theta\|^2$ to the loss, or, what for SGD comes to the same, shrinks the weights by
-# a factor in each step. For Adam it is not the same. An L2 penalty goes *through* the quotient,
+# There are two ways to keep weights small: to add the penalty $\tfrac\lambda2 \|\theta\|^2$ to the loss, or to
+# shrink the weights by a factor in every step. For SGD both ways are the same. For Adam they differ. An L2 penalty
+# goes *through* the quotient,
 #
 # $$g_t \leftarrow g_t + \lambda\theta_{t-1} \qquad\text{(L2)},$$
 #
-# and where the loss has no gradient, Adam divides the penalty by its own root mean square: the weight shrinks with speed $\eta$, *whatever $\lambda$
-# is*. Loshchilov and Hutter (2017) put the decay behind the quotient instead,
+# Where the loss has no gradient, Adam divides the gradient of the penalty by its root mean square, so $\lambda$
+# cancels: the weight shrinks by about $\eta$ per step *for every $\lambda$*. Loshchilov and Hutter (2017,
+# [arXiv:1711.05101](https://arxiv.org/abs/1711.05101)) add the decay after the quotient instead,
 #
 # $$u_t = -\eta\left( \frac{\hat m_t}{\sqrt{\hat v_t} + \epsilon} + \lambda\, \theta_{t-1} \right) \qquad\text{(decoupled)},$$
 #
-# and then without a gradient $\theta_T = \theta_0 \prod_t (1 - \eta_t\lambda)$. In gradtx the two differ by where a link stands.
+# Then a weight without a gradient is $\theta_T = \theta_0 \prod_t (1 - \eta_t\lambda)$. In gradtx, the two optimizers are
+# chains of the same links in a different order.
 
 # %%
 decay = gx.decoupled_weight_decay(0.1)
@@ -554,8 +570,9 @@ checks["AdamW decays by the product of 1 - eta lambda"] = all(
 )
 
 # %% [markdown]
-# In practice the gain is that rate and decay can be tuned apart. Below, one small network is trained on 300 handwritten digits for every
-# pair of rate and decay, all pairs in one compiled program: `gx.stack` makes a batch of optimizers out of a list, and `jax.vmap` runs it.
+# In practice, the advantage of AdamW is that the learning rate and the decay can be tuned separately. The next cell trains
+# one small network on 300 handwritten digits for every pair of learning rate and decay. All pairs train in one
+# compiled program: `gx.stack` makes one batch from a list of optimizers, and `jax.vmap` maps over the batch.
 
 # %%
 digits = load_digits()
@@ -624,9 +641,10 @@ checks["strong L2 ruins Adam where decoupled decay does not"] = (
 )
 
 # %% [markdown]
-# Two conventions to know when a run is carried over. The paper multiplies the decay by the schedule but not by the base rate; torch,
-# Optax, Keras and gradtx by default multiply it by the whole rate, so a paper's $\lambda$ becomes $\lambda / \alpha$. And the defaults
-# differ: $10^{-2}$ in torch, $10^{-4}$ in Optax and gradtx, $4 \cdot 10^{-3}$ in Keras.
+# Two things differ between libraries and the paper. First, the paper multiplies the decay by the schedule, but not by
+# the base learning rate $\alpha$. PyTorch, Optax, Keras and, by default, gradtx multiply it by the whole learning rate,
+# so the $\lambda$ of the paper becomes $\lambda / \alpha$ there. Second, the default decay is $10^{-2}$ in PyTorch,
+# $10^{-4}$ in Optax and gradtx, and $4 \cdot 10^{-3}$ in Keras.
 #
 # ## Checks
 

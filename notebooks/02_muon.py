@@ -13,17 +13,17 @@
 # %% [markdown]
 # # Muon
 #
-# SGD and Adam see a list of numbers. But most parameters of a network are matrices: they map one
-# activation to the next. Muon (Jordan et al., 2024) is what gradient descent becomes when a step is
-# measured by what it does as a map. Its update is the momentum with every singular value replaced
-# by one,
+# What does Muon do, and why does it help? SGD and Adam treat the parameters as a list of numbers. But most
+# parameters of a network are matrices, and a matrix maps one activation to the next. Muon (Jordan et al.,
+# 2024) is gradient descent in which the size of a step is measured by the effect of the step on activations.
+# The update of Muon is the momentum with every singular value replaced by one,
 #
 # $$m_t = \beta m_{t-1} + (1 - \beta)\, g_t = U S V^\top, \qquad \theta_t = \theta_{t-1} - \eta\, s\; U V^\top,$$
 #
-# where $s$ is a factor that depends on the matrix' shape alone. This notebook derives the
-# $U V^\top$, computes it without a singular value decomposition, and trains with it. Beside every
-# equation stands the code, and under it a figure that would look different if a line of that code
-# were wrong. The last cell checks the figures' numbers.
+# where the factor $s$ depends only on the shape of the matrix. This notebook derives $U V^\top$, computes it
+# without a singular value decomposition, and trains with it. Every section shows an equation, the code for
+# it, and a figure that would look different if a line of the code were wrong. The last cell checks the
+# numbers in the figures.
 
 # %%
 import os
@@ -72,7 +72,7 @@ def relative_error(x, expected):
 
 
 # %% [markdown]
-# The matrices will be real: gradients of a small character-level transformer, trained for a few
+# The matrices in this notebook are gradients of a small character-level transformer. It is trained for a few
 # steps on the reference text that comes with Python.
 
 # %%
@@ -92,10 +92,11 @@ gradient = gradients.blocks[0].up.weight  # 4 d outputs, d inputs
 print(f"the gradient of blocks/0/up/weight, {gradient.shape[0]} x {gradient.shape[1]}")
 
 # %% [markdown]
-# ## 1. Steepest descent, and in which norm
+# ## 1. Steepest descent depends on the norm
 #
-# A small step $D$ changes the loss by $\langle G, D\rangle = \sum_{ij} G_{ij} D_{ij}$. The steepest
-# descent direction is minus the $D$ of norm one that makes this largest. So it depends on the norm:
+# Let $G$ be the gradient. A small step $D$ changes the loss by
+# $\langle G, D\rangle = \sum_{ij} G_{ij} D_{ij}$. The direction of steepest descent is $-D$, where $D$ has
+# norm one and makes this sum as large as possible. So the direction depends on the norm:
 #
 # | the norm of $D$ | steepest | known as |
 # |---|---|---|
@@ -103,19 +104,19 @@ print(f"the gradient of blocks/0/up/weight, {gradient.shape[0]} x {gradient.shap
 # | largest entry, $\max \lvert D_{ij}\rvert$ | $\operatorname{sign} G$ | Adam's first step |
 # | spectral, $\max_x \lVert D x\rVert / \lVert x\rVert$ | $U V^\top$ | Muon, without momentum |
 #
-# The third norm is the one for maps. Whatever activation $x$ comes in, the layer's output changes
-# by at most $\lVert D\rVert_2 \lVert x\rVert$, in every direction alike. The proof of the third row
-# takes one line. With $G = \sum_i \sigma_i u_i v_i^\top$,
+# The third norm measures the effect on activations: for every activation $x$, the output of the layer
+# changes by at most $\lVert D\rVert_2 \lVert x\rVert$. The proof of the third row takes one line. With
+# $G = \sum_i \sigma_i u_i v_i^\top$,
 #
 # $$\langle G, D\rangle = \sum_i \sigma_i\, u_i^\top D v_i \;\le\; \sum_i \sigma_i \lVert D\rVert_2
 #   = \lVert G\rVert_* \lVert D\rVert_2,$$
 #
-# and $D = U V^\top$ has $u_i^\top D v_i = 1$ for every $i$, which makes it an equality. The sum of
-# the singular values, $\lVert G\rVert_*$, is the nuclear norm. How far to go is left to the
-# learning rate; the size of $G$ plays no part, as with Adam.
+# and for $D = U V^\top$ the inequality is an equality, because $u_i^\top D v_i = 1$ for every $i$. The sum of
+# the singular values, $\lVert G\rVert_*$, is called the nuclear norm. The learning rate decides how far to go.
+# The size of $G$ does not change the step, as in Adam.
 #
-# Below, all directions have spectral norm one. The bars say how much of $\lVert G\rVert_*$ each one
-# gets.
+# In the figure, all directions have spectral norm one. The bars show which share of $\lVert G\rVert_*$ each
+# direction reaches.
 
 # %%
 G = np.asarray(gradient, np.float64)
@@ -153,22 +154,23 @@ checks["no direction near U V^T descends faster"] = all(
 # %% [markdown]
 # ## 2. The polynomial
 #
-# A decomposition for every matrix and step would be slow on an accelerator. Products are fast
-# there, and an odd polynomial of a matrix needs nothing else. Since $X X^\top = U S^2 U^\top$,
+# How is $U V^\top$ computed? A singular value decomposition of every matrix in every step would be slow on an
+# accelerator. Matrix products are fast there, and an odd polynomial of a matrix needs only products. Since
+# $X X^\top = U S^2 U^\top$,
 #
 # $$p(X) = a X + b\, (X X^\top) X + c\, (X X^\top)^2 X = U\, p(S)\, V^\top, \qquad p(x) = a x + b x^3 + c x^5.$$
 #
-# The singular vectors stay, and every singular value $x$ moves to $p(x)$. So divide by the
-# Frobenius norm, which puts all of them in $[0, 1]$, and apply polynomials that take this interval
-# towards one. That is the whole algorithm (Newton-Schulz, in Muon's terms). What is left to choose
-# is the triples $(a, b, c)$.
+# The singular vectors do not change, and every singular value $x$ becomes $p(x)$. So divide the matrix by its
+# Frobenius norm, which brings all singular values into $[0, 1]$, and then apply polynomials that move this
+# interval towards one. This is the whole algorithm, which is called Newton-Schulz in the context of Muon. It
+# remains to choose the coefficients $(a, b, c)$ of every step.
 #
-# Say that singular values from $\ell$ on shall arrive. The best first step is the quintic whose
-# largest distance to one on $[\ell, 1]$ is smallest. It is recognized by its ripple: it touches
-# $1 - E$ and $1 + E$ in turn at four points. That leaves the singular values in
-# $[\ell', 2 - \ell']$ with $\ell' = 1 - E$, and the next step solves the same problem there. Amsel
-# et al. (2025) show that this greedy choice is the best composition. `polar_express` does so when
-# it is called.
+# Suppose that all singular values of at least $\ell$ shall come close to one. The best first step is the
+# polynomial of degree five whose largest distance to one on $[\ell, 1]$ is smallest. Let $E$ be this distance.
+# The best polynomial reaches $1 - E$ and $1 + E$ in turn, at four points. After the first step, the singular
+# values lie in $[\ell', 2 - \ell']$ with $\ell' = 1 - E$, and the next step solves the same problem on this
+# interval. Amsel et al. (2025, [arXiv:2505.16932](https://arxiv.org/abs/2505.16932)) show that this greedy
+# choice gives the best composition. `polar_express` computes these coefficients when it is called.
 
 
 # %%
@@ -205,9 +207,9 @@ checks["the optimum ripples: four touches of 1 - E and 1 + E in turn"] = all(
 )
 
 # %% [markdown]
-# How many steps? The error of the composition falls twice exponentially, once the smallest singular
-# value is on its way. With $\ell = 10^{-3}$, five steps leave .11 and six .0009. Training hardly
-# minds an error of .1, so Muon takes five.
+# How many steps are needed? As soon as the smallest singular value is no longer small, the error of the
+# composition falls doubly exponentially. With $\ell = 10^{-3}$, the error is .11 after five steps and .0009
+# after six. An error of .1 hardly changes training, so Muon takes five steps.
 
 # %%
 lowers = np.array([1e-1, 1e-2, 1e-3, 1e-4])
@@ -248,18 +250,20 @@ checks["the published triples come out of the generator"] = np.allclose(
 )
 
 # %% [markdown]
-# Other coefficients were found by search. `newton_schulz` knows them by name, and below each one is
-# measured: the singular value $x$ goes in as the matrix $\operatorname{diag}(x, \sqrt{1 - x^2})$,
-# whose Frobenius norm is one, and the first entry of the result is $p(x)$.
+# Which other coefficients are in use? Some were found by search, and `newton_schulz` knows them by name. The
+# next cell measures each of them: it passes the singular value $x$ in the matrix
+# $\operatorname{diag}(x, \sqrt{1 - x^2})$, whose Frobenius norm is one, and the first entry of the result is
+# $p(x)$.
 #
-# - `polar_express` is the default. `speedrun` and `cans` solve the same problem with other
-#   safeguards.
-# - `jordan` repeats one triple. It is steep at zero and then *wanders*: its fixed points repel, so
-#   more steps do not bring it closer to one.
-# - `dion` has less ripple, and reaches half as far down as `polar_express`.
-# - `modula` takes six steps and never exceeds one. `cubic` saves the product for $c$. `deepseek`
-#   takes ten steps, eight of Jordan's and two that converge.
-# - `classical` is Newton-Schulz proper. It converges everywhere, from small values slowly.
+# - `polar_express` is the default. `speedrun` and `cans` solve the same problem with other safeguards.
+# - `jordan` repeats the same coefficients in every step. It is steep at zero, and then it *wanders*: its
+#   fixed points repel, so more steps do not bring the singular values closer to one.
+# - `dion` has a smaller ripple. The smallest singular value that it brings up is twice as large as for
+#   `polar_express`.
+# - `modula` takes six steps and never exceeds one. `cubic` needs no product for $c$. `deepseek` takes ten
+#   steps: eight with Jordan's coefficients, and two that converge.
+# - `classical` is the original Newton-Schulz iteration. It converges from every value, but slowly from small
+#   values.
 
 # %%
 names = (
@@ -314,14 +318,14 @@ checks["polar_express: the measured map is its quintics"] = np.allclose(
 # %% [markdown]
 # ## 3. A real gradient
 #
-# Gradients of a network are far from orthogonal: a few directions carry most of the norm. Here are
-# the singular values of ours before and after each step. Lines are the decomposition of what
-# `newton_schulz` returns after its first $k$ triples; dots are
-# $p_k(\cdots p_1(\sigma_i / \lVert G\rVert_F))$, from the decomposition of $G$ alone.
+# The gradients of a network are far from orthogonal: a few directions have most of the norm. The left figure
+# shows the singular values of the gradient before and after each step. The lines are the singular values of
+# the result of `newton_schulz` after $k$ steps. The dots are
+# $p_k(\cdots p_1(\sigma_i / \lVert G\rVert_F))$, computed from the decomposition of $G$ alone.
 #
-# The last singular value is nearly zero for a reason. The layer's input comes out of a LayerNorm,
-# so its entries sum to about zero, and along $(1, \dots, 1)$ there is hardly a gradient. Five steps
-# leave that direction small. A decomposition would have made it a one, out of little more than
+# Why is the last singular value nearly zero? The input of the layer comes from a LayerNorm, so its entries
+# sum to about zero, and the gradient in the direction $(1, \dots, 1)$ is nearly zero. After five steps this
+# direction is still small. An exact decomposition would bring it to one, and amplify what is little more than
 # rounding noise.
 
 # %%
@@ -383,20 +387,21 @@ checks["every step moves the spectrum by its polynomial"] = all(
 # %% [markdown]
 # ## 4. Forms and precision
 #
-# The steps can be run in two ways. The *standard* form computes $R = X X^\top$ anew each time,
+# The steps can be computed in two ways. The *standard* form computes $R = X X^\top$ in every step,
 #
 # $$R = X X^\top, \qquad Z = b R + c R^2, \qquad X \leftarrow a X + Z X.$$
 #
-# The *Gram* form notices that $X$ need not move: $m \times m$ matrices can, with $m$ the short
-# side,
+# The *Gram* form does not change $X$ in every step. Let $m$ be the short side of $X$. The Gram form updates
+# two $m \times m$ matrices instead, and multiplies $X$ once,
 #
 # $$Q \leftarrow Q (Z + a I), \qquad R \leftarrow (Z + a I)\, R\, (Z + a I), \qquad
 #   \text{at the end } X \leftarrow Q X.$$
 #
-# With $T$ quintic steps on an $m \times n$ matrix, products cost $T (4 m^2 n + 2 m^3)$ in the
-# standard form. The Gram form with one restart (see below) takes $8 m^2 n + (8 T - 12) m^3$, which
-# is less from an aspect of 1.5 on. By default each shape from 64 rows on gets the cheaper one. The
-# dots are counted by the compiler, the lines are these formulas.
+# For $T$ steps of degree five on an $m \times n$ matrix, the standard form needs $T (4 m^2 n + 2 m^3)$
+# operations in its products. The Gram form with one restart, which is explained below, needs
+# $8 m^2 n + (8 T - 12) m^3$. This is less if $n / m$ is at least 1.5. By default, every shape with at least 64
+# rows gets the cheaper form. In the figure, the compiler counted the operations of the dots, and the lines
+# are these formulas.
 
 # %%
 m, aspects = 192, np.array([1, 2, 3, 4, 6, 8])
@@ -430,10 +435,10 @@ checks["the compiler counts the products that the formulas do"] = all(
 )
 
 # %% [markdown]
-# In exact arithmetic the forms agree. In rounded arithmetic $R$ drifts away from $X X^\top$ until
-# it has negative eigenvalues, and those grow by $a^2$ a step. A *restart* ends that:
-# $X \leftarrow Q X$, and a fresh $R$. How often it is needed depends on the dtype of the factors,
-# so the library plans it, and refuses a plan that is not stable.
+# In exact arithmetic the two forms agree. With rounding, $R$ drifts away from $X X^\top$ until it has negative
+# eigenvalues, and these grow by the factor $a^2$ per step. A *restart* prevents this: it sets
+# $X \leftarrow Q X$ and computes $R$ from the new $X$. How many restarts are needed depends on the dtype of
+# the factors. The library plans the restarts, and refuses a plan that is not stable.
 
 # %%
 try:
@@ -444,13 +449,14 @@ except ValueError as error:
     checks["the unstable combination is refused"] = True
 
 # %% [markdown]
-# What does precision cost? The error below is the distance to $U\, p(S)\, V^\top$ in float64. In
-# float32 it is $10^{-5}$, give or take a factor of six. In bfloat16 (sums stay float32) it is about
-# .02 where the matrix is well conditioned, and .6 at rank 8: rounding noise fills the null
-# directions, and five steps multiply it by nearly a thousand. Large models are trained in bfloat16
-# all the same. gradtx iterates in float32 unless asked, `muon(rate, ns_dtype="bfloat16")`. On an
-# accelerator the products of float32 arrays round their operands too, to TF32 or bfloat16, unless
-# `precision="highest"` is set. These numbers are a CPU's.
+# Which precision is needed? The figure shows the distance to $U\, p(S)\, V^\top$ in float64. In float32 the
+# error is $10^{-5}$, up to a factor of six. In bfloat16, with sums in float32, the error is about .02 for a
+# well-conditioned matrix, and .6 for a matrix of rank 8: rounding noise fills the null directions, and five
+# steps multiply the noise by nearly a thousand. Large models are nevertheless trained in bfloat16.
+#
+# gradtx iterates in float32, unless you ask for bfloat16 with `muon(rate, ns_dtype="bfloat16")`. On an
+# accelerator, products of float32 arrays also round their factors, to TF32 or bfloat16, unless
+# `precision="highest"` is set. The numbers here were computed on a CPU.
 
 # %%
 rows, columns = (32, 64) if SMALL else (64, 256)
@@ -500,23 +506,23 @@ checks["bfloat16 errs by .005 to .05 on a Gaussian matrix"] = all(
 # %% [markdown]
 # ## 5. Momentum and scale
 #
-# Orthogonalization forgets the scale of what it is given. So the two recursions that go by the name
-# of momentum, the average and the heavy ball, which differ by the factor $1 - \beta$ alone, are the
-# same method here. So are a loss and a thousand times that loss. What stays is $\beta$ and whether
-# the momentum is Nesterov's, $\beta m_t + (1 - \beta) g_t$.
+# The result of orthogonalization does not depend on the scale of its argument. The average and the heavy ball
+# are two recursions for momentum that differ only by the factor $1 - \beta$, so they are the same method here. A
+# loss and a thousand times this loss also give the same updates. Two choices remain: $\beta$, and whether the
+# momentum is Nesterov's, $\beta m_t + (1 - \beta) g_t$.
 #
-# It leaves $U V^\top$ to be given a size. With $\theta$ mapping $n_{in}$ inputs to $n_{out}$
-# outputs, the entries of $U V^\top$ have a root mean square of $1 / \sqrt{\max(n_{in}, n_{out})}$,
-# and there are three proposals for $s$:
+# How large should the update be? Let $\theta$ map $n_{in}$ inputs to $n_{out}$ outputs. The entries of
+# $U V^\top$ have a root mean square of $1 / \sqrt{\max(n_{in}, n_{out})}$. There are three proposals for the
+# factor $s$:
 #
-# | mode | $s$ | what it keeps |
+# | mode | $s$ | what is equal for all shapes |
 # |---|---|---|
-# | `match_rms` | $0.2 \sqrt{\max(n_{in}, n_{out})}$ | the entries' root mean square, at .2, which is about AdamW's |
-# | `spectral` | $\sqrt{n_{out} / n_{in}}$ | the gain, at one: how much larger the output's root mean square is than the input's, at most |
-# | `original` | $\sqrt{\max(1, n_{out} / n_{in})}$ | the gain of expanding layers, the spectral norm of the others |
+# | `match_rms` | $0.2 \sqrt{\max(n_{in}, n_{out})}$ | The root mean square of the entries is .2, which is about the root mean square of AdamW's updates. |
+# | `spectral` | $\sqrt{n_{out} / n_{in}}$ | The gain is one. The gain is the largest ratio of the root mean squares of the output and the input. |
+# | `original` | $\sqrt{\max(1, n_{out} / n_{in})}$ | The gain is one if there are more outputs than inputs. In all other layers, the spectral norm is one. |
 #
-# `match_rms` (Liu et al., 2025) is the default, since AdamW takes care of the other parameters and
-# then one learning rate serves all.
+# `match_rms` (Liu et al., 2025) is the default. AdamW trains the other parameters, and with `match_rms` one
+# learning rate serves both.
 
 # %%
 shapes = [(64, 1024), (64, 256), (64, 64), (256, 64), (1024, 64)]
@@ -575,7 +581,7 @@ checks["the scales are those of the table"] = all(
 )
 
 # %% [markdown]
-# Put together, the hidden matrices' step is a chain of four links, and `muon` writes it out.
+# Muon's update of the hidden matrices is a chain of four links. `muon` is short for this chain.
 
 # %%
 step = gx.chain(
@@ -611,20 +617,20 @@ checks["average and heavy ball are one method"] = relative_error(updates(ball), 
 ball
 
 # %% [markdown]
-# ## 6. Which parameters
+# ## 6. Which parameters Muon trains
 #
-# The derivation was about matrices that map activations. Embeddings and heads are matrices too, but
-# an embedding's input is one character, not a vector of activations, and both do better with AdamW
-# in practice. Gains and biases are vectors. Nobody has to say so: `muon` reads paths and shapes,
-# and `routing` tells what came of it.
+# The derivation is about matrices that map activations. Embeddings and heads are matrices too. But the input
+# of an embedding is one character, and not a vector of activations, and in practice AdamW trains embeddings
+# and heads better. Gains and biases are vectors. `muon` finds the hidden matrices from the paths and the
+# shapes of the parameters, and `routing` shows the result.
 
 # %%
 print(gx.routing(gx.muon(0.01), start))
 
 # %% [markdown]
-# The rule also finds the matrix in arrays with more axes: a convolution is one matrix from all the
-# inputs under its window to the outputs; the heads of an attention projection belong to its
-# outputs; stacked layers are matrices one by one.
+# The rule also finds matrices in arrays with more axes. A convolution is one matrix, from all inputs in its
+# window to the outputs. In a projection of attention, the axes of the heads belong to the outputs. In stacked
+# layers, every layer is a matrix.
 
 # %%
 others = {
@@ -649,15 +655,16 @@ routes
 # %% [markdown]
 # ## 7. Against AdamW
 #
-# Both optimizers train the same transformer from the same start on the same batches, at three
-# learning rates each. At their best rates, Muon is well ahead for the same number of steps. On the
-# right is what training did to the hidden matrices: the singular values of $\theta_T - \theta_0$.
-# AdamW's change is carried by a few directions. Muon's uses all of them, which is what every single
-# one of its steps does.
+# Both optimizers train the same transformer from the same start on the same batches, at three learning rates
+# each. With the best learning rate of each, Muon reaches a clearly lower loss in the same number of steps. The
+# right figure shows how training changed the hidden matrices: the singular values of $\theta_T - \theta_0$.
+# The change that AdamW made lies mostly in a few directions. The change that Muon made uses all directions,
+# because every step of Muon does.
 #
-# This is a small model and a short run. Published comparisons with a well-tuned AdamW find a factor
-# of 1.4 in steps at 0.1 billion parameters and 1.1 at 1.2 billion (Wen et al., 2025,
-# arXiv:2509.02046). `examples/char_lm.py` runs the same comparison for longer.
+# This is a small model and a short run. Published comparisons with a well-tuned AdamW find that Muon needs
+# fewer steps by a factor of 1.4 at 0.1 billion parameters and of 1.1 at 1.2 billion parameters (Wen et al., 2025,
+# [arXiv:2509.02046](https://arxiv.org/abs/2509.02046)). `examples/char_lm.py` runs the same comparison for
+# longer.
 
 # %%
 grid = [3e-3, 3e-2] if SMALL else [3e-3, 1e-2, 3e-2]
@@ -725,7 +732,7 @@ checks["Muon's change is the flatter one"] = middle["Muon"] > middle["AdamW"]
 # %% [markdown]
 # ## Checks
 #
-# Some last ones, on matrices whose answer is known without any decomposition.
+# The last checks use matrices whose result is known without a decomposition.
 
 # %%
 five = partial(gx.newton_schulz, coefficients="jordan", steps=5)
