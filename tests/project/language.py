@@ -62,12 +62,13 @@ PATTERNS = (
         "It takes one reduction per leaf and per step.",
     ),
     Pattern(
-        r"\b(?:(?:an?|one|two|three|four|five|six|eight|ten|\d+|few|many|several|some) [\w-]+"
+        r"\b(?:(?:an?|one|two|three|four|five|six|eight|ten|\d+|few|many|several|some)"
+        r" (?!(?:for|of|in|on|at|to|from|with|by|per|is|as|than|or|and)\b)[\w-]+"
         r"|calls|lines|numbers|once|twice|times|reductions|gathers|products|bytes|entries)"
         r" a (?:leaf|step|matrix|unit|layer|array|tensor|run|parameter)\b",
         'write "per leaf", "per step", "per matrix"',
         "The norm costs a reduction a step.",
-        "The norm costs a reduction per step, and a step of a leaf costs nothing.",
+        "The norm costs a reduction per step, and the error is 6 for a matrix.",
     ),
     Pattern(
         rf"(?:\A|\n\n|[.?!] )(?i:(?:(?:{_EMPTY}),? ){{2,}}(?:{_EMPTY}))(?:[.?!:](?=\s|\Z)|\Z|\n\n)",
