@@ -1,8 +1,8 @@
 """The error messages for mistakes in a user's own class.
 
 `Missing` and `Shared` are placeholders for something that a method must not use; any use of them raises
-an error that says so. The functions make the error for a wrong result of a method. All of this runs only
-after something went wrong, and costs a correct step nothing.
+an error that says so. The functions make the error for a wrong result of a method. They run only after
+something went wrong.
 """
 
 import inspect

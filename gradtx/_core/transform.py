@@ -4,9 +4,9 @@
     update(updates, state, params=None, **extra) -> (updates, state)
 
 The two public methods are the boundary between the caller and the library. They check that gradients,
-parameters and state belong together, replace every leaf that is not optimized by `None`, and round the
-updates once, before they are returned. Inside this boundary the work is done by a `Program`, the
-transformation lowered for one structure of parameters. It is made once and kept on the transformation.
+parameters and state belong together, put None in place of every leaf that is not optimized, and round
+the updates once, before they are returned. Inside this boundary a `Program` does the work: the
+transformation lowered for one structure of parameters. The transformation caches its programs.
 """
 
 from collections.abc import Callable, Mapping
@@ -56,7 +56,7 @@ class Transform(Value, Pair):
     _empty = tuple.__new__
     # The methods that a subclass may override; which of them it overrides decides how it is lowered.
     _hooks: ClassVar[tuple[str, ...]] = ("init_tree", "update_tree")
-    _transforms: ClassVar[tuple[str, ...]] = ()
+    _transforms: ClassVar[tuple[str, ...]] = ()  # the names of the fields that take transformations
     is_foreign: ClassVar[bool] = False
     # Checks and converts the content of a field that takes transformations; set by `foreign.py`.
     _adopt: ClassVar[Callable[..., Any]]

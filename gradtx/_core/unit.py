@@ -79,7 +79,7 @@ class Unit(Transform):
         return self._with(**dict.fromkeys((*scheduled, "inner") if self.wraps else scheduled))
 
     def with_values(self, values: dict[str, Any]) -> Any:
-        """The transformation with these values, by the name of the field, in place of its schedules."""
+        """The transformation with its schedules replaced by `values`, a mapping from field names."""
         return self._with(**values)
 
     def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
@@ -109,7 +109,8 @@ class Elementwise(Unit):
     - `measure(updates, params, extra) -> measured`: once per step, what has to be known about the whole
       tree, such as a norm.
     - `begin(state, measured) -> (state, values)`: once per step, the new shared scalars, and the values
-      that `update_leaf` gets as its last argument. Without `begin`, it gets `measured` there.
+      that `update_leaf` gets as its last argument. Without `begin`, this argument is `measured`; without
+      `measure` as well, there is no such argument.
     - `at_leaf(path, leaf)`: the transformation for one leaf, decided from its path and its shape.
 
     In these methods arrays are float32 at least, and a hyperparameter that is a schedule is the number
