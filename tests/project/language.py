@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
-# What people read: the package, the documentation, and the examples.
-READ = ("gradtx", "docs", "examples", "notebooks", "README.md", "CONTRIBUTING.md")
+# What people read: the package, the documentation, the examples and the benchmarks.
+READ = ("gradtx", "docs", "examples", "notebooks", "benchmarks")
+READ += ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 
 
 class Pattern(NamedTuple):
