@@ -62,7 +62,7 @@ class Matrixwise(Unit):
     linear = False
     # Whether all matrices of one shape share one call, which is faster for matrix products.
     grouped: ClassVar[bool] = False
-    # Whether the update of a transposed matrix is the transpose of its update.
+    # Whether transposing a matrix before the update is the same as transposing its update.
     transposes: ClassVar[bool] = False
 
     def validate(self) -> None:

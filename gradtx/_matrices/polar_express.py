@@ -62,9 +62,9 @@ def polar_express(
     r"""Solve for the polynomials whose composition is nearest to one on `[lower, 1]`.
 
     Each step is the odd quintic nearest to one on the interval to which the previous steps have moved
-    the singular values, $[l, u]$ with $u = 2 - l$:
-    $p = \arg\min \max_{l \le x \le u} |1 - p(x)|$, then $l \leftarrow p(l)$. Although it is greedy, the
-    composition of these steps is optimal.
+    the singular values, $p = \arg\min \max_{l \le x \le u} |1 - p(x)|$. The interval $[l, u]$ is first
+    `[lower, 1]`, and after a step it is $[p(l), 2 - p(l)]$. Although each step is chosen by itself, the
+    composition of all steps is optimal.
 
     Args:
         steps: the number of triples.
