@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradtx._core.authors import described
 from gradtx._core.dtypes import result_dtype
 from gradtx._core.trees import PyTree, Structure, flatten, is_inexact, path_string, paths
 from gradtx._core.values import Value
@@ -110,10 +111,21 @@ def matching_params(params: PyTree, updates: PyTree, structure: Structure) -> li
     have, want = set(paths(updates)), set(paths(params))
     difference = sorted(have ^ want)
     where = f"first at `{difference[0]}`" if difference else "in the types of their containers"
+    if "" in difference:
+        where = "one of them is a single leaf"
+    remedy = "Take the gradient with respect to the parameters that you pass."
+    if any(map(_has_states, (updates, params))):
+        remedy = "One of them is a state; the arguments of `update` are (updates, state, params)."
     raise ValueError(
         f"Gradients and parameters differ in structure, {where}: the gradients are {structure}, the "
-        f"parameters {wanted}. Take the gradient with respect to the parameters that you pass."
+        f"parameters {wanted}. {remedy}"
     )
+
+
+def _has_states(tree: PyTree) -> bool:
+    """Whether a tree contains a NamedTuple whose class is called a state."""
+    nodes = jax.tree.leaves(tree, is_leaf=lambda x: type(x).__name__.endswith("State"))
+    return any(type(x).__name__.endswith("State") for x in nodes)
 
 
 def mismatch(g: Any, p: Any) -> str:
@@ -160,8 +172,17 @@ def foreign_state(tx: Any, program: Any, state: Any, error: Exception) -> str:
     """
     want = program.layout.unflatten(program.numbers)
     try:
-        program.layout.flatten_up_to(with_own_empties(want, state))
+        program.layout.flatten_up_to(with_empty_parts_of(want, state))
     except (ValueError, TypeError):
+        order = (
+            "Call `update(updates, state, params)` with the state that `init` or `update` returned."
+        )
+        if flatten(state)[1] == program.lowering.structure:
+            return (
+                f"The second argument of `update` of `{tx}` is a tree like the gradients. {order}"
+            )
+        if paths(state) == [""]:
+            return f"The state for `update` of `{tx}` is missing: it is {described(state)}. {order}"
         differing = sorted({*paths(want)} ^ {*paths(state)})
         where = f", first at `{differing[0]}`" if differing else ""
         return (
@@ -184,7 +205,7 @@ def foreign_state(tx: Any, program: Any, state: Any, error: Exception) -> str:
     return ""
 
 
-def with_own_empties(want: Any, state: Any) -> Any:
+def with_empty_parts_of(want: Any, state: Any) -> Any:
     """`state` with each part that has no arrays replaced by the part of `want` at its place.
 
     So `()`, None and `EmptyState()` are accepted for each other.
@@ -194,8 +215,8 @@ def with_own_empties(want: Any, state: Any) -> Any:
     if isinstance(want, tuple) and isinstance(state, tuple | list) and len(want) == len(state):
         if hasattr(want, "_fields") and getattr(state, "_fields", None) != want._fields:  # pyright: ignore
             return state
-        fields = [with_own_empties(w, s) for w, s in zip(want, state, strict=True)]
+        fields = [with_empty_parts_of(w, s) for w, s in zip(want, state, strict=True)]
         return type(want)(*fields) if hasattr(want, "_fields") else tuple(fields)
     if isinstance(want, dict) and isinstance(state, dict) and want.keys() == state.keys():
-        return {k: with_own_empties(w, state[k]) for k, w in want.items()}
+        return {k: with_empty_parts_of(w, state[k]) for k, w in want.items()}
     return state

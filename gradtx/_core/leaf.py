@@ -25,7 +25,7 @@ class Split(NamedTuple):
     """The static part of a transformation: its structure and its Python numbers, without its arrays.
 
     It is hashable, so it can be part of a compiled function's cache key: a transformation that is built
-    again with equal numbers is not traced again. The numbers are in float64 while the step is traced.
+    again with equal numbers is not traced again. The numbers are Python floats while a step is traced.
     In `numbers`, None stands for an array, and `...` for a number that is an argument (`numbers.py`).
     """
 
@@ -104,9 +104,9 @@ class LeafProgram:
         """The program that takes its numbers as arguments, and these numbers."""
         instructions, numbers = [], []
         for x in self.instructions:
-            free = tuple(... if n is not None and may_be_argument(n) else n for n in x.tx.numbers)
-            numbers += [n for n, f in zip(x.tx.numbers, free, strict=True) if f is ...]
-            instructions.append(x._replace(tx=x.tx._replace(numbers=free)))
+            known = tuple(... if n is not None and may_be_argument(n) else n for n in x.tx.numbers)
+            numbers += [n for n, k in zip(x.tx.numbers, known, strict=True) if k is ...]
+            instructions.append(x._replace(tx=x.tx._replace(numbers=known)))
         return LeafProgram.of(tuple(instructions), self.result), tuple(numbers)
 
 
@@ -154,27 +154,27 @@ def run_leaf(
     with jax.numpy_dtype_promotion("standard") if is_complex else nullcontext():
         for x in program.instructions:
             tx, layout = x.tx.join(wide_arrays, triples), x.layout
-            scheduled, shared_values = next(begin_next) if x.reads_begin else ((), None)
+            schedule_values, begin_values = next(begin_next) if x.reads_begin else ((), None)
             if x.scheduled:
-                tx = tx.with_values(dict(zip(x.scheduled, scheduled, strict=True)))
+                tx = tx.with_values(dict(zip(x.scheduled, schedule_values, strict=True)))
             args = list(map(values.__getitem__, x.args))
             if layout is None or not layout.size:
                 state = None if layout is None else layout.empty
-                update, new = tx.apply_leaf(args, state, param, shared_values)
+                update, new = tx.apply_leaf(args, state, param, begin_values)
                 if new is not state and jax.tree.leaves(new):
                     raise undescribed(tx, new)
             else:
                 old = list(itertools.islice(cells_next, len(layout.arrays)))
                 filled = layout.fill(layout.arrays, old)
-                update, new = tx.apply_leaf(args, filled, param, shared_values)
-                new_cells += picked(tx, layout, new, old)
+                update, new = tx.apply_leaf(args, filled, param, begin_values)
+                new_cells += checked_arrays(tx, layout, new, old)
             if getattr(update, "shape", None) != shape:
                 update = scalar_update(tx, update, shape, layout)
             values.append(update)
     return values[program.result].astype(dtype), tuple(like(new_cells, list(cells)))
 
 
-def picked(tx: Any, layout: Layout, new: Any, old: list[Any]) -> list[Any]:
+def checked_arrays(tx: Any, layout: Layout, new: Any, old: list[Any]) -> list[Any]:
     """The arrays of the new state of a leaf, which must have the shapes of the old ones."""
     try:
         arrays = layout.pick(layout.arrays, new)

@@ -42,8 +42,8 @@ class Lowering:
         self.stages: list[Any] = []
         self.calls: list[Call] = []
         self.trees: list[Tree] = []
-        self.cells = self.registers = 0
-        self.merged: dict[int, int] = {}
+        self.cells = self.registers = 0  # how many there are so far
+        self.merged: dict[int, int] = {}  # for the cell of a second counter, the cell of the first
         self.scalars = scalar_dtype()
         self._begins: list[Call] = []
         self._terms: dict[Any, Term] = {}
@@ -92,6 +92,7 @@ class Lowering:
             if terms[0] is None:
                 out.append(None)
                 continue
+            # Leaves with the same transformations behind them get the same term, and so one program.
             here = tx[i] if type(tx) is list else tx
             key = id(call), id(here), *map(id, terms)
             if key not in self._terms:

@@ -6,7 +6,7 @@ from typing import Any
 import optax
 from jax.core import Tracer
 
-from gradtx._core.boundary import with_own_empties
+from gradtx._core.boundary import with_empty_parts_of
 from gradtx._core.lowering import Lowering, Visit
 from gradtx._core.places import numbered
 from gradtx._core.retrace import changes_often, keep_constant
@@ -52,7 +52,7 @@ class Program:
     def init_cells(self, params: list[Any]) -> list[Any]:
         """The cells of the state before the first step, as a flat list."""
         low = self.lowering
-        # What the state of a transformation holds for a leaf that it does not update, as in Optax.
+        # For a leaf that a transformation does not update, its state holds the placeholder of Optax.
         absent = [None if p is None else optax.MaskedNode() for p in params]
         cells: list[Any] = [None] * low.cells
         for call in low.calls:
@@ -72,7 +72,7 @@ class Program:
         except (ValueError, TypeError):
             # A part without a state accepts every empty state: `()`, None or `EmptyState()`.
             want = self.layout.unflatten(self.numbers)
-            flat = self.layout.flatten_up_to(with_own_empties(want, state))
+            flat = self.layout.flatten_up_to(with_empty_parts_of(want, state))
         for number, x in zip(self.numbers, flat, strict=True):
             cells[number] = x
         parametrized = self.is_parametrized(updates)

@@ -160,6 +160,7 @@ class Begin:
         measured = [call.measured and frame.measured[call.measured] for call in self.calls]
         inputs = self.program, self.arrays, shared, steps, measured
         try:
+            # The numbers are constants of the jitted function, so it is not used where they change.
             results = _begin(*inputs) if frame.parametrized else _begin_jitted(*inputs)
         except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
             if any(isinstance(x, Tracer) for x in jax.tree.leaves(inputs[1:])):

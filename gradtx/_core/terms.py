@@ -84,6 +84,7 @@ def group_of(result: Term, leaves: list[int]) -> Group:
             instructions.append(Instruction(key, args, None, (), False))
             continue
         calls.append(call)
+        # `at_leaf` may have returned another class, which does not have the scheduled fields.
         same = type(getattr(tx, "unit", tx)) is type(call.tx)
         scheduled = call.scheduled if same else ()
         instructions.append(Instruction(key, args, call.layout, scheduled, call.begins))
@@ -94,9 +95,9 @@ def group_of(result: Term, leaves: list[int]) -> Group:
 class _bound(Value):
     """The instruction that clips gradients to entries whose squares are finite.
 
-    `nan_for_infinite` says whether infinite entries become NaN, so that they are not hidden. This costs
-    two more operations, after which XLA may write the result to memory instead of repeating the
-    operations. So it is left out in a branch if another branch already passes infinities on.
+    `nan_for_infinite` says whether infinite entries become NaN, so that they are not hidden. This takes
+    two more operations, and XLA may write their result to memory, where it would repeat the clipping
+    alone wherever it is used. So it is left out in a branch if another branch passes infinities on.
     """
 
     nan_for_infinite: bool

@@ -7,7 +7,7 @@ import jax
 
 from gradtx._core.dtypes import cast_floating, compute_dtype, like
 from gradtx._core.layout import Layout
-from gradtx._core.leaf import Split, picked, split
+from gradtx._core.leaf import Split, checked_arrays, split
 from gradtx._core.sharding import replicated
 from gradtx._core.stages import Call
 from gradtx._matrices.groups import map_groups
@@ -81,4 +81,4 @@ def _update_matrices(
     old = list(stacks[count:])
     state = layout.fill(layout.arrays, cast_floating(old, dtype))
     x, new = tx.apply_matrices(list(stacks[:count]), state, now)
-    return x.astype(dtype), *like(picked(tx, layout, new, old), old)
+    return x.astype(dtype), *like(checked_arrays(tx, layout, new, old), old)
