@@ -89,7 +89,7 @@ def sgd(s, grad, x, t, *, lr=0.1, weight_decay=0.0):
 
 @recurrence
 def ema_momentum(s, grad, x, t, *, lr=0.1, b=0.9):
-    """The note's momentum and Adam's m: an exponential moving average, zero start."""
+    """Adam's m, Kingma & Ba (2015), arXiv:1412.6980, Algorithm 1, alone: an average, zero start."""
     s.m = b * s.m + (1 - b) * grad(x)
     return -lr * s.m
 
@@ -122,7 +122,7 @@ def sgd_torch(s, grad, x, t, *, lr=1e-3, b=0.9, dampening=0.0, nesterov=False, w
 
 @recurrence
 def lookahead(s, grad, x, t, *, lr=0.1, b=0.9, gain=1.0):
-    """Nesterov (1983) in the note's form: the gradient is taken at theta - lr b m."""
+    """Nesterov (1983): the gradient is taken at theta - lr b m, where the momentum leads."""
     s.m = b * s.m + gain * grad(x - lr * b * s.m)
     return -lr * s.m
 

@@ -1,4 +1,9 @@
-"""Newton-Schulz against singular value decompositions in float64."""
+"""Newton-Schulz in float64, against what singular value decompositions say that it computes.
+
+The iteration is an odd polynomial of the singular values (Higham, 2008, Functions of Matrices, section
+8.3), so U p(S) V^T is its result. A rounding moves singular vectors too, by a quotient of differences of
+p, which is at most the slope of p at zero.
+"""
 
 import closed_forms as cf
 import jax
@@ -7,61 +12,66 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from references import KELLER, polar_factor
-from runs import normal, rotation, steps
+from rounding import roundings
+from runs import normal, rotation, steps_of
 
-from gradtx import (
-    chain,
-    newton_schulz,
-    orthogonalize_newton_schulz,
-    scale_by_momentum,
-)  # fmt: skip
+from gradtx import chain, newton_schulz, orthogonalize_newton_schulz, scale_by_momentum
+from gradtx._matrices.polynomials import resolve_coefficients
+
+SLOPE = KELLER[0] ** 5  # of five steps at zero
+MATRICES = {
+    "tall": normal(8, 5),
+    "wide": normal(5, 8),
+    "square": normal(6, 6),
+    "rank one": np.outer(normal(8), normal(5)),
+    "orthogonal": rotation(16),
+    "row": normal(1, 9),
+    "zero": np.zeros((3, 4)),
+}
 
 
-def orthogonalized(x, coefficients=KELLER, steps=5, dtype="float64"):
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_singular_values_follow_the_polynomial_and_singular_vectors_stay(dtype):
     with jax.enable_x64(dtype == "float64"):
-        return np.asarray(newton_schulz(jnp.asarray(x, dtype), coefficients, steps=steps))
+        tree = {name: jnp.asarray(x, dtype) for name, x in MATRICES.items()}
+        function = jax.jit(lambda x: jax.tree.map(lambda x: newton_schulz(x, KELLER, steps=5), x))
+        results = jax.tree.map(np.asarray, function(tree))
+    for name, x in MATRICES.items():
+        want = cf.newton_schulz_by_svd(x, eps=0.0) if np.any(x) else x
+        # A product has as many roundings as terms, and those of the first steps are magnified most.
+        error = roundings(max(x.shape) * SLOPE, dtype)
+        assert_allclose(results[name], want, rtol=0, atol=error, err_msg=name)
+        if name in ("tall", "wide", "square"):
+            # No singular value is small here, so that as a whole the result is much nearer: fifteen
+            # products, which small singular values magnify.
+            sigma = np.linalg.svd(x / np.linalg.norm(x), compute_uv=False)
+            difference = np.linalg.norm(results[name] - want) / np.linalg.norm(want)
+            assert difference < roundings(15 * max(x.shape) / sigma.min(), dtype), name
 
 
-@pytest.mark.parametrize("shape", [(8, 5), (5, 8), (6, 6)])
-def test_oracle_35_newton_schulz_acts_on_singular_values_alone(shape):
-    x = normal(*shape)
-    want = cf.newton_schulz_by_svd(x, eps=0.0)
-    assert_allclose(orthogonalized(x), want, rtol=0, atol=2e-13)
-    narrow = orthogonalized(x, dtype="float32")
-    assert np.linalg.norm(narrow - want) < 3e-6 * np.linalg.norm(want)
+def test_coefficients_that_converge_give_the_polar_factor():
+    """x (15 - 10 x^2 + 3 x^4) / 8 has the fixed point 1, with two derivatives that vanish there."""
+    x = MATRICES["tall"]
+    with jax.enable_x64(True):
+        got = jax.jit(lambda x: newton_schulz(x, (15 / 8, -10 / 8, 3 / 8), steps=20))(x)
+    # The polar factor moves by what the matrix is off, over its smallest singular value.
+    error = roundings(15 * 8) * np.linalg.norm(x) / np.linalg.svd(x, compute_uv=False).min()
+    assert_allclose(got, polar_factor(x), rtol=0, atol=error)
 
 
-def test_oracle_36_convergent_coefficients_give_the_polar_factor():
-    x = normal(8, 5)
-    assert_allclose(
-        orthogonalized(x, (15 / 8, -10 / 8, 3 / 8), 20), polar_factor(x), rtol=0, atol=1e-14
+def test_muons_average_and_its_heavy_ball_are_one_method_whatever_the_gradients_size():
+    """One buffer is 1 - b times the other, and the iteration divides by the norm, without an epsilon
+    to add to it: Jordan et al. (2024), Muon."""
+    average, ball = (
+        chain(scale_by_momentum(0.9, form, nesterov=True), orthogonalize_newton_schulz())
+        for form in ("ema", "heavy_ball")
     )
-
-
-def test_oracle_37_what_the_iteration_makes_of_special_matrices():
-    x = normal(8, 5)
-    u = polar_factor(x)
-    assert_allclose(np.sum(x * u), np.linalg.norm(x, "nuc"), 1e-12)
-    assert_allclose(np.sum(u**2), 5, 1e-12)
-    np.testing.assert_array_equal(orthogonalized(-x), -orthogonalized(x))
-    np.testing.assert_array_equal(orthogonalized(x.T), orthogonalized(x).T)
-    np.testing.assert_array_equal(orthogonalized(0 * x), 0 * x)
-    one = np.outer(x[:, 0], x[0])
-    sigma = np.linalg.svd(orthogonalized(one), compute_uv=False)
-    assert_allclose(sigma, [0.696436, 0, 0, 0, 0], atol=1e-6)
-    assert_allclose(np.linalg.svd(orthogonalized(rotation(16)), compute_uv=False), 0.714526, 1e-6)
-    assert_allclose(np.linalg.norm(orthogonalized(normal(1, 9))), 0.6964, 1e-4)
-
-
-@pytest.mark.parametrize("scale_of_gradients", [1.0, 1e-3, 1e-8, 1e-20])
-def test_oracle_38_muons_average_and_heavy_ball_are_one_method(scale_of_gradients):
-    def tx(form):
-        return chain(
-            scale_by_momentum(0.9, form, nesterov=True),
-            orthogonalize_newton_schulz(),
-        )
-
-    g = normal(20, 6, 4)
-    u = steps(tx("ema"), g)
-    # The norm has no epsilon to add, so that no size is too small.
-    assert_allclose(steps(tx("heavy_ball"), scale_of_gradients * g), u, rtol=0, atol=1e-11)
+    sizes = np.array([1.0, 1e-3, 1e-8, 1e-20])
+    # A stack of matrices, one for each size: they are orthogonalized one by one.
+    g = normal(20, 6, 4)[:, None] * sizes[:, None, None]
+    u, other = steps_of([average, ball], g)
+    # Three roundings a step, for 1 / (1 - b) steps, and fifteen products of up to six terms, for either.
+    slope = np.prod([a for a, _, _ in resolve_coefficients()])
+    error = roundings(2 * (3 / (1 - 0.9) + 15 * 6)) * slope
+    for every in (u, other):
+        assert_allclose(every, np.broadcast_to(u[:, :1], u.shape), rtol=0, atol=error)
