@@ -164,7 +164,7 @@ def round_update(u: Any, gradient: Any, param: Any, p: Any) -> Any:
     return jnp.full_like(p, -0.0 if is_inexact(p) else 0)
 
 
-def foreign_state(tx: Any, program: Any, state: Any, error: Exception) -> str:
+def wrong_state(tx: Any, program: Any, state: Any, error: Exception) -> str:
     """A message if `state` is not a state of `tx`, or an empty string; called after a step has failed.
 
     If only the shape of an array is wrong, the message is added to `error` as a note instead, because
@@ -177,12 +177,12 @@ def foreign_state(tx: Any, program: Any, state: Any, error: Exception) -> str:
         order = (
             "Call `update(updates, state, params)` with the state that `init` or `update` returned."
         )
+        if paths(state) == [""]:
+            return f"The state for `update` of `{tx}` is missing: it is {described(state)}. {order}"
         if flatten(state)[1] == program.lowering.structure:
             return (
                 f"The second argument of `update` of `{tx}` is a tree like the gradients. {order}"
             )
-        if paths(state) == [""]:
-            return f"The state for `update` of `{tx}` is missing: it is {described(state)}. {order}"
         differing = sorted({*paths(want)} ^ {*paths(state)})
         where = f", first at `{differing[0]}`" if differing else ""
         return (

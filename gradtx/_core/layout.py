@@ -15,6 +15,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
+from gradtx._core.arguments import explained
 from gradtx._core.authors import Shared, first_non_array, hook_name
 from gradtx._core.dtypes import scalar_dtype
 from gradtx._core.static import show
@@ -40,6 +41,7 @@ class shared:
     (shared(0), shared(0.0))
     """
 
+    @explained
     def __init__(self, value: ArrayLike) -> None:
         if isinstance(value, Tracer):
             raise TypeError(

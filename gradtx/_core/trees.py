@@ -6,7 +6,7 @@ a leaf here, and all maps pass over it.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MappingView
 from typing import Any
 
 import jax
@@ -22,8 +22,18 @@ def is_none(x: Any) -> bool:
 
 
 def flatten(tree: PyTree) -> tuple[list[Any], Structure]:
-    """The leaves and the structure of a tree, where None counts as a leaf."""
-    return jax.tree.flatten(tree, is_leaf=is_none)
+    """The leaves and the structure of a tree, where None counts as a leaf.
+
+    Raises:
+        TypeError: if the tree is a generator, or another object from which JAX cannot take the leaves.
+    """
+    leaves, structure = jax.tree.flatten(tree, is_leaf=is_none)
+    if len(leaves) == 1 and leaves[0] is tree and isinstance(tree, Iterator | MappingView):
+        raise TypeError(
+            f"A tree of arrays is needed, and a `{type(tree).__name__}` was passed, which JAX takes for "
+            "a single leaf. Pass a list of its items, `list(...)`."
+        )
+    return leaves, structure
 
 
 def tree_map(f: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:

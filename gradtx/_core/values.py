@@ -60,6 +60,7 @@ class Value:
     """
 
     limits: ClassVar[Mapping[str, str]] = {}
+    # The names of the data fields and of the static fields, and the annotations of all fields.
     _data: ClassVar[tuple[str, ...]] = ()
     _static: ClassVar[tuple[str, ...]] = ()
     _hints: ClassVar[Mapping[str, Any]] = {}

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
+from gradtx._core.arguments import explained
+from gradtx._core.authors import described
 from gradtx._core.values import Value
 
 
@@ -90,6 +92,9 @@ class MatrixAxes(NamedTuple):
         return [i for i in range(ndim) if i not in matrix] + matrix
 
 
+MatrixAxes.__new__ = explained(MatrixAxes.__new__)  # pyright: ignore[reportAttributeAccessIssue]
+
+
 class MatrixRule(Protocol):
     """A rule that says which axes of a leaf are its matrix, such as `hidden_matrices()`."""
 
@@ -122,6 +127,9 @@ class hidden_matrices(Value):
         blocks: the number of projections that are fused along the outputs, by pattern, such as
             `{"qkv": 3, "gate_up": 2}`. None means that every projection is separate.
 
+    Raises:
+        ValueError: if a pattern is not a regular expression.
+
     >>> import gradtx, jax.numpy as jnp
     >>> rule = gradtx.hidden_matrices()
     >>> rule.why("layers/0/kernel", jnp.ones((4, 8))), rule.why("lm_head/kernel", jnp.ones((4, 8)))
@@ -144,6 +152,17 @@ class hidden_matrices(Value):
     output: str = r"(att|mha)\w*/(out|o|out_?proj|o_?proj)/"
     outputs_first: str = r"(^|/)weight$"
     blocks: Mapping[str, int] | None = None
+
+    def validate(self) -> None:
+        for name in set(self._static) - {"blocks"}:
+            pattern = getattr(self, name)
+            try:
+                re.compile(pattern)
+            except (re.error, TypeError) as error:
+                raise ValueError(
+                    f"`hidden_matrices({name}=...)` must be a regular expression, not "
+                    f"{described(pattern)} ({error}). The pattern `(?!)` matches no name."
+                ) from None
 
     def __call__(self, path: str, leaf: Any) -> str:
         return "adamw" if self.why(path, leaf)[0] else "muon"

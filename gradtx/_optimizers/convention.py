@@ -9,10 +9,11 @@ import functools
 import inspect
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, InitVar
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from gradtx._compose.chain import chain, identity
 from gradtx._compose.recipe import Recipe
+from gradtx._core.arguments import misfit
 from gradtx._core.transform import Transform
 from gradtx._transforms.decay import decoupled_weight_decay
 from gradtx._transforms.freeze import freeze
@@ -36,7 +37,7 @@ class Conventional(Recipe):
     """
 
     _: KW_ONLY
-    convention: InitVar[str] = "optax"
+    convention: InitVar[Literal["optax", "torch", "keras", "paper"]] = "optax"
     conventions: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -48,9 +49,8 @@ class Conventional(Recipe):
         def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
             try:
                 given = signature.bind_partial(self, *args, **kwargs)
-            except TypeError as error:
-                takes = ", ".join(list(signature.parameters)[1:])
-                raise TypeError(f"`{cls.__name__}(...)` {error}; it takes {takes}.") from None
+            except TypeError:
+                raise TypeError(misfit(cls, plain, args, kwargs)) from None
             convention = given.arguments.get("convention", "optax")
             if convention not in (known := {"optax": {}, **cls.conventions}):
                 raise ValueError(

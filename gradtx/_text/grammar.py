@@ -187,7 +187,7 @@ class Parser(Source):
         try:
             return make(*args, **keywords)
         except Exception as error:
-            reason = str(error).replace(".__init__()", "()") or type(error).__name__
+            reason = str(error) or type(error).__name__
             self.fail(token.at, f"{token}: {reason}", error)
 
     def unexpected(self) -> NoReturn:

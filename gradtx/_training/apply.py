@@ -32,7 +32,7 @@ def apply_updates(params: PyTree, updates: PyTree) -> PyTree:
         changes = structure.flatten_up_to(updates)
     except ValueError as error:
         raise ValueError(
-            f"`apply_updates`: the updates do not have the structure of the parameters: {error}"
+            f"`apply_updates`: the updates do not fit the structure of the parameters: {error}"
         ) from None
     return structure.unflatten([_added(p, u) for p, u in zip(leaves, changes, strict=True)])
 

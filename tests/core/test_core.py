@@ -154,7 +154,9 @@ def test_sequences_in_static_fields_hash_however_deep():
 
 
 def test_an_unknown_argument_is_answered_with_the_known_ones():
-    with pytest.raises(TypeError, match=r"`adamw\(...\)` has no argument `lr`; its arguments are learning_rate, b1"):
+    with pytest.raises(
+        TypeError, match=r"`adamw\(...\)` has no argument `lr`; its arguments are learning_rate, b1"
+    ):
         adamw(lr=0.1)  # pyright: ignore
 
 
