@@ -1,10 +1,11 @@
 """How hyperparameters that an un-jitted loop changes enter a compiled step without losing digits.
 
-A Python number in a transformation is a constant of the compiled step, and JAX computes what depends on
-it alone on the host, in float64. A loop that changes the number at every step would compile every step.
-So after a few changes the compiled step takes the number as an argument (`retrace.py` says when). An
-average with decay `b` also needs `1 - b` and `log b`, and float32 has too few digits near 1 to compute
-these from `b`. So the host computes all three in float64 and passes them together, as a triple.
+A Python number in a transformation is a constant of the compiled step, and arithmetic with it, such as
+`1 - self.decay`, is done by Python in float64 while the step is traced. A loop that changes the number
+at every step would compile every step. So after a few changes the compiled step takes the number as an
+argument (`retrace.py` says when). An average with decay `b` also needs `1 - b` and `log b`, and float32
+has too few digits near 1 to compute these from `b`. So Python computes all three in float64 and passes
+them together, as a triple.
 """
 
 import math
@@ -37,8 +38,8 @@ def may_be_argument(x: float) -> bool:
 class Number:
     """A hyperparameter that is an argument of the step, with its triple.
 
-    It computes like the array `value`, except that `1 - x` is the entry that the host computed. To pass
-    it to a function of `jax.numpy`, write `jnp.asarray(x)`.
+    It computes like the array `value`, except that `1 - x` is the number that was computed in float64.
+    To pass it to a function of `jax.numpy`, write `jnp.asarray(x)`.
     """
 
     def __init__(self, value: jax.Array, complement: jax.Array, log: jax.Array) -> None:

@@ -23,8 +23,8 @@ def squarable(x: jax.Array, terms: int = 1) -> jax.Array:
     """`x` with every entry clipped to a size whose square is finite.
 
     Without clipping, the square of a huge entry would be infinite, and an average of squares would
-    stay infinite forever. What divides by a root mean square needs only the direction of such an entry.
-    A sum of `terms` squares stays finite, too.
+    stay infinite forever. An update that is divided by a root mean square needs no more than the
+    direction of such an entry. A sum of `terms` squares stays finite, too.
     """
     limit = 2.0 ** (jnp.finfo(real_dtype(x.dtype)).maxexp // 2 - 1) / math.sqrt(terms)
     if jnp.iscomplexobj(x):
@@ -171,7 +171,7 @@ _LOG_OF_ZERO = -1e30
 
 
 def compensated_add(total: jax.Array, x: jax.Array) -> jax.Array:
-    """Add `x` to `total`, an array of shape (2,): a sum, and the rounding error to correct it by."""
+    """Add `x` to the sum `total[0]`, where `total[1]` is the sum's rounding error so far."""
     # Kahan, 1965. The rounding errors of a plain float32 sum would add up over many steps, and the
     # bias correction that is computed from this sum would become wrong.
     y = x - total[1]

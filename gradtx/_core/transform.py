@@ -134,7 +134,7 @@ class Transform(Value, Pair):
         try:
             out, new = program.update(todo, state, None if params is None else owned, extra)
         except Exception as error:
-            if problem := boundary.foreign_state(self, program, state, error):
+            if problem := boundary.wrong_state(self, program, state, error):
                 raise ValueError(problem) from error
             raise
         rounded = map(boundary.round_update, out, todo, owned, owners)
