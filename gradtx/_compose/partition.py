@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import optax
 
 from gradtx._compose.rules import as_mask, as_rule, label_leaves, mask_leaves, rule_name
-from gradtx._core.foreign import AsTransform
+from gradtx._core.foreign import AsTransform, Inside
 from gradtx._core.latex import Page, Tex, cases, escape
 from gradtx._core.lowering import Lowering
 from gradtx._core.terms import Stream
@@ -16,12 +16,12 @@ from gradtx._core.transform import Transform
 if TYPE_CHECKING:
 
     class _AsTransforms:
-        def __get__(self, instance: Any, owner: Any = None) -> Mapping[Any, Transform]: ...
+        def __get__(self, instance: Any, owner: Any = None) -> Mapping[Any, Inside]: ...
         def __set__(
             self, instance: Any, value: Mapping[Any, optax.GradientTransformation]
         ) -> None: ...
 else:
-    _AsTransforms = Mapping[str, Transform]
+    _AsTransforms = Mapping[str, Inside]
 
 
 class partition(Transform):
@@ -59,8 +59,13 @@ class partition(Transform):
         given = self.transforms
         if not isinstance(given, Mapping) or len({type(label) for label in given}) > 1:
             raise TypeError(
-                "`partition(transforms=...)` must map labels, all of one type, to transformations; "
-                f"it is {given!r}."
+                "`partition(transforms=...)` must be a mapping from labels, all of one type, to "
+                f"transformations, not {given!r}."
+            )
+        if self.param_labels is None:
+            raise TypeError(
+                "`partition(param_labels=None)` must be a rule, a tree of labels, or a function that "
+                "returns such a tree."
             )
         object.__setattr__(self, "param_labels", as_rule(self.param_labels))
         super().__post_init__()

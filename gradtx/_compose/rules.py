@@ -8,12 +8,13 @@ a tree is accepted, as in Optax.
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
+from gradtx._core.authors import described
 from gradtx._core.latex import escape
 from gradtx._core.lowering import Lowering
 from gradtx._core.static import show
@@ -46,7 +47,7 @@ class by_path(Value):
         if not isinstance(self.patterns, Mapping):
             raise TypeError(
                 f"`by_path(patterns=...)` must be a mapping from patterns to labels, not "
-                f"{self.patterns!r}."
+                f"{described(self.patterns)}."
             )
         for pattern in self.patterns:
             try:
@@ -81,7 +82,9 @@ class by_rank(Value):
 
     def validate(self) -> None:
         if not isinstance(self.rank, int) or isinstance(self.rank, bool) or self.rank < 0:
-            raise TypeError(f"`by_rank(rank={self.rank!r})` must be a whole number, 0 or more.")
+            raise TypeError(
+                f"`by_rank(rank=...)` must be a whole number, 0 or more, not {described(self.rank)}."
+            )
 
     def __call__(self, path: str, leaf: Any) -> bool:
         return len(leaf.shape) >= self.rank
@@ -106,21 +109,46 @@ class label_tree:
 
 
 def as_rule(rule: Any) -> Any:
-    """`rule` as a static field stores it: a tree of labels is wrapped, all else is unchanged."""
+    """`rule` as a static field stores it: a tree of labels is wrapped, all else is unchanged.
+
+    Raises:
+        TypeError: if `rule` is a class or a generator, or a function of other arguments than a rule's.
+    """
     if rule is None or isinstance(rule, bool | label_tree | Value):
         return rule
+    if isinstance(rule, type | Iterator):
+        raise TypeError(
+            "A rule, a tree of labels, or a function that returns such a tree is needed, not "
+            f"{described(rule)}."
+        )
     # A tree of labels may itself be callable, if it is an Equinox module, so its leaves are looked at.
     leaves = jax.tree.leaves(rule)
     of_labels = bool(leaves) and all(isinstance(x, bool | np.bool_ | str | int) for x in leaves)
-    return label_tree(rule) if of_labels or not callable(rule) else rule
+    if of_labels or not callable(rule):
+        return label_tree(rule)
+    _takes_path(rule)
+    return rule
 
 
 def as_mask(mask: Any) -> Any:
-    """`mask` as a static field stores it, see `as_rule`; 0 and 1 count as False and True."""
+    """`mask` as a static field stores it, see `as_rule`; 0 and 1 count as False and True.
+
+    Raises:
+        TypeError: if `mask` is neither a rule nor a tree of bools.
+    """
     rule = as_rule(mask)
-    if isinstance(rule, label_tree):
-        return label_tree(jax.tree.map(_as_bool, rule.tree))
-    return rule
+    if not isinstance(rule, label_tree):
+        return rule
+    tree = jax.tree.map(_as_bool, rule.tree)
+    wrong = [
+        x for x in jax.tree.leaves(tree) if isinstance(x, str) or (x is tree and x is not bool(x))
+    ]
+    if wrong:
+        raise TypeError(
+            "A mask must be a rule `(path, leaf) -> bool`, a tree of bools, or a function from the "
+            f"parameters to such a tree; {described(wrong[0])} is none of these."
+        )
+    return label_tree(tree)
 
 
 def _as_bool(x: Any) -> Any:
@@ -132,7 +160,13 @@ def label_leaves(rule: Any, low: Lowering, where: str) -> list[Any]:
     if not low.leaves:
         return []  # Optax's `map_params` calls `init` with a placeholder that has no leaves
     if not isinstance(rule, label_tree) and not _takes_path(rule):
-        rule = as_rule(rule(low.tree(low.leaves)))
+        labels = as_rule(rule(low.tree(low.leaves)))
+        rule = label_tree(labels) if isinstance(labels, bool) else labels
+        if not isinstance(rule, label_tree) and not callable(rule):
+            raise TypeError(
+                f"`{where}`: the function returned {described(rule)}. It must return a tree with one "
+                "label for each parameter or subtree of parameters."
+            )
     if isinstance(rule, label_tree):
         return _broadcast(rule.tree, low, where)
     pairs = zip(low.paths, low.leaves, strict=True)
@@ -154,15 +188,13 @@ def _broadcast(labels: PyTree, low: Lowering, where: str) -> list[Any]:
         have = {*paths(labels)}
         missing = [path for path in low.paths if not any(_begins(path, own) for own in have)]
         extra = [own for own in have if not any(_begins(path, own) for path in low.paths)]
+        problems = [f"it has no label for `{path}`" for path in missing[:1]]
+        problems += [
+            f"it has a label for `{own}`, which is not a parameter" for own in sorted(extra)[:1]
+        ]
         raise ValueError(
-            f"`{where}`: the tree of labels does not fit the parameters: "
-            + (f"it has no label for `{missing[0]}`. " if missing else "")
-            + (
-                f"it has a label for `{sorted(extra)[0]}`, which is not a parameter. "
-                if extra
-                else ""
-            )
-            + "Pass one label for each parameter or subtree of parameters."
+            f"`{where}`: the tree of labels does not fit the parameters: {', and '.join(problems)}. "
+            "Pass one label for each parameter or subtree of parameters."
         ) from None
     return [None if x is None else y for x, y in zip(low.leaves, found, strict=True)]
 
@@ -184,13 +216,26 @@ def mask_leaves(mask: Any, low: Lowering, where: str) -> list[bool]:
 
 
 def _takes_path(rule: Any) -> bool:
+    """Whether a function is one of `(path, leaf)`, and not one of the parameters.
+
+    Raises:
+        TypeError: if it is neither.
+    """
     if isinstance(rule, Value):
         return True
+    signature = inspect.signature(rule)
     required = [
         p
-        for p in inspect.signature(rule).parameters.values()
+        for p in signature.parameters.values()
         if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
     ]
+    try:
+        signature.bind(*[None] * (2 if len(required) == 2 else 1))
+    except TypeError:
+        raise TypeError(
+            "A rule takes the two arguments `(path, leaf)`, or one argument, the parameters; "
+            f"`{show(rule)}{signature}` takes neither."
+        ) from None
     return len(required) == 2
 
 
