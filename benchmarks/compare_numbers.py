@@ -1,20 +1,20 @@
-"""`python -m benchmarks.compare_numbers`: whether an earlier version's numbers are still the same.
+"""Compare the numbers that gradtx computes with those of an earlier version.
 
-Every row of that version's zoo trains for eight steps in four dtypes, un-jitted and jitted (the
-optimizer is an argument then), once with that version of gradtx and once with this working tree.
-Every update is compared, and the parameters after every step; states are not, as their layout may
-change.
+Run it with `python -m benchmarks.compare_numbers`. Every row of the earlier version's zoo trains for
+eight steps in four dtypes, un-jitted and jitted (the optimizer is an argument then), once with the
+earlier version and once with this working tree. Every update and the parameters after every step are
+compared. States are not compared, since their layout may change.
 
 A difference is counted in ulps of the largest term. The term of an update is the largest absolute
 update of that leaf; that of a parameter is the largest absolute parameter or update of that leaf.
-The largest is the baseline's, over the steps before the huge gradient, for the huge one alone, and
-over those after it: else its update would hide all other differences. An ulp is the spacing of the
-leaf's own dtype at that term. Real and imaginary parts are numbers of their own, and all NaNs are
-equal. Any other difference from or to a number that is not finite is infinite. A zero of another
-sign is 0 ulp off.
+The largest is taken from the baseline, once over the steps before the huge gradient, once for the huge
+gradient alone, and once over the steps after it. Otherwise the huge update would hide all other
+differences. An ulp is the spacing of the leaf's dtype at the largest term. Real and imaginary parts are
+compared separately, and all NaNs are equal. Any other difference from or to a number that is not finite
+is infinite. A zero of the other sign is 0 ulp away.
 
 Programs that both sides have in common are compiled once. `JAX_COMPILATION_CACHE_DIR=FOLDER` in the
-environment keeps them for the next comparison.
+environment keeps these programs for the next comparison.
 """
 
 import argparse
@@ -31,10 +31,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from benchmarks.harness import console, progress
+# A table that is written to a file keeps its lines whole.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 170)
 
 # Rows that differ on purpose (or patterns of `fnmatch` for them), and the reason in one sentence.
 _AMPLIFIED = (
@@ -221,9 +224,14 @@ def main() -> None:
                 subprocess.Popen([*command, side, file], env=env, stdout=out, text=True)
             )
         outputs = [child.stdout for child in children]
-        with progress(max(int(output.readline() or 0) for output in outputs)) as say:
+        columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+        with Progress(
+            *columns, TextColumn("{task.description}"), console=console, transient=True
+        ) as progress:
+            rows = max(int(output.readline() or 0) for output in outputs)
+            bar = progress.add_task("", total=rows)
             for code, _ in zip(*outputs, strict=False):
-                say(escape(code.strip()))
+                progress.update(bar, advance=1, description=escape(code.strip()))
         if children[1].wait():  # the side that may fail, and then nothing waits for the other
             children[0].kill()
         if {child.wait() for child in children} != {0}:

@@ -1,7 +1,7 @@
-"""Seconds of one update of torch.optim.Muon, and of one product of 2048 x 2048 float32 matrices:
-`python torch_muon.py float32|bfloat16 CLOCK`.
+"""Print the seconds of one step of torch.optim.Muon, and of one product of 2048 x 2048 float32 matrices.
 
-Run by `benchmarks/muon.py` with an interpreter that has torch; nothing else here needs it.
+`muon_torch.py` runs this file as `python torch_side.py float32|bfloat16 CLOCK`, with an interpreter
+that has torch. Nothing else needs torch.
 """
 
 import inspect
@@ -17,10 +17,12 @@ from torch.optim import _muon
 def main(dtype: str, clock: Callable[[], float]) -> tuple[float, float]:
     torch.manual_seed(0)
     if dtype == "float32":
-        # Its iteration casts to bfloat16 whatever it gets; here the cast is taken out.
+        # torch casts to bfloat16 whatever the dtype of the parameters; here the cast is taken out.
         source = inspect.getsource(_muon._zeropower_via_newtonschulz)
         if "bfloat16()" not in source:
-            raise SystemExit("torch's Muon has changed; its cast was not found.")
+            raise SystemExit(
+                "The cast to bfloat16 was not found in torch's Muon; torch has changed."
+            )
         exec(source.replace("bfloat16()", "float()"), vars(_muon))
     width, params = 512, []
     for _ in range(3):

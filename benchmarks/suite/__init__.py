@@ -1,0 +1,11 @@
+"""The benchmarks. Importing this package registers them, in the order of the table."""
+
+# isort: off
+from benchmarks.suite import steps as steps
+from benchmarks.suite import memory as memory
+from benchmarks.suite import muon_steps as muon_steps
+from benchmarks.suite import newton_schulz as newton_schulz
+from benchmarks.suite import muon_torch as muon_torch
+from benchmarks.suite import compilation as compilation
+from benchmarks.suite import python_cost as python_cost
+from benchmarks.suite import loops as loops
