@@ -13,13 +13,13 @@ Adam is a quotient and not a chain, because its momentum and its root mean squar
 If the momentum follows the quotient in a chain, it sees the quotient instead, and the result is LaProp.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import optax
 
-from gradtx._core.foreign import as_transform
+from gradtx._core.foreign import Inside, as_transform
 from gradtx._core.latex import Page, Tex
 from gradtx._core.lowering import Lowering
 from gradtx._core.terms import Stream
@@ -66,7 +66,7 @@ class chain(Transform):
     Array([-0.05, -0.1 ], dtype=float32)
     """
 
-    links: tuple[Transform, ...]
+    links: tuple[Inside, ...]
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class chain(Transform):
         links: Sequence[optax.GradientTransformation] | None = None,
     ) -> None:
         links = args if links is None else links
-        if len(links) == 1 and type(links[0]) in (list, tuple):
+        if len(links) == 1 and (type(links[0]) in (list, tuple) or isinstance(links[0], Iterator)):
             raise TypeError(
                 "`chain` takes each link as an argument of its own: write `chain(a, b)`, or "
                 "`chain(*links)` for a list of links."

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gradtx._core.authors import described
 from gradtx._core.dtypes import real_dtype
-from gradtx._core.foreign import as_transform
+from gradtx._core.foreign import Inside, as_transform
 from gradtx._core.latex import Page, Tex, call, fraction, number, plus, times
 from gradtx._core.lowering import Lowering
 from gradtx._core.static import show
@@ -43,8 +44,8 @@ class constant(Elementwise):
 
 
 def _divide(a: jax.Array, b: jax.Array) -> jax.Array:
-    # Where the denominator is 0, so is the quotient: a root mean square is 0 only if the gradient is 0
-    # or its square underflows. The inner `where` keeps the derivative finite there, too.
+    # The quotient is 0 where the denominator is 0. A root mean square is 0 only if the gradients so far
+    # are 0 or their squares underflow. The inner `where` keeps the derivative finite there, too.
     zero = b == 0
     return jnp.where(zero, jnp.zeros((), a.dtype), a / jnp.where(zero, jnp.ones((), b.dtype), b))
 
@@ -58,6 +59,7 @@ _COMBINE: dict[str, Callable[..., Any]] = {
     "multiply": lambda *xs: jax.tree.reduce(jnp.multiply, xs),
     "divide": _divide,
 }
+# The sign of an operator, and how tightly it binds.
 _SIGN = {"add": ("+", 1), "subtract": ("-", 1), "multiply": ("*", 2), "divide": ("/", 2)}
 
 
@@ -81,10 +83,10 @@ class _combine(Value):
 class fanout(Transform):
     r"""Parallel composition, where all branches see the same gradients, $u = c(f_1(g), \dots, f_n(g))$.
 
-    The operators make it: `a / b` is `fanout("divide", a, b)`.
+    `a / b` is short for `fanout("divide", a, b)`, and likewise for the other operators.
 
     Args:
-        combine: $c$, which makes one update of the branches' updates: "add", "subtract", "multiply",
+        combine: $c$, which combines the updates of all branches: "add", "subtract", "multiply",
             "divide", or a function of as many arrays as there are branches. A quotient is 0 where its
             denominator is 0.
         branches: $f_1, \dots, f_n$, each as an argument of its own: transformations of gradtx or of
@@ -108,7 +110,7 @@ class fanout(Transform):
     """
 
     combine: Any
-    branches: tuple[Transform | Hyper, ...]
+    branches: tuple[Inside | Hyper, ...]
 
     def __init__(
         self, combine: Combine, *args: Branch, branches: Sequence[Branch] | None = None
@@ -187,8 +189,10 @@ class fanout(Transform):
 def _branch(x: Any) -> Any:
     if isinstance(x, optax.GradientTransformation):
         return as_transform(x, "fanout(...)")
-    if isinstance(x, tuple | list | dict):  # which `Value` would accept in the field
-        raise TypeError(f"A branch must be a transformation, a number or a schedule, not {x!r}.")
+    if x is None or isinstance(x, tuple | list | dict):  # which `Value` would accept in the field
+        raise TypeError(
+            f"A branch must be a transformation, a number or a schedule, not {described(x)}."
+        )
     return x
 
 

@@ -1,7 +1,7 @@
 """`Recipe`, the base class of optimizers that are compositions with a name and fields."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 
@@ -54,9 +54,15 @@ class Recipe(Transform):
             "`expand()`, which returns a composition."
         )
 
-    def state(self) -> Any:
-        """The NamedTuple class of the state, or None to keep the nested state of the composition."""
-        return None
+    if TYPE_CHECKING:  # a subclass defines a method, or assigns its NamedTuple class
+
+        def state(*args: Any, **kwargs: Any) -> Any: ...  # pyright: ignore[reportSelfClsParameterName]
+
+    else:
+
+        def state(self) -> Any:
+            """The NamedTuple class of the state, or None to keep the nested state of the composition."""
+            return None
 
     def validate(self) -> None:
         # The transformations in the definition check the values; the message adds the recipe's name.

@@ -16,6 +16,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
+from gradtx._core.authors import described
 from gradtx._core.static import frozendict, static
 
 _DATA = "data"
@@ -24,20 +25,19 @@ _NUMERIC = "biufcV"
 
 # A hyperparameter: a number, an array, or a schedule (a function of the step that returns a number).
 if TYPE_CHECKING:
-    # The base `Any` of both protocols makes a checker accept arithmetic with them. Inside an update,
-    # where a class computes `1 - self.decay`, a schedule has been replaced by its value, and an array
-    # of NumPy by one of JAX.
-    class NumPyArray(Protocol, Any):
-        """An array or a scalar of NumPy."""
+    # The base `Any` makes reading a field an `Any` to a checker. Inside an update, where a class computes
+    # `1 - self.decay`, a schedule has been replaced by its value; a sweep reads `tx.decay.shape`.
+    class NumberOrArray(Protocol, Any):
+        """A number of Python, or a number or an array of NumPy or JAX."""
 
-        def __array__(self) -> np.ndarray: ...
+        def __float__(self) -> float: ...
 
     class Schedule(Protocol, Any):
         """A function of the step."""
 
         def __call__(self, step: Any, /) -> ArrayLike: ...
 
-    Hyper: TypeAlias = float | jax.Array | NumPyArray | Schedule
+    Hyper: TypeAlias = NumberOrArray | Schedule
 else:
     Hyper = Annotated[Any, _DATA]
 
@@ -110,7 +110,7 @@ def not_a_number(value: Any, owner: Any, name: str) -> TypeError:
     """The error for a value that is not a number, an array or a schedule."""
     return TypeError(
         f"`{type(owner).__name__}({name}=...)` must be a number, an array or a schedule "
-        f"(a function of the step), not {value!r}."
+        f"(a function of the step), not {described(value)}."
     )
 
 
@@ -124,11 +124,15 @@ def convert_static(value: Any, owner: Any, name: str) -> Any:
         case None:
             return None
         case _ if name.endswith("dtype"):
-            dtype = jnp.dtype(value)
-            if not jnp.issubdtype(dtype, jnp.inexact):
+            try:
+                dtype = jnp.dtype(value)
+            except TypeError:
+                dtype = None
+            if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
+                given = repr(dtype.name) if dtype else described(value)
                 raise TypeError(
-                    f"`{type(owner).__name__}({name}={dtype.name!r})` must be a floating or a complex "
-                    "dtype."
+                    f"`{type(owner).__name__}({name}=...)` must be a floating or a complex dtype, such "
+                    f"as 'float32', not {given}."
                 )
             return dtype.name
         case np.generic():

@@ -25,11 +25,20 @@ class foreign(Transform):
 
     Args:
         tx: an `optax.GradientTransformation`.
+
+    Raises:
+        TypeError: if `tx` is not one.
     """
 
     tx: optax.GradientTransformation
     linear = True
     is_foreign = True
+
+    def validate(self) -> None:
+        if not isinstance(self.tx, optax.GradientTransformation):
+            raise TypeError(
+                f"`foreign(tx=...)` must be an `optax.GradientTransformation`, not {described(self.tx)}."
+            )
 
     def init_tree(self, params: PyTree) -> Any:
         with jax.numpy_dtype_promotion("standard"):
@@ -92,14 +101,18 @@ def _is_number(x: Any) -> bool:
 
 
 # The annotation of a field that takes a transformation of gradtx's or Optax's and holds one of gradtx's.
-# Type checkers know both types from the two methods.
+# A type checker learns both types from the two methods. It does not know the class of what the field
+# holds, so the base `Any` makes it accept every attribute of that class.
 if TYPE_CHECKING:
 
+    class Inside(Transform, Any):
+        """A transformation inside another one."""
+
     class AsTransform:
-        def __get__(self, instance: Any, owner: Any = None) -> Transform: ...
+        def __get__(self, instance: Any, owner: Any = None) -> Inside: ...
         def __set__(self, instance: Any, value: optax.GradientTransformation) -> None: ...
 else:
-    AsTransform = Transform
+    Inside = AsTransform = Transform
 
 # `Transform` calls this function for each field that takes transformations.
 Transform._adopt = staticmethod(adopted)

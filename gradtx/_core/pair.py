@@ -48,7 +48,7 @@ class Pair(optax.GradientTransformationExtraArgs):
 
     _replace = _asdict = _no_tuple  # pyright: ignore
 
-    # `fanout.py` attaches the operators and their reflected forms; a type checker reads them here.
+    # Higher files attach these methods (`fanout.py` and `equations.py`); a type checker reads them here.
 
     if TYPE_CHECKING:
 
@@ -60,3 +60,4 @@ class Pair(optax.GradientTransformationExtraArgs):
         def __radd__(self, other: "Branch") -> "fanout": ...
         def __sub__(self, other: "Branch") -> "fanout": ...
         def __rsub__(self, other: "Branch") -> "fanout": ...
+        def _repr_latex_(self) -> str | None: ...
