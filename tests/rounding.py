@@ -17,3 +17,13 @@ def roundings(n, dtype="float64"):
     which nothing is forgotten keeps those of all steps.
     """
     return n * float(jnp.finfo(dtype).eps) / 2
+
+
+def mixed_roundings(n, dtype="float64"):
+    """The relative error of `n` operations that are off by either sign.
+
+    That is six standard deviations, the root of n. Higham and Mary (2019), "A new approach to
+    probabilistic rounding error analysis", Theorem 3.1: a larger error than k roots of n has a
+    probability below 2 n exp(-k^2 / 2). For long sums, whose bound of `roundings(n)` would hide defects.
+    """
+    return roundings(6 * n**0.5, dtype)
