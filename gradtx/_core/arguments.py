@@ -59,7 +59,8 @@ def misfit(
         return f"{shown} has no argument `{unknown[0]}`; {listed}."
     if len(args) > len(by_position) and not any_position:
         most = f"at most {len(by_position)}" if by_position else "no"
-        return f"{shown} takes {most} arguments by position, and got {len(args)}; {listed}."
+        noun = "argument" if len(by_position) == 1 else "arguments"
+        return f"{shown} takes {most} {noun} by position, and got {len(args)}; {listed}."
     given = by_position[: len(args)]
     if twice := [name for name in given if name in kwargs]:
         return f"{shown} got `{twice[0]}` twice, by its position and by its name."

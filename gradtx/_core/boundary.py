@@ -177,7 +177,7 @@ def wrong_state(tx: Any, program: Any, state: Any, error: Exception) -> str:
         order = (
             "Call `update(updates, state, params)` with the state that `init` or `update` returned."
         )
-        if paths(state) == [""]:
+        if not isinstance(state, tuple | list | dict):
             return f"The state for `update` of `{tx}` is missing: it is {described(state)}. {order}"
         if flatten(state)[1] == program.lowering.structure:
             return (

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
+from gradtx._core.authors import described
 from gradtx._core.sharding import varying_like
 from gradtx._core.trees import PyTree, is_inexact_dtype
 
@@ -104,12 +105,14 @@ def accumulator(
         fill: the value of every entry.
 
     Raises:
-        TypeError: if `dtype` is neither floating nor complex.
+        TypeError: if `param` is not an array, or if `dtype` is neither floating nor complex.
 
     >>> import gradtx, jax.numpy as jnp
     >>> gradtx.accumulator(jnp.ones(2, jnp.bfloat16))
     Array([0., 0.], dtype=float32)
     """
+    if not hasattr(param, "dtype"):
+        raise TypeError(f"`accumulator(param)` needs an array, not {described(param)}.")
     wide = jnp.dtype(dtype or promote(param.dtype, jnp.float32))
     if not jnp.issubdtype(wide, jnp.inexact):
         raise TypeError(

@@ -1,5 +1,6 @@
 """Schedules: hyperparameters that are functions of the step, and how they are evaluated."""
 
+import inspect
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ from jax.core import Tracer
 
 from gradtx._core.authors import described
 from gradtx._core.dtypes import scalar
+from gradtx._core.static import static
 
 
 class ScheduledState(NamedTuple):
@@ -34,7 +36,8 @@ def at_step(schedule: Any, step: Any, name: str = "a schedule") -> Any:
         name: the name of the hyperparameter in messages.
 
     Raises:
-        TypeError: if the schedule returns something that is not a real number.
+        TypeError: if the schedule does not take the step as its only argument, or if it returns anything
+            but a real number.
         ValueError: if the schedule returns an array with axes.
     """
     if not callable(schedule):
@@ -52,6 +55,10 @@ def at_step(schedule: Any, step: Any, name: str = "a schedule") -> Any:
                 "`math.`."
             )
             raise
+        except TypeError as error:
+            if problem := _wrong_arguments(schedule, name):
+                raise TypeError(problem) from error
+            raise
         try:
             array = jnp.asarray(value)
             real = not jnp.iscomplexobj(array)
@@ -68,6 +75,19 @@ def at_step(schedule: Any, step: Any, name: str = "a schedule") -> Any:
                 f"shape {array.shape}."
             )
         return scalar(value)
+
+
+def _wrong_arguments(schedule: Any, name: str) -> str:
+    """A message if a schedule cannot be called with the step alone, or an empty string."""
+    try:
+        function = schedule.value if isinstance(schedule, static) else schedule
+        signature = inspect.signature(function)
+        signature.bind(None)
+    except ValueError:  # a function that has no signature in Python
+        return ""
+    except TypeError:
+        return f"The schedule in `{name}` must take one argument, the step; it takes `{signature}`."
+    return ""
 
 
 def next_count(count: Any) -> jax.Array:

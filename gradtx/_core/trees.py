@@ -6,7 +6,7 @@ a leaf here, and all maps pass over it.
 """
 
 import functools
-from collections.abc import Callable, Iterator, MappingView
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -21,19 +21,21 @@ def is_none(x: Any) -> bool:
     return x is None
 
 
+_VIEWS = type({}.keys()), type({}.values()), type({}.items())
+
+
 def flatten(tree: PyTree) -> tuple[list[Any], Structure]:
     """The leaves and the structure of a tree, where None counts as a leaf.
 
     Raises:
-        TypeError: if the tree is a generator, or another object from which JAX cannot take the leaves.
+        TypeError: if the tree is an iterator, such as a generator, or a view of a dictionary.
     """
-    leaves, structure = jax.tree.flatten(tree, is_leaf=is_none)
-    if len(leaves) == 1 and leaves[0] is tree and isinstance(tree, Iterator | MappingView):
+    if hasattr(type(tree), "__next__") or isinstance(tree, _VIEWS):
         raise TypeError(
             f"A tree of arrays is needed, and a `{type(tree).__name__}` was passed, which JAX takes for "
             "a single leaf. Pass a list of its items, `list(...)`."
         )
-    return leaves, structure
+    return jax.tree.flatten(tree, is_leaf=is_none)
 
 
 def tree_map(f: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from gradtx._core.authors import described
+
 # The coefficients (a, b, c) of one odd quintic a x + b x^3 + c x^5, and the coefficients of all steps.
 Triple = tuple[float, float, float]
 Coefficients = tuple[Triple, ...]
@@ -80,6 +82,7 @@ def polar_express(
 
     Raises:
         ValueError: if an argument lies outside its interval.
+        TypeError: if `steps` is not a whole number.
 
     Source: Amsel et al., "The Polar Express", 2025, arXiv:2505.16932. The triples that are published
     there are for `safety=0`.
@@ -88,6 +91,10 @@ def polar_express(
     >>> [round(x, 6) for x in gradtx.polar_express(safety=0.0)[0]]  # the paper's first triple
     [8.287212, -23.595887, 17.300387]
     """
+    if not hasattr(type(steps), "__index__"):
+        raise TypeError(
+            f"`polar_express(steps=...)` must be a whole number, not {described(steps)}."
+        )
     if not 1 <= operator.index(steps) <= MOST_STEPS:
         raise ValueError(f"`polar_express(steps={steps})` must lie in [1, {MOST_STEPS}].")
     if not 0 < lower <= 1:

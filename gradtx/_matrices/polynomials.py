@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 import jax
 import numpy as np
 
+from gradtx._core.authors import described
 from gradtx._matrices.polar_express import MOST_STEPS, Coefficients, Triple, evaluate, polar_express
 
 # What an argument `coefficients` takes: the name of a preset, one triple, or several. A field must not
@@ -129,7 +130,10 @@ def resolve_coefficients(
     Raises:
         ValueError: if the name is unknown, if the shape is neither `(3,)` nor `(n, 3)`, if a number is
             not finite, or if `steps` differs from the length of a table.
+        TypeError: if `steps` is not a whole number.
     """
+    if steps is not None and not hasattr(type(steps), "__index__"):
+        raise TypeError(f"steps={described(steps)} must be a whole number.")
     if steps is not None and not 1 <= operator.index(steps) <= MOST_STEPS:
         raise ValueError(f"steps={steps} must lie in [1, {MOST_STEPS}].")
     name, table = "the given coefficients", coefficients
@@ -142,13 +146,18 @@ def resolve_coefficients(
         name, table = f"coefficients={coefficients!r}", PRESETS[coefficients].table
     if callable(table):
         return table(5 if steps is None else operator.index(steps))
-    rows = np.asarray(table, np.float64)
-    if rows.ndim == 1:
+    try:
+        rows = np.asarray(table, np.float64)
+    except jax.errors.JAXTypeError:
+        raise  # a tracer: the message of JAX says what to do
+    except (TypeError, ValueError):
+        rows = np.empty(0)  # not a table of numbers
+    if rows.ndim == 1 and rows.size:
         rows = np.tile(rows, (5 if steps is None else operator.index(steps), 1))
     if rows.ndim != 2 or rows.shape[1] != 3 or not len(rows) or not np.isfinite(rows).all():
         raise ValueError(
-            f"coefficients={coefficients!r} must be a triple (a, b, c) of finite numbers, a sequence of "
-            f"triples, or one of the presets {', '.join(PRESETS)}."
+            f"coefficients={described(coefficients)} must be a triple (a, b, c) of finite numbers, a "
+            f"sequence of triples, or one of the presets {', '.join(PRESETS)}."
         )
     if steps not in (None, len(rows)):
         raise ValueError(

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from gradtx._compose.partition import partition
 from gradtx._core.boundary import as_param
+from gradtx._core.foreign import as_transform
 from gradtx._core.lowering import Lowering, Visit
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, flatten
@@ -54,6 +55,7 @@ def routing(tx: Transform, params: PyTree) -> Routes:
     b     8      adamw    vector
     w     4x8    muon     matrix 4 -> 8
     """
+    tx = as_transform(tx, "routing(tx=...)")
     leaves, structure = flatten(params)
     shapes = [as_param(x) if hasattr(x, "shape") else None for x in leaves]
     root = Visit(None, [], [])

@@ -10,7 +10,7 @@ import jax
 from gradtx._compose.fanout import fanout
 from gradtx._compose.partition import partition
 from gradtx._compose.recipe import Recipe
-from gradtx._core.foreign import foreign
+from gradtx._core.foreign import as_transform, foreign
 from gradtx._core.lowering import Visit
 from gradtx._core.places import cells_of
 from gradtx._core.program import Program
@@ -90,6 +90,7 @@ def summarize(tx: Transform, params: PyTree = None) -> Summary:
     ─────────────────────────────────────────────────
     8.0 kB of state for 1,000 parameters, 2.0 floats per parameter
     """
+    tx = as_transform(tx, "summarize(tx=...)")
     leaves, structure = flatten(params)
     shapes = [_shape(x) for x in leaves]
     if params is None:

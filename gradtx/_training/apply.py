@@ -31,8 +31,11 @@ def apply_updates(params: PyTree, updates: PyTree) -> PyTree:
     try:
         changes = structure.flatten_up_to(updates)
     except ValueError as error:
+        kinds = f"these are a `{type(updates).__name__}` and a `{type(params).__name__}`"
+        problem = error if type(updates) is type(params) else kinds
         raise ValueError(
-            f"`apply_updates`: the updates do not fit the structure of the parameters: {error}"
+            f"`apply_updates`: the updates do not fit the structure of the parameters: {problem}. Pass "
+            "the updates that `update` returned for these parameters."
         ) from None
     return structure.unflatten([_added(p, u) for p, u in zip(leaves, changes, strict=True)])
 

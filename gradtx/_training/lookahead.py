@@ -27,10 +27,12 @@ from gradtx._compose.partition import masked, partition
 from gradtx._compose.recipe import Recipe
 from gradtx._core.boundary import as_param
 from gradtx._core.dtypes import compute_dtype
+from gradtx._core.foreign import as_transform
 from gradtx._core.schedule import at_step
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, flatten, is_inexact, is_none, tree_map
 from gradtx._training.apply import apply_updates
+from gradtx._training.states import plain_state
 from gradtx._transforms.decay import decoupled_weight_decay
 from gradtx._transforms.freeze import freeze
 from gradtx._transforms.moments import scale_by_momentum
@@ -55,6 +57,7 @@ def eval_params(tx: Transform, params: PyTree, state: Any) -> PyTree:
     Raises:
         TypeError: if `tx` has no momentum with `nesterov=True`, or if what follows the momentum is not
             linear.
+        ValueError: if `state` is not a state of `tx`.
 
     Source: Sutskever et al., 2013, eq. 3-4.
 
@@ -96,11 +99,12 @@ def lookahead_params(tx: Transform, params: PyTree, state: Any) -> PyTree:
 
 
 def _moved(tx: Transform, params: PyTree, state: Any, nesterov: bool, sign: float) -> PyTree:
+    function = "eval_params" if nesterov else "lookahead_params"
+    tx = as_transform(tx, f"{function}(tx=...)")
     leaves, structure = flatten(params)
     program = tx.program([as_param(p) for p in leaves], structure)
-    shift = _shift(tx, program.to_plain(state), None, nesterov)
+    shift = _shift(tx, plain_state(function, tx, program, state), None, nesterov)
     if shift is None:
-        function = "eval_params" if nesterov else "lookahead_params"
         raise TypeError(
             f"`{function}` needs an optimizer that has a momentum with `nesterov={nesterov}`, and "
             f"`{tx}` has none."

@@ -8,11 +8,13 @@ import numpy as np
 import optax
 
 from gradtx._compose.recipe import Recipe
+from gradtx._core.authors import described
 from gradtx._core.boundary import as_param
 from gradtx._core.dtypes import like
 from gradtx._core.program import Program
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, flatten
+from gradtx._training.states import plain_state
 from gradtx._transforms.scale import LearningRateState, scale_by_learning_rate
 
 
@@ -31,7 +33,9 @@ def from_optax(tx: Transform, state: Any = None, params: PyTree = None) -> Any:
         params: the parameters, or their `jax.ShapeDtypeStruct`s.
 
     Raises:
-        ValueError: if the states do not correspond. The message has the path of the first difference.
+        ValueError: if `params` is missing, or if the states do not correspond. Then the message has the
+            path of the first difference.
+        TypeError: if `tx` is not a transformation of gradtx.
 
     >>> import gradtx, jax.numpy as jnp, optax
     >>> params = {"w": jnp.ones(2)}
@@ -40,7 +44,9 @@ def from_optax(tx: Transform, state: Any = None, params: PyTree = None) -> Any:
     >>> type(state[0]).__name__, int(state[2].step)
     ('ScaleByAdamState', 0)
     """
-    program = _program(tx, params)
+    if params is None:
+        raise ValueError("`from_optax` needs the parameters: call `from_optax(tx, state, params)`.")
+    program = _program(_checked("from_optax", tx, Transform), params)
     own = jax.eval_shape(lambda leaves: program.init(leaves), program.lowering.leaves)
     if state is None:
         scheduled = {
@@ -115,13 +121,14 @@ def from_version_0_1(tx: Transform, state: Any, params: PyTree) -> Any:
 
     Raises:
         ValueError: if the state does not belong to this optimizer and these parameters.
+        TypeError: if `tx` is not a transformation of gradtx.
 
     >>> import gradtx, jax.numpy as jnp
     >>> old = [{"count": jnp.int32(5), "last_learning_rate": jnp.float32(0.1)}]
     >>> gradtx.from_version_0_1(gradtx.sgd(0.1), old, jnp.ones(2))[1].step
     Array(5, dtype=int32)
     """
-    program = _program(tx, params)
+    program = _program(_checked("from_version_0_1", tx, Transform), params)
     numbers, layout = program.plain
     own = layout.unflatten(numbers)
     new = jax.eval_shape(lambda leaves: program.init_cells(leaves), program.lowering.leaves)
@@ -185,6 +192,7 @@ def expanded_state(tx: Recipe, state: Any, params: PyTree) -> Any:
         params: the parameters, or their `jax.ShapeDtypeStruct`s.
 
     Raises:
+        ValueError: if `state` is not a state of `tx`.
         TypeError: if `tx` is not a recipe.
 
     >>> import gradtx, jax.numpy as jnp
@@ -193,7 +201,8 @@ def expanded_state(tx: Recipe, state: Any, params: PyTree) -> Any:
     >>> type(m).__name__
     'BiasCorrectionState'
     """
-    plain = _program(tx, params).to_plain(state)
+    program = _program(_checked("expanded_state", tx, Recipe), params)
+    plain = plain_state("expanded_state", tx, program, state)
     return _program(tx.children[0], params).from_plain(plain)
 
 
@@ -209,10 +218,22 @@ def recipe_state(tx: Recipe, state: Any, params: PyTree) -> Any:
         params: the parameters, or their `jax.ShapeDtypeStruct`s.
 
     Raises:
+        ValueError: if `state` is not a state of `tx.expand()`.
         TypeError: if `tx` is not a recipe.
     """
-    plain = _program(tx.children[0], params).to_plain(state)
+    composition = _checked("recipe_state", tx, Recipe).children[0]
+    plain = plain_state("recipe_state", composition, _program(composition, params), state)
     return _program(tx, params).from_plain(plain)
+
+
+def _checked(function: str, tx: Any, kind: type[Any]) -> Any:
+    """`tx`, or a `TypeError` if `tx` is not a transformation of this kind."""
+    if not isinstance(tx, kind):
+        wanted = "a recipe" if kind is Recipe else "a transformation of gradtx"
+        raise TypeError(
+            f"`{function}(tx=...)` must be {wanted}, such as `adam(1e-3)`, not {described(tx)}."
+        )
+    return tx
 
 
 def _program(tx: Transform, params: PyTree) -> Program:

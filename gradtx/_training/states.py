@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx._core.authors import described
+from gradtx._core.program import Program
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree
 
@@ -16,11 +17,13 @@ def _named(state: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...]
 
     For each part the result has its path, its value, and whether it is the field of a NamedTuple.
     """
+    if isinstance(state, Transform):
+        return []
     if isinstance(state, tuple) and hasattr(state, "_fields"):
         items, named, field = zip(state._fields, state, strict=True), True, True  # pyright: ignore
     elif isinstance(state, dict):
         items, named, field = state.items(), True, False
-    elif isinstance(state, tuple | list) and not isinstance(state, Transform):
+    elif isinstance(state, tuple | list):
         items, named, field = ((str(i), x) for i, x in enumerate(state)), False, False
     else:
         return []
@@ -112,6 +115,21 @@ def set(state: PyTree, **values: Any) -> PyTree:
         targets = {path for path, _ in _matches(state, name)}
         state = _assigned(state, targets, value)
     return state
+
+
+def plain_state(function: str, tx: Transform, program: Program, state: PyTree) -> Any:
+    """The state of a program as its composition keeps it, see `Program.to_plain`.
+
+    Raises:
+        ValueError: if `state` is not a state of `tx`, the transformation of the program.
+    """
+    try:
+        return program.to_plain(state)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"`{function}(state=...)` must be a state of `{tx}` that `init` or `update` returned for "
+            f"these parameters. A state of another structure was passed: {jax.tree.structure(state)}."
+        ) from None
 
 
 def _assigned(node: Any, targets: Any, value: Any, path: tuple[str, ...] = ()) -> Any:
