@@ -1,17 +1,21 @@
-"""Compiled programs, by what they contain."""
+"""Compiled programs: what they contain, and what they cost to make.
+
+The cost is CPU time: it hardly changes when other processes run beside this one.
+"""
 
 import gc
 from collections.abc import Callable
+from time import process_time
 from typing import Any, NamedTuple
 
 import jax
 
 from benchmarks.hlo import products
-from benchmarks.measure import Run, clock
+from benchmarks.measure import Run
 
 
 class Program(NamedTuple):
-    """A compiled program, the seconds it took to make, and what XLA says of its content."""
+    """A compiled program, the CPU seconds it took to make, and what XLA says of its content."""
 
     lowered: Any
     run: Any
@@ -24,20 +28,20 @@ class Program(NamedTuple):
 
 
 def trace(f: Callable[..., Any], *args: Any, donate: tuple[int, ...] = ()) -> tuple[float, Any]:
-    """Seconds to trace and lower `f` for arguments (or their shapes) with empty caches."""
+    """CPU seconds to trace and lower `f` for arguments (or their shapes) with empty caches."""
     jax.clear_caches()
     gc.collect()
-    start = clock()
+    start = process_time()
     lowered = jax.jit(f, donate_argnums=donate).lower(*args)
-    return clock() - start, lowered
+    return process_time() - start, lowered
 
 
 def build(f: Callable[..., Any], *args: Any, donate: tuple[int, ...] = ()) -> Program:
     """Compile `f` for arguments (or their shapes), without running it."""
     trace_seconds, lowered = trace(f, *args, donate=donate)
-    start = clock()
+    start = process_time()
     program = lowered.compile()
-    compile_seconds = clock() - start
+    compile_seconds = process_time() - start
     bytes_accessed = program.cost_analysis().get("bytes accessed", 0.0)
     temporary = program.memory_analysis().temp_size_in_bytes
     counted = products(program.as_text())

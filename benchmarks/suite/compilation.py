@@ -1,4 +1,4 @@
-"""Time to trace, lower and compile a step, beside Optax."""
+"""CPU time to trace, lower and compile a step, beside Optax."""
 
 from collections.abc import Iterator
 
@@ -32,11 +32,11 @@ def muon_programs(shapes: Tree) -> tuple[Program, Program]:
     more in all is a difference that nobody notices. The parts are stated.""",
 )
 def compile_adamw(quick: bool) -> Iterator[Number]:
-    """Time to trace, lower and compile a donated step of adamw"""
+    """CPU time to trace, lower and compile a donated step of adamw"""
     small = abstract({"small": (2, 2)})
     trees = {"1,000 leaves": abstract({f"leaf{i}": (256,) for i in range(1000)}), "GPT-2": gpt2()}
     for case, params in trees.items():
-        times = np.zeros((2, 2, 2 if quick else 4))  # [side, part, round]
+        times = np.zeros((2, 2, 3 if quick else 4))  # [side, part, round]
         for turn in range(times.shape[2]):
             for side, (tx, apply) in enumerate(both("adamw")):
                 program = build_step(tx, apply, params if turn else small)
@@ -55,7 +55,7 @@ def compile_adamw(quick: bool) -> Iterator[Number]:
     the products in the program, of which Optax has twenty times as many.""",
 )
 def compile_muon(quick: bool) -> Iterator[Number]:
-    """Time to compile a step of muon"""
+    """CPU time to compile a step of muon"""
     shapes = hidden_matrices(512, 8)
     pairs = [muon_programs(shapes) for _ in range(2 if quick else 5)]
     seconds = np.array([[program.compile_seconds for program in pair] for pair in pairs]).T
