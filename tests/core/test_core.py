@@ -161,7 +161,7 @@ def test_an_unknown_argument_is_answered_with_the_known_ones():
 
 
 def test_dtypes_of_averages_are_floating():
-    with pytest.raises(TypeError, match=r"int32.*floating"):
+    with pytest.raises(TypeError, match=r"floating.*int32"):
         adam(0.1, mu_dtype="int32").init(PARAMS)
 
 
@@ -226,7 +226,7 @@ def test_keys_of_random_numbers_may_stand_in_a_state():
         (lambda: gradtx.fanout("subtract", sgd(0.1), 1.0, 2.0), "joins 2 branches"),
         (lambda: gradtx.by_path({"(": "x"}, "y"), "not a regular expression"),
         (lambda: gradtx.by_rank("2"), "whole number"),
-        (lambda: adam(0.1, mu_dtype="int32"), r"mu_dtype='int32'"),
+        (lambda: adam(0.1, mu_dtype="int32"), r"mu_dtype=...\)`.*not 'int32'"),
         (lambda: chain([sgd(0.1), sgd(0.2)]), r"chain\(\*links\)"),
         (lambda: gradtx.scale_to_rms(axes=None), r"scale_to_rms\(axes=\.\.\.\)"),
         (lambda: setattr(sgd(0.1), "learning_rate", 0.2), r"gradtx\.replace\(tx, learning_rate"),

@@ -185,7 +185,7 @@ def test_a_transformation_without_state_takes_every_empty_one(empty):
     _, adam, _ = tx.init(PARAMS)
     updates, state = tx.update(PARAMS, (empty, adam, empty), PARAMS)
     assert jax.tree.structure(state) == jax.tree.structure(tx.init(PARAMS))
-    with pytest.raises(ValueError, match="not one that `init`"):
+    with pytest.raises(ValueError, match="not one that `init`|is missing"):
         tx.update(PARAMS, empty, PARAMS)
 
 
