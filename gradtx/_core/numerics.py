@@ -3,23 +3,28 @@
 import functools
 import math
 from collections.abc import Hashable
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
+from gradtx._core.authors import described
 from gradtx._core.dtypes import compute_dtype, real_dtype, scalar
 from gradtx._core.numbers import Number
+from gradtx._core.shapes import Alike, Scalar
 from gradtx._core.sharding import varying_axes
-from gradtx._core.trees import PyTree
+from gradtx._core.trees import PyTree, flatten, paths
+
+# A sum, and what rounding took from it.
+Compensated = Annotated[jax.Array, "2"]
 
 
-def abs_square(x: jax.Array) -> jax.Array:
+def abs_square(x: Alike) -> Alike:
     """The squared absolute value of each entry, as a real array."""
     return jnp.square(x.real) + jnp.square(x.imag) if jnp.iscomplexobj(x) else jnp.square(x)
 
 
-def squarable(x: jax.Array, terms: int = 1) -> jax.Array:
+def squarable(x: Alike, terms: int = 1) -> Alike:
     """`x` with every entry clipped to a size whose square is finite.
 
     Without clipping, the square of a huge entry would be infinite, and an average of squares would
@@ -37,13 +42,13 @@ def squarable(x: jax.Array, terms: int = 1) -> jax.Array:
     return jnp.clip(x, -limit, limit)
 
 
-def bounded(x: jax.Array) -> jax.Array:
+def bounded(x: Alike) -> Alike:
     """`squarable(x)`, but NaN where `x` is infinite, so that an infinite gradient is not hidden."""
     return squarable(x) + 0 * x
 
 
 @jax.custom_jvp
-def sqrt(x: jax.Array) -> jax.Array:
+def sqrt(x: Alike) -> Alike:
     """The square root, whose derivative at 0 is 0 and not infinite."""
     return jnp.sqrt(x)
 
@@ -58,7 +63,7 @@ def _sqrt_jvp(primals: Any, tangents: Any) -> Any:
     return y, jnp.where(zero, jnp.zeros_like(dx), dx / (2 * jnp.where(zero, jnp.ones_like(y), y)))
 
 
-def global_norm(tree: PyTree, axis_name: Hashable | None = None) -> jax.Array:
+def global_norm(tree: PyTree, axis_name: Hashable | None = None) -> Scalar:
     r"""The Euclidean norm of all arrays of `tree` together, $\sqrt{\sum |x|^2}$, without overflow.
 
     Args:
@@ -70,16 +75,26 @@ def global_norm(tree: PyTree, axis_name: Hashable | None = None) -> jax.Array:
     numbers below 1e-19 vanish, so if the plain sum leaves the safe range, and only then, the sum is
     computed again from scaled arrays.
 
+    Raises:
+        TypeError: if a leaf of `tree` is neither an array nor a number.
+
     >>> import gradtx, jax.numpy as jnp
     >>> f"{gradtx.global_norm({'a': jnp.array([3e30]), 'b': jnp.array([4e30])}):.4g}"
     '5e+30'
     """
-    unit, ratio = norm_parts(tree, axis_name)
+    leaves, _ = flatten(tree)
+    for i, x in enumerate(leaves):
+        if x is not None and not hasattr(x, "dtype") and not isinstance(x, int | float | complex):
+            raise TypeError(
+                f"`global_norm(tree)`: the leaf at `{paths(tree)[i] or '.'}` is {described(x)} and not "
+                "an array. Pass a tree of arrays, such as the gradients."
+            )
+    unit, ratio = norm_parts(leaves, axis_name)
     return unit * ratio
 
 
 @functools.partial(jax.jit, static_argnums=1)  # un-jitted, `cond` would compile at every step
-def norm_parts(tree: PyTree, axis_name: Any = None) -> tuple[jax.Array, jax.Array]:
+def norm_parts(tree: PyTree, axis_name: Any = None) -> tuple[Scalar, Scalar]:
     """The global norm as two factors, since the norm of finite arrays may itself overflow."""
     leaves = [x for x in jax.tree.leaves(tree) if x.size]
     dtype = real_dtype(compute_dtype(*leaves))
@@ -129,7 +144,7 @@ def shard_axes(x: jax.Array, axis_name: Any) -> tuple[Any, ...]:
     )
 
 
-def average(mean: jax.Array, x: jax.Array, decay: Any) -> jax.Array:
+def average(mean: Alike, x: Alike, decay: Any) -> Alike:
     """`decay * mean + (1 - decay) * x`, which does not overflow if `mean` and `x` are finite."""
     # The form `slow` keeps a slow average of a constant exactly at that constant. Its shorter variant
     # with `x - mean` would overflow where the two are huge and of opposite sign. For a fast average the
@@ -141,7 +156,7 @@ def average(mean: jax.Array, x: jax.Array, decay: Any) -> jax.Array:
     return jnp.where(decay >= 0.99, slow, fast)
 
 
-def average_of_squares(mean: jax.Array, square: jax.Array, decay: Any) -> jax.Array:
+def average_of_squares(mean: Alike, square: Alike, decay: Any) -> Alike:
     """`decay * mean + (1 - decay) * square`, where both numbers are 0 or more.
 
     The difference of two such numbers cannot overflow, so a shorter form than in `average` is safe.
@@ -170,7 +185,7 @@ def log(decay: Any) -> Any:
 _LOG_OF_ZERO = -1e30
 
 
-def compensated_add(total: jax.Array, x: jax.Array) -> jax.Array:
+def compensated_add(total: Compensated, x: Scalar) -> Compensated:
     """Add `x` to the sum `total[0]`, where `total[1]` is the sum's rounding error so far."""
     # Kahan, 1965. The rounding errors of a plain float32 sum would add up over many steps, and the
     # bias correction that is computed from this sum would become wrong.
@@ -180,11 +195,11 @@ def compensated_add(total: jax.Array, x: jax.Array) -> jax.Array:
     return jnp.stack([new, lost])
 
 
-def real_parts(x: jax.Array) -> tuple[jax.Array, ...]:
+def real_parts(x: Alike) -> tuple[Alike, ...]:
     """The real and the imaginary part of `x` if it is complex, else `x` alone."""
     return (x.real, x.imag) if jnp.iscomplexobj(x) else (x,)
 
 
-def nonzero_or_one(unit: jax.Array) -> jax.Array:
+def nonzero_or_one(unit: Alike) -> Alike:
     """`unit`, but 1 where it is 0, infinite or NaN, so that one can divide by it."""
     return jnp.where((unit > 0) & (unit < jnp.inf), unit, jnp.ones_like(unit))

@@ -12,11 +12,11 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
-import jax
 import jax.numpy as jnp
 
 from gradtx._core.arguments import explained
 from gradtx._core.authors import described
+from gradtx._core.shapes import Leaf, Matrices
 from gradtx._core.values import Value
 
 
@@ -58,7 +58,7 @@ class MatrixAxes(NamedTuple):
             shape[i] for i in self._order(len(shape))[: self._batch_rank(shape)]
         )
 
-    def split(self, x: jax.Array) -> jax.Array:
+    def split(self, x: Leaf) -> Matrices:
         """Take an array apart into matrices `[batch, inputs, outputs]`.
 
         Args:
@@ -70,7 +70,7 @@ class MatrixAxes(NamedTuple):
         matrices = jnp.transpose(x, order).reshape(split)
         return jnp.swapaxes(matrices, 1, 2).reshape(batch, inputs, outputs)
 
-    def join(self, matrices: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    def join(self, matrices: Matrices, shape: tuple[int, ...]) -> Leaf:
         """Put an array together from its matrices, which undoes `split`.
 
         Args:

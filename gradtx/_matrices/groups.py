@@ -8,11 +8,12 @@ of a group is limited: without a limit, copies of all matrices of a model would 
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
+from gradtx._core.shapes import Alike, Matrices
 from gradtx._core.sharding import varying_axes
 
 # The limit of a group. Its matrices are copied into one stack, and on a CPU every result overwrites its
@@ -20,14 +21,17 @@ from gradtx._core.sharding import varying_axes
 # devices the batched products need four times as much.
 GROUP_BYTES = 2**28
 
+# An array with one entry per matrix along its first axis: the matrices, or a part of their state.
+Batched = Annotated[jax.Array, "_ ..."]
+
 
 def map_groups(
     f: Callable[..., Any],
-    stacks: list[tuple[jax.Array, ...]],
+    stacks: list[tuple[Batched, ...]],
     *,
     transposes: bool = False,
     cap: int = GROUP_BYTES,
-) -> list[tuple[jax.Array, ...]]:
+) -> list[tuple[Batched, ...]]:
     """Apply `f` to the stacks of every leaf, in one call for all leaves of one shape and dtype.
 
     Args:
@@ -63,7 +67,7 @@ def map_groups(
     return results
 
 
-def _cut(x: jax.Array, sizes: list[int]) -> list[jax.Array]:
+def _cut(x: Batched, sizes: list[int]) -> list[Batched]:
     """Cut `x` along its first axis into parts of the given sizes."""
     if len(sizes) == 1 or jax.default_backend() != "cpu":
         return jnp.split(x, list(itertools.accumulate(sizes))[:-1])
@@ -80,7 +84,7 @@ def _cut(x: jax.Array, sizes: list[int]) -> list[jax.Array]:
     ]
 
 
-def in_turn(f: Callable[[jax.Array], jax.Array], stack: jax.Array) -> jax.Array:
+def in_turn(f: Callable[[jax.Array], jax.Array], stack: Alike) -> Alike:
     """Apply `f` to the matrices of a stack one after another, each result in the place of its matrix.
 
     This needs less memory than `lax.map`, which holds a second stack.
@@ -92,11 +96,11 @@ def in_turn(f: Callable[[jax.Array], jax.Array], stack: jax.Array) -> jax.Array:
     return jax.lax.fori_loop(0, len(stack), replace, stack)
 
 
-def _is_wide(x: jax.Array) -> bool:
+def _is_wide(x: Matrices) -> bool:
     return x.shape[1] <= x.shape[2]
 
 
-def _capped(members: list[int], stacks: list[jax.Array], cap: int) -> list[list[int]]:
+def _capped(members: list[int], stacks: list[Batched], cap: int) -> list[list[int]]:
     """Cut `members` into lists whose stacks take at most `cap` bytes, unless one stack is larger."""
     chunks: list[list[int]] = []
     size = 0

@@ -15,6 +15,7 @@ from gradtx._core.authors import described, not_a_pair, not_matrices, undefined
 from gradtx._core.layout import INNER
 from gradtx._core.lowering import Lowering
 from gradtx._core.numerics import squarable
+from gradtx._core.shapes import Leaf, Matrices
 from gradtx._core.sharding import is_sharded, replicated
 from gradtx._core.terms import Stream, Term
 from gradtx._core.unit import Elementwise, Unit
@@ -78,7 +79,7 @@ class Matrixwise(Unit):
         update_matrix: ClassVar[Callable[..., Any]]
     else:
 
-        def init_matrix(self, x: Any) -> Any:
+        def init_matrix(self, x: Matrices) -> Any:
             """The state of matrices before the first step: a NamedTuple or tuple of arrays.
 
             The default returns the empty state `optax.EmptyState()`.
@@ -88,7 +89,7 @@ class Matrixwise(Unit):
             """
             return INNER if self.wraps else Elementwise.init_leaf(self, x)  # pyright: ignore
 
-        def update_matrix(self, x: jax.Array, state: Any, *more: Any) -> Any:
+        def update_matrix(self, x: Matrices, state: Any, *more: Any) -> Any:
             """The new update of matrices, and the new state of these matrices.
 
             Args:
@@ -137,7 +138,9 @@ class Matrixwise(Unit):
         term = Term(None, None, (), stage.result)
         return [None if x is None else term for x in streams[0]], state
 
-    def apply_matrices(self, xs: list[jax.Array], state: Any, from_begin: Any) -> Any:
+    def apply_matrices(
+        self, xs: list[Matrices], state: Any, from_begin: Any
+    ) -> tuple[Matrices, Any]:
         """Call `update_matrix`, and check what it returns."""
         more = (from_begin,) if self.begins or self.measures else ()
         if type(self).linear is False:
@@ -174,7 +177,9 @@ class _on_matrices(Elementwise):
         # The state depends on the shape and the dtype of the parameter alone, so zeros replace it.
         return jax.jit(lambda: init(jnp.zeros(param.shape, param.dtype)))()
 
-    def apply_leaf(self, args: list[jax.Array], state: Any, param: Any, from_begin: Any) -> Any:
+    def apply_leaf(
+        self, args: list[Leaf], state: Any, param: Any, from_begin: Any
+    ) -> tuple[Leaf, Any]:
         unit: Any = self.unit
         gathered = [replicated(x) for x in args]
         matrices = [self.axes.split(x) for x, _ in gathered]

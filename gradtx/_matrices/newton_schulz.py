@@ -14,18 +14,23 @@ restarts after every step.
 
 import functools
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jax.lax import PrecisionLike
 from jax.typing import DTypeLike
 
+from gradtx._core.authors import described
 from gradtx._core.dtypes import promote
 from gradtx._core.numerics import abs_square, sqrt
 from gradtx._matrices.groups import in_turn
 from gradtx._matrices.polynomials import Polynomials, resolve_coefficients
 from gradtx._matrices.restarts import Segments, plan
+
+# Any number of axes, then a matrix, or one number for each matrix.
+Stack = Annotated[jax.Array, "*batch m n"]
+PerMatrix = Annotated[jax.Array, "*batch 1 1"]
 
 _CHOICES = {
     "form": ("auto", "standard", "gram"),
@@ -35,7 +40,7 @@ _CHOICES = {
 
 
 def newton_schulz(
-    x: jax.Array,
+    x: Stack,
     coefficients: Polynomials = "polar_express",
     *,
     steps: int | None = None,
@@ -46,7 +51,7 @@ def newton_schulz(
     restart: Sequence[int] | None = None,
     symmetric: bool | None = None,
     batching: Literal["auto", "map", "batched"] = "auto",
-) -> jax.Array:
+) -> Stack:
     r"""Move the singular values of a matrix to one, and keep the singular vectors.
 
     $$ U S V^H \mapsto U\, p(S / \|S\|)\, V^H $$
@@ -98,7 +103,10 @@ def newton_schulz(
     >>> bool((values > 0.85).all() and (values < 1.15).all())
     True
     """
-    x = jnp.asarray(x)
+    try:
+        x = jnp.asarray(x)
+    except (TypeError, ValueError):
+        raise TypeError(f"`newton_schulz(x)` needs an array, not {described(x)}.") from None
     if x.ndim < 2:
         raise ValueError(
             f"`newton_schulz(x)`: the shape of x is {x.shape}, but it must be [..., m, n]."
@@ -162,18 +170,18 @@ def _product_eps(dtype: jnp.dtype, precision: Any) -> float:
     return float(jnp.finfo(dtype).eps)
 
 
-def _frobenius(x: jax.Array) -> jax.Array:
+def _frobenius(x: Stack) -> PerMatrix:
     return sqrt(jnp.sum(abs_square(x), axis=(-2, -1), keepdims=True))
 
 
-def _divide(x: jax.Array, size: jax.Array) -> jax.Array:
+def _divide(x: Stack, size: PerMatrix) -> Stack:
     # Only zero is replaced, so that an infinity or a NaN in the matrix makes the result NaN.
     return x / jnp.where(size == 0, 1, size).astype(x.dtype)
 
 
 def _run(
-    x: jax.Array, segments: Segments, norm: str, dtype: Any, precision: Any, symmetric: bool
-) -> jax.Array:
+    x: Stack, segments: Segments, norm: str, dtype: Any, precision: Any, symmetric: bool
+) -> Stack:
     """Apply the segments to matrices `[..., m, n]` of norm one.
 
     Products are summed in the dtype of `x`, and their operands are rounded to `dtype`.
@@ -225,7 +233,12 @@ def _run(
     return x
 
 
-def _mirrored(product: Any, p: jax.Array, q: jax.Array, right: jax.Array) -> jax.Array:
+def _mirrored(
+    product: Any,
+    p: Annotated[jax.Array, "*batch m _"],
+    q: Annotated[jax.Array, "*batch _ _"],
+    right: Annotated[jax.Array, "*batch _ _"],
+) -> Annotated[jax.Array, "*batch m m"]:
     """The Hermitian matrix `product(p, q)`, whose lower left block is mirrored and not computed.
 
     `right` is the part of `q` that gives the right half of the columns.

@@ -3,10 +3,10 @@
 import math
 from typing import Any, Literal, TypeAlias
 
-import jax
 from jax.typing import DTypeLike
 
 from gradtx._core.latex import Page, Tex, call, escape, times
+from gradtx._core.shapes import Matrices
 from gradtx._core.unit import Elementwise
 from gradtx._matrices.axes import MatrixRule, hidden_matrices
 from gradtx._matrices.matrixwise import Matrixwise
@@ -67,7 +67,7 @@ class orthogonalize_newton_schulz(Matrixwise):
         resolve_coefficients(self.coefficients, self.steps)
         check_choices("orthogonalize_newton_schulz", form=self.form, norm=self.norm)
 
-    def update_matrix(self, x: jax.Array, state: Any) -> tuple[jax.Array, Any]:
+    def update_matrix(self, x: Matrices, state: Any) -> tuple[Matrices, Any]:
         options = {name: getattr(self, name) for name in self._static if name != "axes"}
         return newton_schulz(x, **options), state
 

@@ -147,7 +147,7 @@ def resolve_coefficients(
     if callable(table):
         return table(5 if steps is None else operator.index(steps))
     try:
-        rows = np.asarray(table, np.float64)
+        rows: np.ndarray = np.asarray(table, np.float64)
     except jax.errors.JAXTypeError:
         raise  # a tracer: the message of JAX says what to do
     except (TypeError, ValueError):

@@ -3,16 +3,19 @@
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
 from gradtx._core.dtypes import compute_dtype
+from gradtx._core.shapes import Leaf
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, flatten, paths
 from gradtx._core.values import Hyper
 from gradtx._matrices.axes import MatrixRule, hidden_matrices
+
+Heads = Annotated[jax.Array, "heads"]
 
 
 class qk_clip(Transform):
@@ -72,7 +75,7 @@ class qk_clip(Transform):
                 leaves[i] = self._clipped(path, leaves[i], owners[i], jnp.asarray(logits))
         return structure.unflatten(leaves), state
 
-    def _clipped(self, path: str, u: jax.Array, p: jax.Array, logits: jax.Array) -> jax.Array:
+    def _clipped(self, path: str, u: Leaf, p: Leaf, logits: Heads) -> Leaf:
         dtype = compute_dtype(u, p)
         u, p = u.astype(dtype), p.astype(dtype)
         factor = jnp.sqrt(jnp.asarray(self.threshold, dtype) / logits.astype(dtype))
@@ -81,9 +84,7 @@ class qk_clip(Transform):
             return self._scaled(path, u, p, factor, (0,))
         return self._scaled(path, u, p, factor, self.axes.axes(path, p).outputs)
 
-    def _scaled(
-        self, path: str, u: jax.Array, p: jax.Array, factor: jax.Array, outputs: tuple[int, ...]
-    ) -> jax.Array:
+    def _scaled(self, path: str, u: Leaf, p: Leaf, factor: Heads, outputs: tuple[int, ...]) -> Leaf:
         shape = [p.shape[axis] for axis in outputs]
         size = math.prod(shape)
         if size % len(factor):

@@ -8,7 +8,7 @@ axes are the matrix, and stacked layers are separate matrices. The variants are 
     AdaMuon   momentum, sign, orthogonalize, identity / (root(second_moment) + eps), scale_to_rms
 """
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +16,12 @@ import jax.numpy as jnp
 from gradtx._compose.wrapper import Wrapper, as_inner
 from gradtx._core.dtypes import accumulator
 from gradtx._core.numerics import abs_square, average_of_squares, sqrt
+from gradtx._core.shapes import Matrices
 from gradtx._core.values import Hyper
 from gradtx._matrices.matrixwise import Matrixwise
 
 
-def _rescaled(x: jax.Array, target: Any, axis: tuple[int, ...] = (-2, -1)) -> jax.Array:
+def _rescaled(x: Matrices, target: Any, axis: tuple[int, ...] = (-2, -1)) -> Matrices:
     """`x` scaled to the norm `target` over `axis`; where `x` is 0, it stays 0."""
     # Divided by the largest entry first, so that squares do not overflow.
     largest = jnp.max(jnp.abs(x), axis=axis, keepdims=True, initial=0)
@@ -29,7 +30,7 @@ def _rescaled(x: jax.Array, target: Any, axis: tuple[int, ...] = (-2, -1)) -> ja
     return unit * (target / jnp.where(size == 0, 1, size)).astype(x.dtype)
 
 
-def _norm(x: jax.Array) -> jax.Array:
+def _norm(x: Matrices) -> Annotated[jax.Array, "batch 1 1"]:
     largest = jnp.max(jnp.abs(x), axis=(-2, -1), keepdims=True, initial=0)
     unit = jnp.abs(x) / jnp.where(largest == 0, 1, largest)
     return largest * sqrt(jnp.sum(jnp.square(unit), axis=(-2, -1), keepdims=True))
@@ -61,7 +62,7 @@ class equilibrate_rows(Matrixwise):
 
     linear = True  # it takes gradients of any size
 
-    def update_matrix(self, x: jax.Array, state: Any) -> tuple[jax.Array, Any]:
+    def update_matrix(self, x: Matrices, state: Any) -> tuple[Matrices, Any]:
         return _rescaled(x, 1.0, axis=(-2,)), state
 
 
@@ -85,7 +86,7 @@ class scale_to_rms(Matrixwise):
     limits = {"rms": "[0, inf)"}
     linear = True  # it takes gradients of any size
 
-    def update_matrix(self, x: jax.Array, state: Any) -> tuple[jax.Array, Any]:
+    def update_matrix(self, x: Matrices, state: Any) -> tuple[Matrices, Any]:
         size = (x.shape[-2] * x.shape[-1]) ** 0.5
         return _rescaled(x, jnp.asarray(self.rms, jnp.finfo(x.dtype).dtype) * size), state
 
@@ -112,7 +113,7 @@ class keep_norm(Wrapper, Matrixwise):
 
     linear = as_inner
 
-    def update_matrix(self, x: jax.Array, state: Any, given: jax.Array) -> tuple[jax.Array, Any]:
+    def update_matrix(self, x: Matrices, state: Any, given: Matrices) -> tuple[Matrices, Any]:
         return _rescaled(x, _norm(given)), state
 
 
@@ -120,7 +121,7 @@ class ScaleByNeuronRmsState(NamedTuple):
     """The state of `scale_by_neuron_rms`: the average of the mean square of every row, one number per
     neuron, of shape `[batch, 1, outputs]`."""
 
-    nu: Any
+    nu: Annotated[jax.Array, "batch 1 out"]
 
 
 class scale_by_neuron_rms(Matrixwise):
@@ -148,10 +149,12 @@ class scale_by_neuron_rms(Matrixwise):
     limits = {"decay": "[0, 1)", "eps": "[0, inf)"}
     degrees = {"nu": 2}
 
-    def init_matrix(self, x: Any) -> ScaleByNeuronRmsState:
+    def init_matrix(self, x: Matrices) -> ScaleByNeuronRmsState:
         return ScaleByNeuronRmsState(nu=accumulator(x[:, :1], real=True))
 
-    def update_matrix(self, x: jax.Array, state: Any) -> tuple[jax.Array, Any]:
+    def update_matrix(
+        self, x: Matrices, state: ScaleByNeuronRmsState
+    ) -> tuple[Matrices, ScaleByNeuronRmsState]:
         # Every square is divided before the sum, so that the sum stays finite.
         square = jnp.sum(abs_square(x) / max(x.shape[-2], 1), -2, keepdims=True)
         nu = average_of_squares(state.nu, square, self.decay)

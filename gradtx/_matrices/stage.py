@@ -1,7 +1,7 @@
 """The stage of a lowered program that updates matrices of one shape together."""
 
 import functools
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 
@@ -71,8 +71,8 @@ def _update_matrices(
     count: int,
     arrays: Any,
     from_begin: Any,
-    *stacks: jax.Array,
-) -> tuple[jax.Array, ...]:
+    *stacks: Annotated[jax.Array, "batch ..."],
+) -> tuple[Annotated[jax.Array, "batch ..."], ...]:
     dtype = stacks[0].dtype
     tx = key.join(iter(cast_floating(arrays, dtype)), iter(()))
     values, now = cast_floating(from_begin, dtype)

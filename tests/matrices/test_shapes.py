@@ -1,0 +1,218 @@
+"""The shapes that annotations state, held against the arrays that come and go while Muon runs.
+
+`gradtx/_core/shapes.py` says how a shape is written. Every function and method of `gradtx._matrices`,
+and of the numerics below it, whose annotations state a shape is wrapped for the time of the test.
+"""
+
+import functools
+import importlib
+import inspect
+import pkgutil
+import re
+import sys
+import typing
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gradtx
+import gradtx._matrices
+from gradtx._core.shapes import Alike, Matrices
+
+Sizes = dict[str, Any]
+
+
+def fits(shape: tuple[int, ...], stated: str, sizes: Sizes) -> bool:
+    """Whether a shape is the stated one, where `sizes` holds what names already stand for."""
+    words, own = stated.split(), list(shape)
+    many = [i for i, word in enumerate(words) if word[0] in ".*"]
+    if many:  # the axes in the middle count as one word
+        after = len(words) - many[0] - 1
+        own[many[0] : len(own) - after] = [tuple(own[many[0] : len(own) - after])]
+    if len(own) != len(words) or len(many) > 1:
+        return False
+    for word, size in zip(words, own, strict=True):
+        known = int(word) if word.isdigit() else sizes.setdefault(word, size)
+        if word not in ("_", "...") and known != size:
+            return False
+    return True
+
+
+def states_a_shape(hint: Any) -> bool:
+    if typing.get_origin(hint) is Annotated:
+        return hint.__origin__ is jax.Array
+    return any(map(states_a_shape, [*typing.get_args(hint), *fields(hint).values()]))
+
+
+def fields(hint: Any) -> dict[str, Any]:
+    """The annotations of a NamedTuple."""
+    named = isinstance(hint, type) and hasattr(hint, "_fields") and hint is not gradtx.MatrixAxes
+    return typing.get_type_hints(hint, include_extras=True) if named else {}
+
+
+def compare(value: Any, hint: Any, sizes: Sizes, where: str) -> None:
+    """Raise `AssertionError` for an array in `value` whose shape is not the one stated in `hint`."""
+    if typing.get_origin(hint) is Annotated:
+        for stated in hint.__metadata__ if hint.__origin__ is jax.Array else ():
+            shape = np.shape(value) if isinstance(value, float | int) else value.shape
+            assert fits(shape, stated, sizes), f"{where}: {shape} is not [{stated}], {sizes}"
+        return
+    parts = typing.get_args(hint)
+    if typing.get_origin(hint) in (tuple, list):
+        parts = parts[:1] * len(value) if len(parts) == 1 or parts[1] is ... else parts
+        for x, part in zip(value, parts, strict=True):
+            compare(x, part, sizes, where)
+    for name, part in fields(hint).items():
+        if isinstance(value, hint):
+            compare(getattr(value, name), part, sizes, f"{where}.{name}")
+
+
+def checked(function: Callable[..., Any], name: str, called: set[str]) -> Callable[..., Any]:
+    """`function`, whose arguments and result must have the shapes that its annotations state."""
+    hints = typing.get_type_hints(function, include_extras=True)
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        called.add(name)
+        sizes: Sizes = {}
+        for parameter, value in signature.bind(*args, **kwargs).arguments.items():
+            several = signature.parameters[parameter].kind is inspect.Parameter.VAR_POSITIONAL
+            for x in value if several else (value,):
+                compare(x, hints.get(parameter), sizes, f"{name}({parameter})")
+        result = function(*args, **kwargs)
+        compare(result, hints.get("return"), sizes, f"{name}(...)")
+        return result
+
+    return wrapped
+
+
+def modules() -> list[Any]:
+    package = gradtx._matrices
+    names = [m.name for m in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")]
+    return [importlib.import_module(name) for name in ("gradtx._core.numerics", *names)]
+
+
+def check_all(monkeypatch: pytest.MonkeyPatch) -> tuple[set[str], set[str]]:
+    """Wrap every function and method that states a shape: the names of all, and of those called."""
+    every: set[str] = set()
+    called: set[str] = set()
+
+    def stating(holder: Any) -> list[tuple[str, Any]]:
+        found = []
+        for name, x in vars(holder).items():
+            own = callable(x) and getattr(x, "__module__", "").startswith("gradtx")
+            if own and not inspect.isclass(x) and hasattr(x, "__annotations__"):
+                hints = typing.get_type_hints(x, include_extras=True)
+                if any(map(states_a_shape, hints.values())):
+                    found.append((name, x))
+        return found
+
+    users = [m for name, m in sys.modules.items() if name.split(".")[0] == "gradtx"]
+    for module in modules():
+        for name, x in stating(module):
+            if x.__module__ == module.__name__:
+                every.add(name)
+                new = checked(x, name, called)
+                for user in users:
+                    if vars(user).get(name) is x:
+                        monkeypatch.setattr(user, name, new)
+        for kind in vars(module).values():
+            if inspect.isclass(kind) and kind.__module__ == module.__name__:
+                for name, x in stating(kind):
+                    full = f"{kind.__name__}.{name}"
+                    every.add(full)
+                    monkeypatch.setattr(kind, name, checked(x, full, called))
+    return every, called
+
+
+def step(tx: Any, params: Any, **extra: Any) -> None:
+    """One step of `tx`, traced and not compiled."""
+    make = lambda p: tx.update(p, tx.init(p), p, **extra)
+    updates, _ = jax.eval_shape(make, params)
+    assert jax.tree.map(jnp.shape, updates) == jax.tree.map(jnp.shape, params)
+
+
+def test_arrays_have_the_shapes_that_annotations_state(monkeypatch):
+    jax.clear_caches()  # what is traced already would not call the wrapped functions
+    every, called = check_all(monkeypatch)
+    params = {
+        "wide": jnp.ones((3, 7)),
+        "tall": jnp.ones((7, 3)),
+        "layers": [jnp.ones((2, 4, 5)), jnp.ones((6, 5))],
+        "conv": {"kernel": jnp.ones((3, 3, 2, 4))},
+        "attention": {"query": {"kernel": jnp.ones((6, 2, 3))}},
+        "big": jnp.ones((64, 96)),
+        "nothing": jnp.ones((4, 0)),
+        "bias": jnp.ones(5),
+        "gain": jnp.ones(()),
+    }
+    step(gradtx.muon(0.1, equilibrate=True, cautious_update=True), params)
+    step(gradtx.muon(0.1, form="gram"), {"w": jnp.ones((2, 200, 300), jnp.bfloat16)})
+    step(gradtx.normuon(lambda step: 0.1), params)
+    step(gradtx.adamuon(0.1), params)
+    step(gradtx.scion(0.1), params)
+    step(gradtx.adam(0.1, b1=lambda step: 0.9), params)
+    clip = gradtx.chain(gradtx.clip_by_global_norm(1.0), gradtx.scale_by_adadelta())
+    step(clip, {"w": jnp.ones((2, 3), jnp.complex64)})
+    step(gradtx.scale_by_stddev(), params)
+    logits = {"attention": jnp.ones(2)}
+    step(gradtx.qk_clip(), params, max_logits=logits)
+    jax.eval_shape(
+        functools.partial(
+            gradtx.newton_schulz, norm="schatten", symmetric=True, batching="batched"
+        ),
+        jnp.ones((2, 5, 9, 4)),
+    )
+    assert gradtx.global_norm(params) > 0
+    # The base class's own method only raises an error.
+    assert every - called == {"Matrixwise.update_matrix"}
+    assert len(every) > 30
+
+
+def test_a_wrong_statement_fails(monkeypatch):
+    """The check itself: each of these statements is wrong for arrays of these shapes."""
+
+    class State(NamedTuple):
+        nu: Annotated[jax.Array, "batch 1 out"]
+
+    def transposed(x: Matrices) -> Matrices:
+        return x.mT
+
+    def norms(x: Matrices) -> Annotated[jax.Array, "batch 1 1"]:
+        return jnp.sum(x, -1, keepdims=True)
+
+    def total(x: Alike) -> Alike:
+        return jnp.sum(x)
+
+    def start(x: Matrices) -> State:
+        return State(x[:, :, :1])
+
+    def pair(x: Matrices) -> tuple[Matrices, Any]:
+        return x[:1], None
+
+    def first(xs: list[Matrices]) -> Any:
+        return xs[0]
+
+    def square(*xs: Annotated[jax.Array, "n n"]) -> Any:
+        return xs
+
+    x = jnp.ones((2, 3, 4))
+    wrong = [(transposed, x), (norms, x), (total, x), (start, x), (pair, x), (square, x[0])]
+    for function, value in [*wrong, (first, [x, x.mT]), (transposed, x[0])]:
+        with pytest.raises(AssertionError, match=re.escape(f"{function.__name__}(")):
+            checked(function, function.__name__, set())(value)
+    checked(transposed, "transposed", set())(jnp.ones((2, 3, 3)))
+    checked(first, "first", set())([x, x])
+
+    # And in the library: the rows of a matrix stated as its columns.
+    nu = gradtx.scale_by_neuron_rms.init_matrix.__annotations__["return"]
+    monkeypatch.setitem(nu.__annotations__, "nu", Annotated[jax.Array, "batch in 1"])
+    check_all(monkeypatch)
+    jax.clear_caches()
+    with pytest.raises(AssertionError, match=r"nu: .* is not"):
+        step(gradtx.scale_by_neuron_rms(), jnp.ones((3, 5)))
