@@ -321,7 +321,7 @@ def in_docstring(doc: str | None, arguments: list[str]) -> Iterator[str]:
         yield "write one entry `SomeError: when` in `Raises:` for each kind of error"
     if re.search(r"(?<!\w)Raises\s+`", doc):
         yield "write the errors as a section `Raises:` with an entry `SomeError: when` for each kind"
-    if re.search(r"\S[ ]+Source: ", doc):
+    if re.search(r"\S[ ]+Sources?: ", doc):
         yield "begin a new paragraph with `Source:`"
 
 
