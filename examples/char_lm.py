@@ -1,12 +1,12 @@
-"""Muon against AdamW on a character-level transformer, at equal steps, each at its best rate.
+"""Muon against AdamW on a character-level transformer, with equal steps and each at its best rate.
 
-    python examples/char_lm.py                 # about two minutes on two cores
-    python examples/char_lm.py --data my.txt   # any UTF-8 text
+    python examples/char_lm.py                 # takes about two minutes on two cores
+    python examples/char_lm.py --data my.txt   # trains on any UTF-8 text
 
-The text is Python's own reference, `pydoc_data.topics`; its last tenth is for validation. Both
-optimizers get one grid of learning rates and one schedule. Hidden matrices go to Muon without being
-named: the rule reads the parameters' paths and shapes, and the table at the start shows where each one
-went. Writes `out/char_lm.png`.
+The text is Python's own reference, `pydoc_data.topics`; its last tenth is used for validation. Both
+optimizers are tried with the same learning rates and the same schedule. Muon finds the hidden matrices
+by the paths and the shapes of the parameters, and the table that is printed first shows which optimizer
+each parameter goes to. The script writes the figure `out/char_lm.png`.
 """
 
 import argparse
@@ -25,17 +25,19 @@ from rich.table import Table
 
 import gradtx
 
-ROUND = 20  # training steps between two looks at the validation loss
+ROUND = 20  # training steps between two evaluations of the validation loss
 OPTIMIZERS = {
-    "AdamW": lambda rate: gradtx.adamw(rate, b2=0.95),  # as in Muon's auxiliary AdamW
+    "AdamW": lambda rate: gradtx.adamw(rate, b2=0.95),  # the b2 of Muon's auxiliary AdamW
     "Muon": lambda rate: gradtx.muon(rate),
 }
 
 
-# The model: a transformer with its norms before attention and feed-forward.
+# The model.
 
 
 class Block(eqx.Module):
+    """A block of a transformer, with a norm before the attention and before the feed-forward layers."""
+
     norm1: eqx.nn.LayerNorm
     attention: eqx.nn.MultiheadAttention
     norm2: eqx.nn.LayerNorm
@@ -58,7 +60,7 @@ class Block(eqx.Module):
 
 
 class CharLM(eqx.Module):
-    """Characters `[length]` to the logits of each one's successor, `[length, vocabulary]`."""
+    """A transformer from characters `[length]` to logits of the next ones, `[length, vocabulary]`."""
 
     embed: eqx.nn.Embedding
     position_embed: jax.Array
@@ -83,12 +85,12 @@ class CharLM(eqx.Module):
 
 @eqx.filter_jit
 def loss(model, windows):
-    """Mean cross-entropy, nats per character, of `windows[batch, length + 1]`."""
+    """The mean cross-entropy, in nats per character, of `windows` with shape `[batch, length + 1]`."""
     logits = jax.vmap(model)(windows[:, :-1])
     return -jnp.take_along_axis(jax.nn.log_softmax(logits), windows[:, 1:, None], axis=-1).mean()
 
 
-# The data: windows of a text.
+# The data, which are windows of a text.
 
 
 def python_reference():
@@ -98,7 +100,7 @@ def python_reference():
 
 
 def read(path):
-    """The text of a file, or the standard library's; a sentence on stderr and exit if it is bad."""
+    """The text of a file, or Python's reference without a path. An unusable file ends the program."""
     if path is None:
         return python_reference()
     try:
@@ -110,13 +112,13 @@ def read(path):
     if len(text) < 5000 or len(set(text)) < 2:
         sys.exit(
             f"char_lm: {path} has {len(text)} characters, {len(set(text))} of them distinct. "
-            "Pass a text of at least 5000 characters, not all the same."
+            "Pass a text of at least 5000 characters that are not all the same."
         )
     return text
 
 
 def encode(text):
-    """Train and validation text as integers, and the alphabet."""
+    """The training text and the validation text as integers, and the alphabet."""
     alphabet, codes = np.unique(np.array(list(text)), return_inverse=True)
     split = len(codes) * 9 // 10
     return codes[:split].astype(np.int32), codes[split:].astype(np.int32), alphabet
@@ -130,10 +132,10 @@ def windows_at(text, starts, length):
 
 
 class warmup_cosine(eqx.Module):
-    """From 0 to `peak` in the first twentieth, and to 0 again along a cosine.
+    """The learning rate rises to `peak` in the first twentieth and falls to 0 along a cosine.
 
-    A schedule that is a pytree goes through `jit` with its optimizer: every rate of a grid runs the
-    program compiled for the first.
+    Since the schedule is a pytree, `peak` is an argument of the compiled program, and all learning rates
+    of the grid run the same program.
     """
 
     peak: float
@@ -141,13 +143,13 @@ class warmup_cosine(eqx.Module):
 
     def __call__(self, step):
         warmup = max(1, self.steps // 20)
-        done = jnp.clip((step - warmup) / (self.steps - warmup), 0.0, 1.0)
-        return self.peak * jnp.minimum((step + 1) / warmup, 0.5 + 0.5 * jnp.cos(jnp.pi * done))
+        progress = jnp.clip((step - warmup) / (self.steps - warmup), 0.0, 1.0)
+        return self.peak * jnp.minimum((step + 1) / warmup, 0.5 + 0.5 * jnp.cos(jnp.pi * progress))
 
 
 @eqx.filter_jit
 def train_round(tx, model, state, text, validation, key, batch):
-    """`ROUND` steps on random windows, then the validation loss."""
+    """The model and the state after `ROUND` steps on random windows, and the validation loss."""
     params, fixed = eqx.partition(model, eqx.is_inexact_array)
     length = validation.shape[1] - 1
 
@@ -165,12 +167,12 @@ def train_round(tx, model, state, text, validation, key, batch):
 
 
 class Diverged(Exception):
-    """A loss that is no longer finite."""
+    """The loss is no longer finite."""
 
 
 def train(tx, model, text, validation, steps, batch, seed=0, report=lambda: None):
-    """Validation losses before training and after every round, and the trained model."""
-    # Arrays instead of Python numbers: `filter_jit` compiles anew for every Python float.
+    """The validation losses before training and after every round, and the trained model."""
+    # `filter_jit` compiles again for every new Python float, so the numbers become arrays.
     tx = jax.tree.map(jnp.float32, tx)
     state = tx.init(eqx.filter(model, eqx.is_inexact_array))
     losses = [float(loss(model, validation))]
@@ -178,13 +180,13 @@ def train(tx, model, text, validation, steps, batch, seed=0, report=lambda: None
         model, state, value = train_round(tx, model, state, text, validation, key, batch)
         losses.append(float(value))
         if not math.isfinite(losses[-1]):
-            raise Diverged(f"its loss is {losses[-1]} after {ROUND * (len(losses) - 1)} steps")
+            raise Diverged(f"the loss is {losses[-1]} after {ROUND * (len(losses) - 1)} steps")
         report()
     return np.array(losses), model
 
 
 def sweep(model, text, validation, rates, steps, batch, console):
-    """Every optimizer at every rate: `{name: {rate: losses}}`, with a progress bar."""
+    """The losses of every optimizer at every rate, `{name: {rate: losses}}`, with a progress bar."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -207,15 +209,16 @@ def sweep(model, text, validation, rates, steps, batch, console):
     return results
 
 
-# What came of it.
+# The results.
 
 
 def best_rate(runs):
+    """The learning rate with the lowest last loss."""
     return min(runs, key=lambda rate: runs[rate][-1])
 
 
 def passing_step(losses, level):
-    """The first step, between rounds by interpolation, at which the losses are down at `level`."""
+    """The first step at which the loss is at most `level`, interpolated between rounds."""
     after = int(np.argmax(losses <= level))
     if after == 0:
         return 0.0
@@ -258,19 +261,19 @@ def figure(results, steps, path):
                 text, (at[-1], losses[-1]), (6, 0), textcoords="offset points",
                 color=colors[name], weight="bold", va="center", annotation_clip=False,
             )  # fmt: skip
-        # Where the lower curve passes the level at which the higher one ends.
+        # A circle where the lower curve passes the last loss of the higher curve.
         winner, loser = sorted(best, key=lambda name: best[name][-1])
         level = best[loser][-1]
         passing = passing_step(best[winner], level)
         left.plot([passing, steps], [level, level], color=grey, lw=1, ls=":")
         left.plot([passing], [level], "o", color=colors[winner], mfc="white", ms=6)
         left.annotate(
-            f"{winner} is down at\n{loser}'s last loss after\n{passing / steps:.0%} of the steps",
+            f"{winner} reaches\n{loser}'s last loss after\n{passing / steps:.0%} of the steps",
             (passing, level), (0.03, 0.05), textcoords="axes fraction", color=grey,
             arrowprops={"arrowstyle": "-", "color": grey, "lw": 0.8, "shrinkB": 5},
         )  # fmt: skip
         left.set(xlabel="step", ylabel="validation loss (nats per character)", xlim=(0, steps))
-        # The first losses are far above the rest and have nothing to tell.
+        # The losses before training are left out, since they are far above all others.
         low, high = best[winner][-1], max(losses[1:].max() for losses in best.values())
         left.set_ylim(low - 0.25 * (high - low), high + 0.1 * (high - low))
         left.set_title("Each at its best learning rate", loc="left")
@@ -301,13 +304,19 @@ def figure(results, steps, path):
 
 def arguments():
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--data", metavar="FILE", help="a UTF-8 text instead of Python's reference")
-    parser.add_argument("--steps", type=int, help="training steps of each run (400)")
+    parser.add_argument(
+        "--data", metavar="FILE", help="a UTF-8 text to use instead of Python's reference"
+    )
+    parser.add_argument("--steps", type=int, help="training steps per run (default: 400)")
     parser.add_argument(
         "--rates", type=float, nargs="+", metavar="RATE", help="learning rates to try"
     )
-    parser.add_argument("--out", default="out/char_lm.png", metavar="PATH", help="of the figure")
-    parser.add_argument("--small", action="store_true", help="a run of seconds, for tests")
+    parser.add_argument(
+        "--out", default="out/char_lm.png", metavar="PATH", help="where the figure is written"
+    )
+    parser.add_argument(
+        "--small", action="store_true", help="a tiny model and few steps, for tests"
+    )
     given = parser.parse_args()
     given.rates = sorted(
         given.rates or ([3e-3, 3e-2] if given.small else [1e-3, 3e-3, 1e-2, 3e-2, 0.1])
@@ -351,7 +360,7 @@ def main():
     console.print(table(results, given.steps))
     for name, runs in results.items():
         if len(runs) > 2 and best_rate(runs) in (given.rates[0], given.rates[-1]):
-            console.print(f"{name}'s best rate is at an end of the grid: widen --rates.")
+            console.print(f"The best rate of {name} is at an end of the grid. Pass more --rates.")
     figure(results, given.steps, given.out)
     console.print(f"{time.perf_counter() - start:.0f} s", highlight=False)
     console.print(f"figure: {given.out}", soft_wrap=True, highlight=False)

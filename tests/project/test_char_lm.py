@@ -53,7 +53,7 @@ def test_a_bad_text_is_refused_in_a_sentence(char_lm, tmp_path):
 def test_a_text_of_ones_own_is_read_and_a_run_that_diverges_is_named(char_lm, tmp_path, capsys):
     text = tmp_path / "mine.txt"
     text.write_text("Naïve æsthetes \N{EM DASH} " * 400, encoding="utf-8")
-    said = r"^char_lm: AdamW at rate 1e\+30 diverged: its loss is nan after 20 steps\."
+    said = r"^char_lm: AdamW at rate 1e\+30 diverged: the loss is nan after 20 steps\."
     with pytest.raises(SystemExit, match=said):
         char_lm("--data", text, "--rates", "1e30", "--out", tmp_path / "x.png")
     assert "6,120 characters to train on" in capsys.readouterr().out
