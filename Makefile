@@ -3,6 +3,9 @@
 
 VENV ?= .venv
 WORKERS ?= 2
+# The tests whose outcome depends on how a processor rounds.
+NUMBERS := tests/laws/test_number_laws.py tests/core/test_numbers.py tests/compose tests/matrices \
+	tests/optimizers tests/papers tests/transforms
 # Arguments for the race or for pytest: make ARGS="--data mine.csv", make test ARGS="-k adamw".
 ARGS ?=
 # The oldest supported version comes first, so that what passes here passes everywhere. A name
@@ -17,7 +20,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := race
 # Two installations into one environment must not run at once, whatever -j says.
 .NOTPARALLEL:
-.PHONY: race test laws lint format notebooks docs bench clean help
+.PHONY: race test laws numbers lint format notebooks docs bench clean help
 
 race: $(VENV)/.has-examples  ## set up and run the race of optimizers (the default)
 	@$(PY) -m examples.race $(ARGS)
@@ -25,8 +28,12 @@ race: $(VENV)/.has-examples  ## set up and run the race of optimizers (the defau
 test: $(VENV)/.has-tests $(VENV)/.has-examples  ## set up and run all tests and doctests
 	@$(PY) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-laws: $(VENV)/.has-tests  ## run the laws alone
-	@$(PY) -m pytest -n $(WORKERS) --dist worksteal tests/laws $(ARGS)
+laws: $(VENV)/.has-tests  ## run the laws alone, on programs that are optimized as users run them
+	@JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(PY) -m pytest -n $(WORKERS) --dist worksteal tests/laws $(ARGS)
+
+numbers: $(VENV)/.has-tests  ## run the tests of numbers alone (ISA=AVX2: as on a processor with no more)
+	@JAX_DISABLE_MOST_OPTIMIZATIONS=0 XLA_FLAGS="$(if $(ISA),--xla_cpu_max_isa=$(ISA))" \
+		$(PY) -m pytest -n $(WORKERS) --dist worksteal $(NUMBERS) $(ARGS)
 
 lint: $(VENV)/.has-dev  ## check format, style and types
 	@$(PY) -m ruff format --check .

@@ -1,7 +1,8 @@
-"""Strictness by default; warnings are errors too, by `filterwarnings` in pyproject.toml.
+"""Strict settings for all tests, and how their programs are compiled.
 
-JAX reads its settings from the environment once, so they stand here before its first import. As
-environment variables they also reach the processes that a test starts.
+Warnings are errors too, by `filterwarnings` in pyproject.toml. JAX reads its settings from the
+environment once, so they stand here before its first import. As environment variables they also reach
+the processes that a test starts.
 """
 
 import os
@@ -18,6 +19,7 @@ os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 
 import jax
+import report
 from hypothesis import HealthCheck, settings
 
 # Fails if a plugin imported JAX earlier and the lines above came too late.
@@ -35,3 +37,36 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("gradtx")
+
+# --- How programs are compiled --------------------------------------------------------------------
+
+# The laws compile thousands of small programs. They are compiled with few optimizations, which takes 60%
+# of the time, unless JAX_DISABLE_MOST_OPTIMIZATIONS says otherwise. `make laws` sets it to 0: there the
+# laws are held against the programs that users run.
+_OF_LAWS = os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") not in ("", "0", "false", "False")
+_OF_OTHERS = "JAX_DISABLE_MOST_OPTIMIZATIONS" in os.environ and _OF_LAWS
+# A process that holds more memory than this drops all compiled programs. Kept, they would take 4.6 GB.
+_MOST_BYTES = 1_000_000_000
+
+
+def _resident_bytes():
+    """The memory that this process holds, or 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def pytest_runtest_setup(item):
+    fast = _OF_LAWS if "laws" in item.path.parts else _OF_OTHERS
+    if fast != jax.config.read("jax_disable_most_optimizations"):
+        # The setting is no part of what JAX knows a compiled program by.
+        jax.clear_caches()
+        jax.config.update("jax_disable_most_optimizations", fast)
+    elif _resident_bytes() > _MOST_BYTES:
+        jax.clear_caches()
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(report, "time and memory")

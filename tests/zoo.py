@@ -9,6 +9,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import authors
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,10 +28,13 @@ def longest(a, b):
     return jnp.where(jnp.abs(a) >= jnp.abs(b), a, b)
 
 
-NAMES = {name: getattr(gradtx, name) for name in dir(gradtx)} | {
-    "fading": fading,
-    "longest": longest,
+# What a user of gradtx brings along: a schedule, a combining function, and classes of one's own.
+OWN = {"fading": fading, "longest": longest} | {
+    name: x
+    for name, x in vars(authors).items()
+    if isinstance(x, type) and issubclass(x, gradtx.Transform) and x.__module__ == "authors"
 }
+NAMES = {name: getattr(gradtx, name) for name in dir(gradtx)} | OWN
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Row:
     """
 
     code: str
+    _: dataclasses.KW_ONLY
     at_zero: Callable[[Any], Any] = np.zeros_like
     bounded: bool = True
     needs_params: bool = False
@@ -170,7 +176,11 @@ ROWS = [
     Row("fanout('add', identity(), scale_by_momentum(), clip_by_global_norm(0.5))", bounded=False),
     Row("fanout(longest, scale_by_momentum(), masked(scale(0.5), by_rank(2)))"),
     Row("masked(scale_by_momentum(), by_rank(2))"),
-    Row("masked(adamw(0.1, mask=by_rank(1)), by_rank(2))", matrices(decay(1e-4, -0.1)), True, True),
+    Row(
+        "masked(adamw(0.1, mask=by_rank(1)), by_rank(2))",
+        at_zero=matrices(decay(1e-4, -0.1)),
+        needs_params=True,
+    ),
     Row(
         "partition({'slow': sgd(0.01), 'fast': adamw(0.1)}, by_path({'kernel': 'fast'}, 'slow'))",
         at_zero=None,
@@ -226,11 +236,40 @@ ROWS = [
         needs_params=True,
     ),
     Row("muon(0.1, nesterov=False, scaling='spectral')"),
-    Row("muon(0.1, weight_decay=0.01)", decay(0.01, -0.1), True, True),
+    Row("muon(0.1, weight_decay=0.01)", at_zero=decay(0.01, -0.1), needs_params=True),
     Row("normuon(0.1)"),
     Row("adamuon(0.1)", at_zero=decay(0.01, -0.1), needs_params=True),
     Row("scion(0.01)", at_zero=decay(-0.01), needs_params=True),
+    # Classes of a user. Those that work on whole trees are not here: what they do with complex leaves or
+    # with an absent gradient is up to their author.
+    Row("scale_by_lion()"),
+    Row("scale_by_lion(b1=fading)"),
+    Row("normalize()"),
+    Row("mean_of_all()"),
+    Row("masked(scale_by_neuron(), by_rank(2))"),
+    Row("agreeing(mean_of_all())"),
+    Row("smoothed(scale_by_lion(), decay=0.8)"),
+    Row("identity() / bias_correction(mean_size(0.99))"),
+    Row("size_adam(0.8)"),
 ]
+
+
+def representatives() -> list[Row]:
+    """The rows whose arithmetic no other row has.
+
+    These are all rows that are not recipes, and of each recipe the row with the most settings.
+    A recipe holds no arithmetic of its own: it is defined by transformations that have rows themselves.
+    """
+    kinds = [(row, type(row.make())) for row in ROWS]
+    recipes = {kind for _, kind in kinds if issubclass(kind, gradtx.Recipe)}
+    longest = {
+        max((row for row, of in kinds if of is kind), key=lambda row: len(row.code))
+        for kind in recipes
+    }
+    return [row for row, kind in kinds if kind not in recipes or row in longest]
+
+
+REPRESENTATIVES = representatives()
 
 SMALL = {"kernel": (2, 3), "bias": (3,)}
 # Wide and tall, a vector, a scalar, several matrices in one array, and an array of nothing.
@@ -274,6 +313,12 @@ def train(tx: Any, params: Any, gradients: list[Any]) -> tuple[Any, Any]:
         updates, state = tx.update(g, state, params)
         params = gradtx.apply_updates(params, updates)
     return params, state
+
+
+def exactly(a: Any, b: Any) -> None:
+    """Assert that two trees are equal to the last bit, except for the sign of zero."""
+    chex.assert_trees_all_equal_shapes_and_dtypes(a, b)
+    chex.assert_trees_all_equal(a, b)
 
 
 def types(tree: Any) -> Any:

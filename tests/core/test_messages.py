@@ -236,6 +236,8 @@ def test_what_has_no_leaves_is_still_a_tree():
         (lambda: gradtx.stack(sgd(0.1)), r"needs a list of gradtx transformations, not sgd\(0.1\)"),
         (lambda: gradtx.stack(["a"]), "needs a list of gradtx transformations, not 'a'"),
         (lambda: gradtx.stack([]), "at least one transformation"),
+        (lambda: gradtx.axes(generator()), "of gradtx, not `generator`"),
+        (lambda: gradtx.replace(generator(), b=1), "of gradtx, not `generator`"),
         (lambda: gradtx.axes(None), "needs a transformation, rule or schedule of gradtx, not None"),
         (
             lambda: gradtx.replace(None),

@@ -37,12 +37,6 @@ SMALL = {"own": zoo.SMALL, "same": {"kernel": zoo.SMALL["kernel"]}}
 ALL = {"own": zoo.SHAPES, "same": zoo.SHAPES}
 
 
-@pytest.fixture(scope="module", params=zoo.ROWS, ids=str)
-def row(request):
-    """Of module scope, so that pytest runs all tests of one row together."""
-    return request.param
-
-
 def is_own(path):
     """Whether this is the path of a leaf that differs between devices."""
     return any(getattr(key, "key", None) == "own" for key in path)
@@ -98,7 +92,8 @@ def parts(row, tree):
 
     A replicated leaf that is scaled by a norm over leaves that vary would itself vary from then on.
     """
-    return [{k: x} for k, x in tree.items()] if "global_norm" in row.code else [tree]
+    by_norm = "global_norm" in row.code or "normalize" in row.code
+    return [{k: x} for k, x in tree.items()] if by_norm else [tree]
 
 
 def init(tx, row, params):
@@ -139,6 +134,7 @@ def close(a, b, roundings=8):
         np.testing.assert_allclose(x, y, rtol=0, atol=roundings * eps * np.abs(y).max(initial=0))
 
 
+@pytest.mark.representatives
 def test_trains_on_varying_and_on_replicated_leaves_as_on_one_device(row):
     tx = row.make()
     mesh, (params, gradients), each = two_devices()

@@ -1,0 +1,206 @@
+"""The boundary of `init` and `update`: what they take, what they refuse, and what errors say."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import zoo
+from zoo import SMALL, fading, train, tree
+
+import gradtx
+from gradtx import (
+    Elementwise,
+    Hyper,
+    Transform,
+    adam,
+    adamw,
+    chain,
+    identity,
+    partition,
+    scale_by_learning_rate,
+    scale_by_momentum,
+    sgd,
+)
+
+PARAMS = tree(shapes=SMALL)
+GRADIENT = tree(seed=1, shapes=SMALL)
+
+
+def same(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def updated(tx, g=GRADIENT, params=PARAMS):
+    return tx.update(g, tx.init(params), params)[0]
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [
+        sgd(jnp.full(3, 0.1)),
+        gradtx.chain(gradtx.clip_by_global_norm(jnp.ones(3)), adam(0.1)),
+        gradtx.partition({"a": adam(0.1, b1=jnp.full(3, 0.9))}, lambda *_: "a"),
+    ],
+)
+def test_a_sweep_that_is_not_mapped_over_is_refused(tx):
+    g = jnp.ones((2, 3))
+    with pytest.raises(ValueError, match=r"(learning_rate|max_norm|b1)=.*vmap"):
+        tx.update(g, tx.init(g))
+
+
+@pytest.mark.parametrize("tx", [adam(0.1), gradtx.muon(0.1), sgd(0.1, momentum=0.9)], ids=repr)
+def test_a_state_of_another_optimizer_is_named_as_such(tx):
+    for other in (adamw(0.1), optax.adam(0.1), partition({"c": sgd(0.1)}, lambda *_: "c")):
+        with pytest.raises(ValueError, match=r"state is not one that `init` of .* makes"):
+            tx.update(GRADIENT, other.init(PARAMS), PARAMS)
+
+
+def test_keys_of_random_numbers_may_stand_in_a_state():
+    class KeyState(NamedTuple):
+        key: Any
+
+    start = jax.random.key(0)
+
+    class jitter(gradtx.Elementwise):
+        def init_leaf(self, param):
+            return KeyState(gradtx.shared(start))
+
+        def begin(self, state, measured):
+            return KeyState(jax.random.split(state.key)[0]), None
+
+        def update_leaf(self, update, state, param, values):
+            return update, state
+
+    tx = chain(jitter(), optax.add_noise(0.1, 0.5, 0), sgd(0.1))
+    state = tx.init(PARAMS)
+    for step in (tx.update, jax.jit(tx.update)):
+        _, new = step(GRADIENT, state, PARAMS)
+        assert jax.tree.map(jnp.shape, new) == jax.tree.map(jnp.shape, state)
+        assert not (jax.random.key_data(new[0].key) == jax.random.key_data(state[0].key)).all()
+
+
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2"])
+def test_parameters_of_eight_bits_train(dtype):
+    params = {"kernel": jnp.ones((2, 3), dtype), "bias": jnp.ones(3, dtype)}
+    for tx in (adamw(0.1), gradtx.muon(0.1), gradtx.freeze(), sgd(0.1, momentum=0.9)):
+        state = tx.init(params)
+        for step in (tx.update, jax.jit(tx.update)):
+            updates, new = step(params, state, params)
+            assert zoo.types(new) == zoo.types(state)
+            assert {x.dtype for x in jax.tree.leaves(updates)} == {jnp.dtype(dtype)}
+        moved = gradtx.apply_updates(params, updates)
+        assert {x.dtype for x in jax.tree.leaves(moved)} == {jnp.dtype(dtype)}
+
+
+def test_the_state_of_a_leaf_may_follow_its_shape():
+    class RowState(NamedTuple):
+        largest: Any
+
+    class by_rows(gradtx.Elementwise):
+        def init_leaf(self, param):
+            return RowState(jnp.zeros(param.shape[0]))
+
+        def update_leaf(self, update, state, param):
+            largest = jnp.maximum(state.largest, jnp.max(jnp.abs(update), axis=1))
+            return update / largest[:, None], RowState(largest)
+
+    g = jnp.array([[1.0, -2.0], [4.0, 1.0]])
+    same(by_rows().update(g, by_rows().init(g))[0], g / jnp.array([[2.0], [4.0]]))
+
+
+def test_an_error_in_one_leaf_names_the_leaf():
+    tx = adam(1e-3)
+    state = tx.init({"a": {"w": jnp.ones(3)}})
+    with pytest.raises(TypeError) as caught:
+        tx.update({"a": {"w": jnp.ones(2)}}, state)
+    assert any("`a/w`, of shape (2,)" in note for note in caught.value.__notes__)
+
+
+def test_a_class_for_one_array_works_on_trees():
+    class AverageState(NamedTuple):
+        mean: Any
+
+    class follow(Elementwise):
+        """Half of the way to the parameter, averaged."""
+
+        decay: Hyper = 0.5
+        needs_params = True
+
+        def init_leaf(self, param):
+            return AverageState(jnp.zeros_like(param))
+
+        def update_leaf(self, update, state, param):
+            mean = self.decay * state.mean + (1 - self.decay) * (param - update)
+            return mean, AverageState(mean)
+
+    tx = chain(follow(0.25), scale_by_learning_rate(fading))
+    params, state = train(tx, PARAMS, [GRADIENT])
+    want = jax.tree.map(lambda p, g: p - 0.5 * 0.75 * (p - g), PARAMS, GRADIENT)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), params, want)
+    assert state[0].mean["bias"].shape == (3,)
+    scheduled = follow(lambda step: 0.25)
+    same(updated(scheduled), updated(follow(0.25)))
+
+
+def test_a_state_of_another_structure_is_refused_by_name():
+    class forgetful(Elementwise):
+        def init_leaf(self, param):
+            return (param,)
+
+        def update_leaf(self, update, state, param):
+            return update, ()
+
+    with pytest.raises(TypeError, match="forgetful"):
+        updated(forgetful())
+
+
+def test_an_error_of_the_users_code_is_raised_unchanged_where_the_state_cannot_be_checked():
+    class needs_value(Transform):
+        def init_tree(self, params):
+            return jax.tree.map(jnp.zeros_like, params)
+
+        def update_tree(self, updates, state, params, extra):
+            return extra["value"], state
+
+    tx = needs_value()
+    with pytest.raises(KeyError, match="value"):
+        tx.update({"w": jnp.ones(2), "b": None}, tx.init({"w": jnp.ones(2), "b": jnp.ones(2)}))
+
+
+def test_parameters_may_be_called_what_fields_of_states_are():
+    params = {"count": jnp.ones(2), "mu": jnp.ones(2)}
+    state = gradtx.set(adam(0.1).init(params), count=5, mu=jax.tree.map(lambda x: 7 * x, params))
+    assert int(state[0].count) == 5
+    same(gradtx.get(state, "mu"), jax.tree.map(lambda x: 7 * x, params))
+    same(gradtx.get(state, "nu"), jax.tree.map(jnp.zeros_like, params))
+    for value in (3.0, {"count": jnp.ones(2)}, {"count": jnp.ones(3), "mu": jnp.ones(2)}):
+        with pytest.raises(ValueError, match=r"`set`.*mu.*(structure|shape)"):
+            gradtx.set(state, mu=value)
+
+
+def test_updates_for_another_state_are_refused_even_without_parameters():
+    with jax.numpy_rank_promotion("allow"):
+        tx = scale_by_momentum()
+        state = tx.init({"a": jnp.ones(3)})
+        for shape in ((2, 3), (1,), ()):
+            with pytest.raises(ValueError, match="shape"):
+                tx.update({"a": jnp.ones(shape)}, state)
+        with pytest.raises(ValueError):
+            tx.update({"b": jnp.ones(3)}, state)
+
+
+def test_learning_rate_can_be_a_schedule_and_is_recorded():
+    tx = chain(identity(), scale_by_learning_rate(fading))
+    state = tx.init(PARAMS)
+    assert float(gradtx.get(state, "last_learning_rate")) == 0
+    for step in range(3):
+        updates, state = tx.update(GRADIENT, state)
+        rate = 0.5 / (1 + step)
+        assert float(gradtx.get(state, "last_learning_rate")) == pytest.approx(rate)
+        jax.tree.map(
+            lambda u, g, r=rate: np.testing.assert_allclose(u, -r * g, rtol=1e-6), updates, GRADIENT
+        )

@@ -1,0 +1,237 @@
+"""Values and their fields: what is stored, compared and printed, and what is refused."""
+
+import copy
+import dataclasses
+import operator
+import pickle
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from zoo import SMALL, fading, train, tree
+
+import gradtx
+from gradtx import (
+    Hyper,
+    Transform,
+    Value,
+    adam,
+    adamw,
+    chain,
+    clip,
+    identity,
+    replace,
+    scale,
+    scale_by_momentum,
+    sgd,
+)
+
+PARAMS = tree(shapes=SMALL)
+GRADIENT = tree(seed=1, shapes=SMALL)
+
+
+def same(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+class sample(Value):
+    rate: Hyper
+    nested: Value | None = None
+    rows: tuple[Hyper, ...] = ()
+    flag: bool = False
+    some_dtype: str | None = None
+    table: Any = None
+    limits = {"rate": "(0, 1]"}
+
+
+def test_the_class_decides_which_fields_are_leaves():
+    value = sample(0.5, sample(0.25), (1, 2.0), True, "float32", {"a": 3})
+    assert jax.tree.leaves(value) == [0.5, 0.25, 1.0, 2.0]
+    paths = [jax.tree_util.keystr(k) for k, _ in jax.tree_util.tree_leaves_with_path(value)]
+    assert paths == [".rate", ".nested.rate", ".rows[0]", ".rows[1]"]
+    assert jax.tree.structure(value) != jax.tree.structure(dataclasses.replace(value, flag=False))
+
+
+def test_numbers_are_stored_as_python_floats_and_dtypes_by_name():
+    for one in (1, 1.0, np.float32(1), np.int64(1)):
+        assert type(sample(one).rate) is float and sample(one) == sample(1.0)
+        assert repr(sample(one)) == "sample(1.0)"
+    for dtype in (jnp.bfloat16, np.dtype("bfloat16"), "bfloat16"):
+        assert sample(1, some_dtype=dtype).some_dtype == "bfloat16"
+    assert type(sample(1, flag=np.True_).flag) is bool
+
+
+def test_arrays_compare_by_shape_dtype_and_bytes():
+    value = sample(jnp.asarray([0.5, 2.0]))
+    assert value == sample(np.asarray([0.5, 2.0], "f4")) and hash(value) == hash(copy.copy(value))
+    for other in ([0.5, 2.5], [[0.5, 2.0]]):
+        assert value != sample(jnp.asarray(other))
+    assert value != sample(jnp.asarray([0.5, 2.0], jnp.bfloat16)) and value != sample(0.5)
+    assert pickle.loads(pickle.dumps(value)) == value
+
+
+def test_functions_compare_by_identity_and_print_as_their_name():
+    assert repr(scale(fading)) == "scale(fading)"
+    assert scale(fading) == scale(fading) != scale(lambda step: fading(step))
+    assert jax.tree.leaves(scale(fading)) == []
+
+
+def test_schedules_with_data_of_their_own_are_data():
+    @jax.tree_util.register_dataclass
+    @dataclasses.dataclass
+    class line:
+        slope: float
+
+        def __call__(self, step):
+            return self.slope * step
+
+    assert jax.tree.leaves(scale(line(0.5))) == [0.5]
+    steps = jax.jit(lambda tx: train(tx, PARAMS, [GRADIENT] * 2)[0])
+    same(steps(sgd(line(0.5))), train(sgd(lambda step: 0.5 * step), PARAMS, [GRADIENT] * 2)[0])
+    assert steps._cache_size() == 1 and steps(sgd(line(0.25))) and steps._cache_size() == 1
+
+
+def test_mappings_in_fields_are_frozen_and_hash():
+    value = sample(1, table={"b": 1, "a": [2]})
+    assert value == sample(1, table={"a": (2,), "b": 1}) and hash(value) == hash(copy.copy(value))
+    with pytest.raises(TypeError, match="cannot change"):
+        value.table["a"] = 3
+    assert pickle.loads(pickle.dumps(value)) == copy.deepcopy(value) == value
+
+
+def test_values_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        sample(1.0).rate = 2.0  # pyright: ignore
+
+
+@pytest.mark.parametrize("bad", ["0.1", True, np.True_, object(), 1j])
+def test_a_value_of_a_wrong_type_is_refused_by_the_name_of_its_field(bad):
+    with pytest.raises(TypeError, match=r"sample\(rate=...\).*number.*array.*schedule"):
+        sample(bad)
+
+
+@pytest.mark.parametrize("bad", [None, {}, {"a": 0.1}, (), [0.1], sgd(0.1)])
+def test_a_field_of_one_number_refuses_containers_and_none(bad):
+    with pytest.raises(TypeError, match=r"sample\(rate=...\).*number.*array.*schedule"):
+        sample(bad)
+    with pytest.raises(TypeError, match=r"sgd\(learning_rate=...\)"):
+        sgd(bad)
+
+
+def test_only_a_field_that_says_so_may_be_none():
+    assert sgd(0.1, momentum=None) == sgd(0.1)
+    with pytest.raises(TypeError, match=r"sgd\(momentum=...\)"):
+        sgd(0.1, momentum=(0.9,))
+
+
+def test_sequences_in_static_fields_hash_however_deep():
+    value = sample(1, table=((1, [2, 3]), [4]))
+    assert value.table == ((1, (2, 3)), (4,)) and hash(value) == hash(copy.copy(value))
+
+
+def test_an_unknown_argument_is_answered_with_the_known_ones():
+    with pytest.raises(
+        TypeError, match=r"`adamw\(...\)` has no argument `lr`; its arguments are learning_rate, b1"
+    ):
+        adamw(lr=0.1)  # pyright: ignore
+
+
+def test_dtypes_of_averages_are_floating():
+    with pytest.raises(TypeError, match=r"floating.*int32"):
+        adam(0.1, mu_dtype="int32").init(PARAMS)
+
+
+def test_arrays_print_all_their_digits():
+    for rates in ([0.00012345678, 0.01], np.logspace(-4, 0, 2000), np.array([1 / 3])):
+        tx = sgd(jnp.asarray(rates, jnp.float32))
+        assert gradtx.parse(repr(tx)) == tx
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: gradtx.masked(sgd(0.1), None), r"masked\(mask=None\)"),
+        (lambda: gradtx.masked(None, True), r"masked\(inner=\.\.\.\)"),
+        (lambda: gradtx.muon(0.1, form="foo"), r"form='foo'"),
+        (lambda: gradtx.muon(0.1, axes=gradtx.by_rank(2)), r"axes=by_rank\(2\)"),
+        (lambda: gradtx.fanout("subtract", sgd(0.1), 1.0, 2.0), "joins 2 branches"),
+        (lambda: gradtx.by_path({"(": "x"}, "y"), "not a regular expression"),
+        (lambda: gradtx.by_rank("2"), "whole number"),
+        (lambda: adam(0.1, mu_dtype="int32"), r"mu_dtype=...\)`.*not 'int32'"),
+        (lambda: chain([sgd(0.1), sgd(0.2)]), r"chain\(\*links\)"),
+        (lambda: gradtx.scale_to_rms(axes=None), r"scale_to_rms\(axes=\.\.\.\)"),
+        (lambda: setattr(sgd(0.1), "learning_rate", 0.2), r"gradtx\.replace\(tx, learning_rate"),
+        (lambda: sgd(0.1)._replace(learning_rate=0.2), r"gradtx\.replace"),
+    ],
+)
+def test_a_wrong_setting_is_refused_when_the_value_is_made(make, says):
+    with pytest.raises((TypeError, ValueError, AttributeError), match=says):
+        make()
+
+
+def test_a_tracer_in_a_static_field_raises_the_error_of_jax():
+    with pytest.raises(jax.errors.JAXTypeError):
+        jax.jit(lambda n: gradtx.muon(0.1, steps=n).learning_rate)(5)
+
+
+@pytest.mark.parametrize("bad", [0, -1, 1.5, np.float32(2), float("nan"), float("inf")])
+def test_numbers_outside_their_limits_are_refused_by_name(bad):
+    with pytest.raises(ValueError, match=r"sample\(rate=.*\(0, 1\]"):
+        sample(bad)
+
+
+def test_limits_hold_for_numbers_only():
+    assert sample(jnp.asarray(7.0)).rate == 7  # an array has no value to look at under jit
+    batch = jax.vmap(lambda x: sample(x))(jnp.arange(3.0))
+    assert batch.rate.shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: adam(-1.0), r"learning_rate=-1.0.*\[0, inf\)"),
+        (lambda: adam(0.1, b1=1.5), r"adam\(.*decay=1.5"),
+        (lambda: adam(0.1, b2=1.0), r"adam\(.*decay=1.0.*\[0, 1\)"),
+        (lambda: adamw(0.1, weight_decay=-0.1), r"weight_decay=-0.1"),
+        (lambda: sgd(0.1, momentum=-0.5), r"sgd\(.*decay=-0.5"),
+        (lambda: scale_by_momentum(1.0), r"gives every gradient the weight 0"),
+        (lambda: scale_by_momentum(form="polyak"), r"form='polyak'.*'ema' or 'heavy_ball'"),
+        (lambda: clip(-1.0), r"max_delta=-1.0"),
+        (lambda: replace(adam(0.1), b1=2.0), r"decay=2.0"),
+    ],
+)
+def test_impossible_hyperparameters_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_fields_cannot_have_the_names_of_tuple_methods():
+    with pytest.raises(TypeError, match=r"broken.*count"):
+
+        class broken(Transform):
+            count: int = 0
+
+
+def test_methods_of_tuples_are_hidden():
+    a, b = sgd(0.1), sgd(0.2)
+    assert a and a != () and a != (a.init, a.update) and [a, b].index(b) == 1
+    for broken in (
+        lambda: a < b,
+        lambda: operator.add(a, (1,)),
+        lambda: a * "x",
+        lambda: sorted([a, b]),
+    ):
+        with pytest.raises(TypeError):
+            broken()
+    assert isinstance(a * 2, gradtx.fanout) and isinstance(2 * a, gradtx.fanout)
+    assert isinstance(np.float64(2) * a, gradtx.fanout)
+    assert len({a, b, sgd(0.1)}) == 2
+
+
+def test_numbers_in_branches_print_all_their_digits():
+    for x in (np.float64(1 / 3), np.arange(1500.0) / 7):
+        tx = identity() * x
+        assert gradtx.parse(repr(tx)) == tx
