@@ -1,7 +1,7 @@
 """Editing optimizers, and stacking them into sweeps."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -50,8 +50,8 @@ def _no_field(function: str, tx: Any, name: str) -> ValueError:
 
 
 def _holds_value(x: Any) -> bool:
-    leaves = jax.tree.leaves(x, is_leaf=lambda leaf: isinstance(leaf, Value))
-    return any(isinstance(leaf, Value) for leaf in leaves)
+    inside = x.values() if isinstance(x, dict) else x if type(x) in (tuple, list) else ()
+    return isinstance(x, Value) or any(map(_holds_value, inside))
 
 
 def _check_value(function: str, tx: Any) -> None:
@@ -100,14 +100,15 @@ def _replaced(node: Any, path: list[str], value: Any) -> tuple[Any, int]:
     return (type(node)(changes) if isinstance(node, dict) else tuple(changes.values())), total
 
 
-def stack(txs: Sequence[T]) -> T:
+def stack(txs: Iterable[T]) -> T:
     """Several transformations as one, whose numbers are arrays with one entry per transformation.
 
-    Numbers that are the same in all transformations stay numbers, unless the transformations are equal.
-    The result is for `jax.vmap`: `jax.vmap(train, in_axes=(axes(batch),))(batch)` trains once per entry.
+    A number that is the same in all transformations stays a number. Only if all transformations are
+    equal, every number becomes an array. The result is for `jax.vmap`:
+    `jax.vmap(train, in_axes=(axes(batch),))(batch)` trains once per transformation.
 
     Args:
-        txs: transformations of the same structure, which differ only in their numbers.
+        txs: a list of transformations of the same structure, which differ only in their numbers.
 
     Raises:
         ValueError: if `txs` is empty, or if the transformations differ in structure.
