@@ -22,7 +22,7 @@ class rmsprop(Conventional):
         eps_in_sqrt: whether $\epsilon$ is added under the root, or else to the root.
         centered: whether $v$ is the running variance of the gradients instead of the average of their
             squares.
-        momentum: the decay, in [0, 1], of a heavy ball that averages the scaled gradients. None means no
+        momentum: the decay, in [0, 1], of a heavy ball that sums the scaled gradients. None means no
             momentum.
         nesterov: whether this momentum looks one step ahead.
         bias_correction: whether $v_t$ is divided by $1 - b^t$.
