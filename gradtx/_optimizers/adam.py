@@ -65,7 +65,7 @@ class adam(Conventional):
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.adam(0.1)
     >>> state = tx.init(jnp.zeros(2))
-    >>> jnp.round(tx.update(jnp.array([1e-3, -7.0]), state)[0], 4)  # the size of the first step is the rate
+    >>> jnp.round(tx.update(jnp.array([1e-3, -7.0]), state)[0], 4)  # the first steps have size 0.1
     Array([-0.1,  0.1], dtype=float32)
     """
 
