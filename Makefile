@@ -53,7 +53,7 @@ docs: $(VENV)/.has-docs $(VENV)/.has-notebooks  ## build the documentation into 
 	@$(PY) -m sphinx --fail-on-warning --keep-going -q docs docs/_build/html
 	@echo "documentation: docs/_build/html/index.html"
 
-bench: $(VENV)/.has-examples  ## measure gradtx beside its peers (ARGS=--quick for a minute)
+bench: $(VENV)/.has-examples  ## measure gradtx beside its peers (ARGS=--quick for fewer rounds)
 	@$(PY) -m benchmarks $(ARGS)
 
 clean:  ## remove the environments, the caches and whatever was written
