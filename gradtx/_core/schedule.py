@@ -80,11 +80,11 @@ def at_step(schedule: Any, step: Any, name: str = "a schedule") -> Any:
 def _wrong_arguments(schedule: Any, name: str) -> str:
     """A message if a schedule cannot be called with the step alone, or an empty string."""
     try:
-        function = schedule.value if isinstance(schedule, static) else schedule
-        signature = inspect.signature(function)
-        signature.bind(None)
-    except ValueError:  # a function that has no signature in Python
+        signature = inspect.signature(schedule.value if isinstance(schedule, static) else schedule)
+    except (TypeError, ValueError):  # a function that has no signature in Python
         return ""
+    try:
+        signature.bind(None)
     except TypeError:
         return f"The schedule in `{name}` must take one argument, the step; it takes `{signature}`."
     return ""
