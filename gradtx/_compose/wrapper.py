@@ -1,6 +1,6 @@
 """`Wrapper`, the base class of transformations around another transformation."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from gradtx._core.foreign import AsTransform
 from gradtx._core.latex import Page, Tex, call
@@ -46,7 +46,7 @@ class Wrapper(Transform):
 
     inner: AsTransform
 
-    _hooks = ("init_tree", "update_tree")
+    _hooks: ClassVar[tuple[str, ...]] = ("init_tree", "update_tree")
     wraps = True
 
     linear = False

@@ -6,6 +6,7 @@
 give `init` and `update`, and everything else that would read the empty tuple raises an error.
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
 
 import optax
@@ -23,7 +24,7 @@ class Pair(optax.GradientTransformationExtraArgs):
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         return tuple.__new__(cls)
 
-    def __iter__(self):  # pyright: ignore
+    def __iter__(self) -> Iterator[Any]:
         return iter((self.init, self.update))
 
     def __getitem__(self, index: Any) -> Any:

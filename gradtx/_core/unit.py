@@ -32,7 +32,7 @@ class Unit(Transform):
     A unit is what one call of an author's method updates: one array, or the matrices of one array.
     """
 
-    _hooks = ()
+    _hooks: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -129,7 +129,7 @@ class Elementwise(Unit):
     Array([ 2., -3.], dtype=float32)
     """
 
-    _hooks = ("init_leaf", "update_leaf", "at_leaf", "measure", "begin")
+    _hooks: ClassVar[tuple[str, ...]] = ("init_leaf", "update_leaf", "at_leaf", "measure", "begin")
     linear = False
 
     if TYPE_CHECKING:  # the number of their arguments depends on what else the class defines

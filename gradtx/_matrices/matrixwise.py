@@ -59,7 +59,7 @@ class Matrixwise(Unit):
     _: KW_ONLY
     axes: MatrixRule = hidden_matrices()
 
-    _hooks = ("init_matrix", "update_matrix", "measure", "begin")
+    _hooks: ClassVar[tuple[str, ...]] = ("init_matrix", "update_matrix", "measure", "begin")
     linear = False
     # Whether all matrices of one shape share one call, which is faster for matrix products.
     grouped: ClassVar[bool] = False

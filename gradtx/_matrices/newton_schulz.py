@@ -40,7 +40,7 @@ _CHOICES = {
 
 
 def newton_schulz(
-    x: Stack,
+    x: Annotated[jax.Array, "*batch m n"],
     coefficients: Polynomials = "polar_express",
     *,
     steps: int | None = None,
@@ -51,7 +51,7 @@ def newton_schulz(
     restart: Sequence[int] | None = None,
     symmetric: bool | None = None,
     batching: Literal["auto", "map", "batched"] = "auto",
-) -> Stack:
+) -> Annotated[jax.Array, "*batch m n"]:
     r"""Move the singular values of a matrix to one, and keep the singular vectors.
 
     $$ U S V^H \mapsto U\, p(S / \|S\|)\, V^H $$

@@ -217,9 +217,14 @@ class lion(gradtx.Recipe):
         return chain(scale_by_lion(self.b1), gradtx.scale_by_learning_rate(self.learning_rate))
 
 
-class counted_lion(lion):
+class counted_lion(gradtx.Recipe):
+    b1: gradtx.Hyper = 0.9
+
     def state(self) -> Any:
         return MuState if callable(self.b1) else None
+
+    def expand(self) -> gradtx.Transform:
+        return lion(self.b1)
 
 
 class normalize(gradtx.Transform):
