@@ -22,8 +22,8 @@ from gradtx._core.transform import Transform
 from gradtx._core.values import Value
 from gradtx._text.tokens import Source, Token
 
-# How deep expressions may be nested. The functions that walk through a value are recursive, and a deeper
-# one could exceed Python's limit.
+# How deep expressions may be nested. The functions that walk through a value are recursive, so a deeply
+# nested value could exceed Python's limit on recursion.
 _MAX_DEPTH = 50
 
 _OPERATORS: list[dict[str, Callable[[Any, Any], Any]]] = [

@@ -61,7 +61,7 @@ def from_optax(tx: Transform, state: Any = None, params: PyTree = None) -> Any:
 
 
 def _as_optax(own: Any, numbers: Any, scheduled: dict[int, bool]) -> Any:
-    """The state that the same optimizer of Optax has where gradtx's has `own`."""
+    """The state that Optax's optimizer has in the place where gradtx's optimizer has `own`."""
     if isinstance(own, LearningRateState):
         return (
             optax.ScaleByScheduleState(own.step) if scheduled[numbers.step] else optax.EmptyState()
