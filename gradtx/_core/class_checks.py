@@ -17,13 +17,21 @@ _CALLED_BY = {
     "expand": "Recipe",
 }
 
+# What a class that was written for version 0.1 may define, and what to write instead.
+_REMOVED = {
+    "init_shared": "Put `gradtx.shared(...)` into the state in `init_leaf`, and advance it in `begin`",
+    "looks": "Write `measure` instead of `look`, and `begin` instead of `advance`",
+    "marked": "Write `at_leaf` instead of `marks` and `marked`",
+}
+
 
 def check_class(cls: type, root: type) -> None:
     """Check an author's class when it is defined.
 
     Raises:
-        TypeError: if it defines a method that the library would never call, if `limits` names something
-            that is not a field, or if its base classes stand in an order that does not work.
+        TypeError: if it defines a method that the library would never call, or what only version 0.1
+            used, if `limits` names something that is not a field, or if its base classes stand in an
+            order that does not work.
     """
     for method in ("init", "update"):
         if method in vars(cls) and root in cls.__mro__[1:]:
@@ -42,6 +50,12 @@ def check_class(cls: type, root: type) -> None:
             )
     if "_hooks" in vars(cls):
         return  # a base class of this library; `_hooks` lists the methods that it calls
+    for name, remedy in _REMOVED.items():
+        if name in vars(cls) and name not in cls._hints:  # pyright: ignore
+            raise TypeError(
+                f"`{cls.__name__}.{name}` belongs to version 0.1, and the library no longer reads it. "
+                f"{remedy}."
+            )
     bases: Any = [base for base in cls.__bases__ if issubclass(base, root)]
     for before, base in itertools.pairwise(bases):
         if base.wraps and not before.wraps:

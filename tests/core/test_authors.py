@@ -878,6 +878,13 @@ for _bases, _hook, _remedy in [
         rf"`odd\.{_hook}` would never be called: .*Derive it from .*{_remedy}",
     )
 
+# What version 0.1 called or read
+for _name, _remedy in {"init_shared": "begin", "looks": "measure", "marked": "at_leaf"}.items():
+    MISTAKES[f"`{_name}` of version 0.1"] = (
+        lambda name=_name: odd(Elementwise, **{name: passing}),
+        rf"`odd\.{_name}` belongs to version 0\.1.*`{_remedy}`",
+    )
+
 # The public methods, which compositions do not call
 for _base in (Elementwise, Transform):
     for _hook in ("init", "update"):
