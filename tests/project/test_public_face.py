@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import jax
+import pytest
 import zoo
 
 import gradtx
@@ -82,22 +83,32 @@ def shapes(tree):
     return jax.tree.structure(tree), [x.shape for x in jax.tree.leaves(tree)]
 
 
-def layout(state, params):
-    """A state in one line: classes, fields, and dtypes with shapes."""
+def parts(state):
+    """What is inside a container, each part after its label, and what stands before and after them."""
+    if isinstance(state, Mapping):
+        return "{", [(f"{k}: ", state[k]) for k in sorted(state, key=str)], "}"
+    if hasattr(state, "_fields"):
+        inside = [(f"{name}=", getattr(state, name)) for name in state._fields]
+        return f"{type(state).__name__}(", inside, ")"
+    assert type(state) is tuple, type(state)
+    return "(", [("", x) for x in state], ")"
+
+
+def layout(state, params, indent=""):
+    """A state as classes, fields, and dtypes with shapes, in one line where it is short."""
     if isinstance(state, jax.ShapeDtypeStruct):
         return f"{state.dtype}{list(state.shape)}"
     # What is kept for each parameter is not spelled out once more.
     dtypes = {x.dtype for x in jax.tree.leaves(state)}
     if len(dtypes) == 1 and shapes(state) == shapes(params):
         return f"{dtypes.pop()} per parameter"
-    if isinstance(state, Mapping):
-        inside = (f"{k}: {layout(state[k], params)}" for k in sorted(state, key=str))
-        return f"{{{', '.join(inside)}}}"
-    if hasattr(state, "_fields"):
-        inside = (f"{k}={layout(getattr(state, k), params)}" for k in state._fields)
-        return f"{type(state).__name__}({', '.join(inside)})"
-    assert type(state) is tuple, type(state)
-    return f"({', '.join(layout(x, params) for x in state)})"
+    before, inside, after = parts(state)
+    line = before + ", ".join(label + layout(x, params) for label, x in inside) + after
+    if len(indent + line) <= 100:
+        return line
+    deeper = indent + "    "
+    lines = [f"{deeper}{label}{layout(x, params, deeper)}" for label, x in inside]
+    return "\n".join([before, *lines, indent + after])
 
 
 def layouts():
@@ -109,13 +120,13 @@ def layouts():
             state = jax.eval_shape(row.make().init, params)
             yield row.code
             links = state if type(state) is tuple else [state]
-            yield from ("    " + layout(x, params) for x in links)
+            yield from ("    " + layout(x, params, "    ") for x in links)
 
 
 def face():
     names = [line for name in NAMES for line in described(name)]
     params = ", ".join(f"{k}: {list(v)}" for k, v in sorted(zoo.SMALL.items()))
-    states = [f"# States for the parameters {{{params}}}; of a chain, one line per link", ""]
+    states = [f"# States for the parameters {{{params}}}; of a chain, one entry per link", ""]
     return "\n".join([HEADER, "# Names", "", *names, "", *states, *layouts(), ""])
 
 
@@ -124,15 +135,18 @@ def test_the_public_face_changes_only_when_that_is_announced():
     if os.environ.get("REWRITE"):
         SNAPSHOT.write_text(new)
     old = SNAPSHOT.read_text()
-    lines = difflib.unified_diff(
-        old.splitlines(), new.splitlines(), SNAPSHOT.name, "the code", lineterm="", n=1
-    )
-    assert old == new, (
-        "The public face has changed:\n\n"
-        + "\n".join(lines)
-        + "\n\nIf this is meant, add an entry to CHANGELOG.md under [Unreleased], which says what "
-        f"changes for users, and write the file anew: `{COMMAND}`. Otherwise undo the change."
-    )
+    if old != new:
+        lines = difflib.unified_diff(
+            old.splitlines(), new.splitlines(), SNAPSHOT.name, "the code", lineterm="", n=2
+        )
+        # Not an `assert`, whose own explanation pytest would put in the place of this one.
+        pytest.fail(
+            "The public face has changed:\n\n"
+            + "\n".join(lines)
+            + "\n\nIf this is meant, add an entry to CHANGELOG.md under [Unreleased], which says what "
+            f"changes for users, and write the file anew: `{COMMAND}`. Otherwise undo the change.",
+            pytrace=False,
+        )
 
 
 def test_every_public_name_is_in_the_changelog():
