@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -67,8 +68,14 @@ def run(
         timer.cancel()
     if child.returncode:
         late = f"no end after {TIMEOUT} seconds"
-        entry["failed"] = late if child.returncode < 0 else (message or ["no message"])[-1]
+        entry["failed"] = late if child.returncode < 0 else error_of(message)
     return entry
+
+
+def error_of(message: list[str]) -> str:
+    """The line of a traceback that names the error; JAX prints other lines below it."""
+    errors = [line for line in message if re.match(r"[\w.]+(?:Error|Exception|Interrupt)\b", line)]
+    return (errors or message or ["no message"])[-1]
 
 
 def number_entry(benchmark: Benchmark, number: Number) -> dict[str, Any]:

@@ -9,3 +9,4 @@ from benchmarks.suite import muon_torch as muon_torch
 from benchmarks.suite import compilation as compilation
 from benchmarks.suite import python_cost as python_cost
 from benchmarks.suite import loops as loops
+from benchmarks.suite import collectives as collectives
