@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import zoo
 from jax.extend.core import Literal
 from zoo import full, tree
 
@@ -53,7 +52,6 @@ def evaluated(program, *inputs):
     return [read(x) for x in program.jaxpr.outvars]
 
 
-@pytest.mark.parametrize("row", zoo.ROWS, ids=str)
 def test_holds_under_the_flags_of_debugging(row):
     tx = row.make()
     with jax.checking_leaks():
