@@ -29,7 +29,7 @@ class qk_clip(Transform):
     to an array with one number per head. The updates of all other leaves pass through.
 
     Args:
-        threshold: $\tau > 0$, a number, an array or a schedule.
+        threshold: $\tau > 0$, a number, a schedule, or an array under `vmap`.
         names: the pattern of the weights to shrink, which is searched in the path of every leaf. What
             comes before the match is the path of the attention module.
         axes: the rule that says which axes of a leaf are the outputs.

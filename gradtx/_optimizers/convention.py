@@ -107,7 +107,8 @@ def with_decay_between(recipe: Any, step: Transform) -> Transform:
 def rate_and_heavy_ball(recipe: Any, accumulator_dtype: Any = None) -> list[Transform]:
     """The learning rate and the momentum of `recipe`, if any, in the order that `lr_inside` says."""
     rate = scale_by_learning_rate(recipe.learning_rate)
-    if recipe.momentum is None:  # Optax keeps a place for the momentum too
+    # Optax keeps a place for the momentum in the state, also where there is no momentum.
+    if recipe.momentum is None:
         return [rate, identity()] if recipe.lr_inside else [identity(), rate]
     heavy_ball = scale_by_momentum(
         recipe.momentum,

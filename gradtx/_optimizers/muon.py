@@ -30,24 +30,24 @@ class muon(Recipe):
 
     $$ u = -\eta\, (s\, \mathrm{NS}(m) + \lambda\, \theta) $$
 
-    for a hidden matrix with the momentum $m$, whose singular values the Newton-Schulz iteration
-    $\mathrm{NS}$ moves to one.
+    for a hidden matrix with the momentum $m$. The Newton-Schulz iteration $\mathrm{NS}$ moves the
+    singular values of $m$ to one.
 
     Args:
-        learning_rate: the learning rate $\eta \ge 0$. This and every other number that is not a count of
-            steps may be a schedule, or an array under `vmap`.
+        learning_rate: the learning rate $\eta \ge 0$. This and every other number except
+            `steps` may be a schedule, or an array under `vmap`.
         beta: the decay of the momentum $m$, an average of the gradients, in [0, 1).
         weight_decay: the rate of decay $\lambda \ge 0$.
         nesterov: whether the momentum looks one step ahead (`scale_by_momentum`).
         coefficients: the polynomials of $\mathrm{NS}$, a preset's name or triples (`newton_schulz`).
-        steps: how many polynomials are applied. None means 5, or as many as a table has.
+        steps: how many polynomials are applied. None means 5, or the length of a table of triples.
         form: how $\mathrm{NS}$ is computed: "standard", "gram", or "auto" for the cheaper of the two.
         scaling: the rule for the factor $s$ (`scale_by_shape`). With the default, "match_rms", the
             learning rate and the weight decay of AdamW can be used unchanged.
         equilibrate: whether all rows are scaled to norm one before $\mathrm{NS}$ (`equilibrate_rows`).
         cautious_update: whether only those entries move whose update agrees with the gradient
             (`cautious`).
-        cautious_decay: whether only those entries decay that the update moves towards zero.
+        cautious_decay: whether an entry decays only if the update does not move it away from zero.
         ns_dtype: the dtype between the products of $\mathrm{NS}$. None means the dtype of the momentum.
         mu_dtype: the dtype of $m$. None means the dtype of the parameter, and float32 at least.
         mask: which leaves decay: a rule `(path, leaf) -> bool`, a tree of bools, or a function from the
@@ -105,21 +105,22 @@ class muon(Recipe):
 
 
 class normuon(Recipe):
-    r"""NorMuon is Muon that also divides every row of the matrix by its root mean square over time.
+    r"""NorMuon is Muon, with every row divided by the root mean square of that row over time.
 
     $$ u = -\eta\, (s\, \frac{\|O\|}{\|\hat O\|}\, \hat O + \lambda\, \theta), \qquad
        O = \mathrm{NS}(m), \qquad \hat O_{ij} = O_{ij} / (\sqrt{v_i} + \epsilon) $$
 
-    A row is what goes into one output. The Frobenius norm of the matrix does not change.
+    with $\epsilon = 10^{-10}$. Row $i$ holds the weights of output $i$. The quotient of the Frobenius
+    norms keeps the norm of $O$.
 
     Args:
-        learning_rate: the learning rate $\eta \ge 0$. This and every other number that is not a count of
-            steps may be a schedule, or an array under `vmap`.
+        learning_rate: the learning rate $\eta \ge 0$. This and every other number except
+            `steps` may be a schedule, or an array under `vmap`.
         beta: the decay of the momentum $m$, a Nesterov average of the gradients, in [0, 1).
         b2: the decay of the averages $v_i$ of $\operatorname{mean}_j O_{ij}^2$, in [0, 1).
         weight_decay: the rate of decay $\lambda \ge 0$.
         coefficients: the polynomials of $\mathrm{NS}$, a preset's name or triples (`newton_schulz`).
-        steps: how many polynomials are applied. None means 5, or as many as a table has.
+        steps: how many polynomials are applied. None means 5, or the length of a table of triples.
         scaling: the rule for the factor $s$ (`scale_by_shape`).
         axes: the rule that says which leaves are hidden matrices, as in `muon`.
         auxiliary: the optimizer of all other leaves. None means `adamw`, as in `muon`.
@@ -163,7 +164,7 @@ class normuon(Recipe):
 
 
 class adamuon(Recipe):
-    r"""AdaMuon orthogonalizes the sign of the momentum and divides it by its root mean square over time.
+    r"""AdaMuon orthogonalizes the sign of the momentum, and divides the result by a root mean square.
 
     $$ u = -\eta\, (0.2 \sqrt{mn}\, \hat O / \|\hat O\| + \lambda\, \theta), \qquad
        O = \mathrm{NS}(\operatorname{sign} M), \qquad \hat O = O / (\sqrt v + \epsilon) $$
@@ -172,13 +173,13 @@ class adamuon(Recipe):
     is 0.2, about that of AdamW's updates.
 
     Args:
-        learning_rate: the learning rate $\eta \ge 0$. This and every other number that is not a count of
-            steps may be a schedule, or an array under `vmap`.
+        learning_rate: the learning rate $\eta \ge 0$. This and every other number except
+            `steps` may be a schedule, or an array under `vmap`.
         beta: the decay of the momentum $M$ and of the average $v$ of $O^2$, in [0, 1).
         eps: $\epsilon \ge 0$, which is added to the root.
         weight_decay: the rate of decay $\lambda \ge 0$.
         coefficients: the polynomials of $\mathrm{NS}$, a preset's name or triples (`newton_schulz`).
-        steps: how many polynomials are applied. None means 5, or as many as a table has.
+        steps: how many polynomials are applied. None means 5, or the length of a table of triples.
         axes: the rule that says which leaves are hidden matrices, as in `muon`.
         auxiliary: the optimizer of all other leaves. None means `adamw`, as in `muon`.
 

@@ -24,8 +24,8 @@ class scion(Recipe):
     second form is for leaves that are not hidden matrices.
 
     Args:
-        learning_rate: the learning rate $\eta \ge 0$. This and every other number that is not a count of
-            steps may be a schedule, or an array under `vmap`.
+        learning_rate: the learning rate $\eta \ge 0$. This and every other number except
+            `steps` may be a schedule, or an array under `vmap`.
         beta: the decay of the momentum $m$, an average of the gradients, in [0, 1).
         radius: $\rho \ge 0$ for hidden matrices.
         sign_radius: $\rho \ge 0$ for all other leaves.
@@ -33,7 +33,7 @@ class scion(Recipe):
             Frank and Wolfe: at a learning rate of at most 1, a parameter that starts inside the ball of
             radius $\rho$ never leaves it.
         coefficients: the polynomials of $\mathrm{NS}$, a preset's name or triples (`newton_schulz`).
-        steps: how many polynomials are applied. None means 5, or as many as a table has.
+        steps: how many polynomials are applied. None means 5, or the length of a table of triples.
         axes: the rule that says which leaves are hidden matrices, as in `muon`.
 
     The state holds `MomentumState(mu)` and `LearningRateState(step, last_learning_rate)`.

@@ -18,7 +18,8 @@ from gradtx._transforms.roots import root, running_max
 class ScheduledAdamState(NamedTuple):
     """The state of `scale_by_adam` where one of its two decays changes over the steps.
 
-    `log_kept` is the sum of the logarithms of that decay and its rounding error, an array of shape (2,).
+    `log_kept` is an array of shape (2,): the sum of the logarithms of that decay, and the rounding error
+    of this sum.
     The other fields are those of `optax.ScaleByAdamState`.
     """
 
@@ -48,8 +49,8 @@ class scale_by_adam(Recipe):
             `scale_by_nadam_momentum`. None turns the warm-up off.
 
     The state is `optax.ScaleByAdamState(count, mu, nu)`. Where one of the two decays changes over the
-    steps, the state has one more field, `log_kept`; where both change, it is the state of what
-    `expand()` returns.
+    steps, the state has one more field, `log_kept`; where both change, the state is that of
+    `expand()`.
 
     Raises:
         ValueError: if a number lies outside its interval.
@@ -103,7 +104,7 @@ class scale_by_amsgrad(Recipe):
             $\hat v$.
 
     The state is `optax.ScaleByAmsgradState(count, mu, nu, nu_max)` where both averages are corrected and
-    both decays are constant; otherwise it is the state of what `expand()` returns.
+    both decays are constant; otherwise the state is that of `expand()`.
 
     Raises:
         ValueError: if a number lies outside its interval.

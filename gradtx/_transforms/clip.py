@@ -22,7 +22,7 @@ class clip(Elementwise):
     A complex entry keeps its direction, and its absolute value is limited. A NaN stays a NaN.
 
     Args:
-        max_delta: $\delta \ge 0$, a number, an array or a schedule.
+        max_delta: $\delta \ge 0$, a number, a schedule, or an array under `vmap`.
 
     Raises:
         ValueError: if `max_delta` is negative.
@@ -38,7 +38,8 @@ class clip(Elementwise):
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         if jnp.iscomplexobj(update):
-            # Divided by the larger part first, since the absolute value of a finite number may overflow.
+            # The absolute value of a finite number may overflow, so the entry is divided by its larger
+            # part first.
             unit = nonzero_or_one(jnp.maximum(jnp.abs(update.real), jnp.abs(update.imag)))
             shrink, unit = _shrink(unit, jnp.abs(update / unit), self.max_delta)
             return update / unit * shrink, state
@@ -58,7 +59,7 @@ class clip_by_global_norm(Elementwise):
     all updates NaN, so that it is not hidden.
 
     Args:
-        max_norm: $c \ge 0$, a number, an array or a schedule.
+        max_norm: $c \ge 0$, a number, a schedule, or an array under `vmap`.
         axis_name: inside `shard_map`, the mesh axis, or the tuple of axes, over which the leaves are
             sharded. With None, every device takes the norm of what it holds.
 
@@ -84,8 +85,8 @@ class clip_by_global_norm(Elementwise):
     def begin(self, state: Any, measured: Any) -> tuple[Any, Any]:
         unit, ratio = measured
         factor, unit = _shrink(unit, ratio, self.max_norm)
-        # Two factors, since their product could underflow to 0. Neither is a divisor, since XLA would
-        # then write the quotients to memory, which takes 8 bytes more for each parameter.
+        # There are two factors, since their product could underflow to 0. Neither is a divisor, since
+        # XLA would then write the quotients to memory, which takes 8 bytes more for each parameter.
         return state, (1 / unit, factor)
 
     def update_leaf(
@@ -107,7 +108,7 @@ class clip_by_block_rms(Elementwise):
     A leaf whose gradient is not finite becomes NaN.
 
     Args:
-        threshold: $c \ge 0$, a number, an array or a schedule.
+        threshold: $c \ge 0$, a number, a schedule, or an array under `vmap`.
         axis_name: inside `shard_map`, the mesh axis, or the tuple of axes, over which the leaves are
             sharded. With None, every device takes the root mean square of what it holds.
 
@@ -139,7 +140,7 @@ class adaptive_grad_clip(Elementwise):
     NaN.
 
     Args:
-        clipping: $c \ge 0$, a number, an array or a schedule.
+        clipping: $c \ge 0$, a number, a schedule, or an array under `vmap`.
         eps: $\epsilon \ge 0$, which replaces smaller norms of the weights.
         axis: the axis, or the tuple of axes, over which one neuron extends. None means the choice of
             Optax: all axes of a leaf with at most one axis longer than 1; the first axis of a matrix

@@ -20,15 +20,15 @@ class decoupled_weight_decay(Elementwise):
     $$ u = g + \lambda\, \theta $$
 
     Its place in a chain decides what it does. Between the preconditioner and the learning rate it is
-    the decoupled decay of AdamW, multiplied by the learning rate. In the first place of a chain it is
-    an L2 penalty.
+    the decoupled decay of AdamW, multiplied by the learning rate. At the start of a chain it is an L2
+    penalty.
 
     Args:
-        weight_decay: $\lambda \ge 0$, a number, an array or a schedule.
+        weight_decay: $\lambda \ge 0$, a number, a schedule, or an array under `vmap`.
         mask: which leaves decay: a rule `(path, leaf) -> bool`, a tree of bools, or a function from the
             parameters to such a tree. None means all leaves.
-        cautious: whether only those entries decay that the update does not move away from zero, which
-            is where $g\, \theta \ge 0$ (Chen et al., 2025, arXiv:2510.12402).
+        cautious: whether an entry decays only if the update does not move it away from zero, which is
+            the case where $g\, \theta \ge 0$ (Chen et al., 2025, arXiv:2510.12402).
 
     Raises:
         ValueError: if `weight_decay` is negative, if `mask` does not fit the parameters, or if `update`
@@ -80,5 +80,6 @@ class decoupled_weight_decay(Elementwise):
 
 
 def _is_zero(rate: Any) -> bool:
-    # Decided when the step is traced, so that `adamw(weight_decay=0.0)` does not read the parameters.
+    # This is decided when the step is traced, and not in the step, so that `adamw(weight_decay=0.0)`
+    # does not read the parameters.
     return isinstance(rate, float) and rate == 0

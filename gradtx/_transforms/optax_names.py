@@ -56,8 +56,8 @@ class ema(Recipe):
         debias: whether the average is corrected. With False, $u_t = m_t$.
         accumulator_dtype: the dtype of $m$. None means the dtype of the parameter, and float32 at least.
 
-    The state is `optax.EmaState(count, ema)`. Without the correction, or where `decay` is a schedule, it
-    is the state of what `expand()` returns.
+    The state is `optax.EmaState(count, ema)`. Without the correction, or where `decay` is a schedule,
+    the state is that of `expand()`.
 
     Raises:
         ValueError: if `decay` lies outside its interval.

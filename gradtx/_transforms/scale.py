@@ -19,7 +19,8 @@ class scale(Elementwise):
     $$ u = c\, g $$
 
     Args:
-        step_size: $c$, a number, an array or a schedule. A schedule is called with 0 at the first step.
+        step_size: $c$, a number, a schedule, or an array under `vmap`. A schedule is called with 0 at
+            the first step.
 
     Raises:
         TypeError: if `step_size` is not a number, an array or a schedule.
@@ -58,8 +59,8 @@ class scale_by_learning_rate(Elementwise):
     $$ u_t = -\eta_t\, g_t $$
 
     Args:
-        learning_rate: $\eta \ge 0$, a number, an array or a schedule, which may be one of Optax's. A
-            schedule is called with 0 at the first step.
+        learning_rate: $\eta \ge 0$, a number, an array under `vmap`, or a schedule, which may be one of
+            Optax's. A schedule is called with 0 at the first step.
         flip_sign: whether the sign is flipped. With False, $u_t = \eta_t\, g_t$, which ascends.
 
     The state is `LearningRateState(step, last_learning_rate)`. It records the rate that was applied, so
