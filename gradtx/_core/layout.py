@@ -25,12 +25,14 @@ from gradtx._core.trees import path_string
 class shared:
     """Declare a scalar in the state that all leaves share, such as a count of steps.
 
-    `init_leaf` puts it into the state, and `begin` advances it once per step. `update_leaf` cannot use
-    it; `begin` hands on what the update of a leaf needs of it.
+    `init_leaf` puts the scalar into the state, and `begin` advances the scalar once per step.
+    `update_leaf` cannot use it. The values that `begin` computes from the scalar and returns are the
+    last argument of `update_leaf`.
 
     Args:
-        value: the value before the first step: a number, a small NumPy array or a random key. Whole
-            numbers are stored as int32, others as float32, or as float64 if 64 bits are enabled.
+        value: the value before the first step: a number, a small NumPy array or a random key. Bools
+            stay bools, integers are stored as int32, and other numbers as float32, or as float64 if 64
+            bits are enabled.
 
     Raises:
         TypeError: if `value` is neither a number, an array of numbers nor a random key, or if it is
@@ -108,7 +110,7 @@ class Layout:
         arrays: the positions of the arrays.
         scalars: the positions of the shared scalars.
         shared: the shared scalars as the author declared them.
-        starts: their values before the first step, as NumPy arrays or random keys.
+        starts: the values of the shared scalars before the first step, as NumPy arrays or random keys.
         inner: the position of the state of the inner transformation, or None.
         owner: the name of the transformation, for messages.
     """

@@ -53,7 +53,7 @@ class Transform(Value, Pair):
     Array([0.6, 0.8], dtype=float32)
     """
 
-    _empty = tuple.__new__
+    _empty = tuple.__new__  # a `Pair` is a tuple without entries
     # The methods that a subclass may override; which of them it overrides decides how it is lowered.
     _hooks: ClassVar[tuple[str, ...]] = ("init_tree", "update_tree")
     _transforms: ClassVar[tuple[str, ...]] = ()  # the names of the fields that take transformations
@@ -76,7 +76,7 @@ class Transform(Value, Pair):
 
         @property
         def linear(self) -> bool:
-            """Whether gradients are not clipped; for a composition, whether all its parts say so."""
+            """Whether gradients of any size are taken without clipping. A composition asks its parts."""
             known = self.__dict__.get("_linear")
             if known is None:
                 known = bool(self.children)
@@ -116,7 +116,7 @@ class Transform(Value, Pair):
         Args:
             updates: the tree of gradients, with the structure and the shapes of the parameters.
             state: the state that `init` or the last `update` returned.
-            params: the tree of parameters. None is right where no transformation needs them.
+            params: the tree of parameters. It may be None if no transformation needs it.
             extra: further keyword arguments for transformations that use them, such as a loss.
 
         Raises:
@@ -141,7 +141,7 @@ class Transform(Value, Pair):
         return structure.unflatten(list(rounded)), new
 
     def init_tree(self, params: PyTree) -> Any:
-        """The state before the first step; this is what a class calls on a transformation in a field.
+        """The state before the first step, for a class that has this transformation in a field.
 
         Args:
             params: the tree of parameters, with None in place of every leaf that is not optimized.
@@ -183,7 +183,7 @@ class Transform(Value, Pair):
         return known[key]
 
     def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
-        """The stream after this transformation, and its state with a place for each array.
+        """The stream after this transformation, and the transformation's state with places for arrays.
 
         `lowering.py` describes streams, and `places.py` the places.
         """
@@ -212,7 +212,7 @@ class Transform(Value, Pair):
 
     @property
     def whole(self) -> bool:
-        """Whether some part needs the arrays of several leaves at once, and so ends a pass over them."""
+        """Whether a part needs the arrays of several leaves at once, so that a pass ends before it."""
         if "_whole" not in self.__dict__:
             known = self.measures or type(self).update_tree is not Transform.update_tree
             for child in self.children:

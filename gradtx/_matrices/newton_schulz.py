@@ -135,7 +135,7 @@ def newton_schulz(
 
     def orthogonalize(matrix: jax.Array) -> jax.Array:
         matrix = matrix.astype(wide)
-        # Divided by the largest entry first, so that squares neither overflow nor underflow.
+        # The largest entry is divided out first, so that squares neither overflow nor underflow.
         matrix = _divide(matrix, jnp.max(jnp.abs(matrix), axis=(-2, -1), keepdims=True))
         matrix = _divide(matrix, _frobenius(matrix))
         return _run(matrix, segments, norm, dtype, precision, symmetric).astype(x.dtype)

@@ -1,8 +1,9 @@
 r"""Where the Gram form of the Newton-Schulz iteration restarts, and what each form costs.
 
-With rounding, the matrix $R$ of the Gram form drifts away from $X X^H$, until it has negative
-eigenvalues, which grow. A restart sets $X \leftarrow Q X$ and computes $R = X X^H$ anew. The steps
-between two restarts are a segment. In the standard form every segment has one step.
+`newton_schulz.py` defines $X$, $R$ and $Q$. With rounding, the matrix $R$ of the Gram form drifts away
+from $X X^H$, until $R$ has negative eigenvalues, which grow. A restart sets $X \leftarrow Q X$ and
+computes $R = X X^H$ anew. The steps between two restarts are a segment. In the standard form every
+segment has one step.
 """
 
 import itertools
@@ -27,8 +28,10 @@ def plan(
     r"""Cut the steps into segments, for the form that is asked for or for the one with fewer `flops`.
 
     Within a segment, a rounding error of $R$ in the null space of $X$ grows by the factor $\prod a^2$.
-    For spectra from flat to lognormal, the singular values stayed below 1.1 times their bound where this
-    factor was below `2.4 / eps`. Above, they exceeded the bound by a factor of 2, or of $10^4$ and more.
+    For spectra from flat to lognormal, the largest singular value stayed below 1.1 times its exact value
+    where this factor was below `2.4 / eps`. Where the factor was above `2.4 / eps`, the largest singular
+    value was 2 times, or $10^4$ times and more, as large as the exact one. Here `eps` is the distance
+    from one to the next number in the dtype of the operands, and $m \le n$.
 
     Segments have at most three steps, since in float32 the errors of three steps are close to those of
     the standard form: 1.2 times as large at 256 x 1024, where four steps have errors 10 times as large.
@@ -72,12 +75,13 @@ def flops(m: int, n: int, segments: Segments, symmetric: bool = False) -> int:
     A multiplication with its addition counts as two operations. With dense products a segment of k
     quintic steps takes $4 m^2 n + 2 m^3$ for k = 1, and $4 m^2 n + (8k - 6) m^3$ for k > 1.
     """
-    # Of a Hermitian product, the upper rows and the lower right block are computed.
+    # With `symmetric`, the lower left block of a Hermitian product is mirrored and not computed.
     half = m // 2 if symmetric else m
     cells = half * m + (m - half) ** 2
     squares = 0
     for segment in segments:
         last = len(segment) - 1
         for step, (_, _, c) in enumerate(segment):
-            squares += (c != 0) + (step > 0) + 2 * (step < last)  # R R; Q Z; Z R, (Z R) Z
+            # The products R R, then Q Z, then both Z R and (Z R) Z.
+            squares += (c != 0) + (step > 0) + 2 * (step < last)
     return 2 * len(segments) * (cells * n + m * m * n) + 2 * squares * cells * m

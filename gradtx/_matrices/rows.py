@@ -23,7 +23,7 @@ from gradtx._matrices.matrixwise import Matrixwise
 
 def _rescaled(x: Matrices, target: Any, axis: tuple[int, ...] = (-2, -1)) -> Matrices:
     """`x` scaled to the norm `target` over `axis`; where `x` is 0, it stays 0."""
-    # Divided by the largest entry first, so that squares do not overflow.
+    # The largest entry is divided out first, so that squares do not overflow.
     largest = jnp.max(jnp.abs(x), axis=axis, keepdims=True, initial=0)
     unit = x / jnp.where(largest == 0, 1, largest).astype(x.dtype)
     size = sqrt(jnp.sum(jnp.square(jnp.abs(unit)), axis=axis, keepdims=True))

@@ -7,11 +7,11 @@ Nesterov's method knows the iterates theta, and the look-ahead points phi, at wh
 Here m is the momentum, b its decay, and L the linear map by which the links after the momentum turn it
 into updates: L = -eta if the learning rate comes after the momentum, and L = 1 if it comes before.
 
-There are two ways to run the method. A momentum with `nesterov=True` stores phi, so that the gradients
-need no extra step, and `eval_params` goes back to theta. A momentum without `nesterov` stores theta, and
-`lookahead_params` goes ahead to phi. Both functions use the learning rate and the decay of the coming
+There are two ways to run the method. With `nesterov=True` the parameters are phi, so that the gradients
+need no extra step, and `eval_params` goes back to theta. With `nesterov=False` the parameters are theta,
+and `lookahead_params` goes ahead to phi. Both functions use the learning rate and the decay of the next
 step. The two ways give the same iterates if the learning rate is constant or comes before the momentum.
-With a schedule that comes after the momentum they differ.
+With a schedule that comes after the momentum the iterates differ.
 """
 
 import functools
@@ -71,7 +71,7 @@ def eval_params(tx: Transform, params: PyTree, state: Any) -> PyTree:
 
 
 def lookahead_params(tx: Transform, params: PyTree, state: Any) -> PyTree:
-    r"""The points at which to take gradients, for Nesterov's method with a momentum without `nesterov`.
+    r"""The parameters at which Nesterov's method takes gradients, for a momentum with `nesterov=False`.
 
     $$ \varphi = \theta + L(b\, m) $$
 
@@ -79,12 +79,12 @@ def lookahead_params(tx: Transform, params: PyTree, state: Any) -> PyTree:
     turn it into updates (for a learning rate, $L = -\eta$).
 
     Args:
-        tx: an optimizer that has a momentum without `nesterov`.
+        tx: an optimizer that has a momentum with `nesterov=False`.
         params: the parameters $\theta$ that `tx` trains.
         state: the state of `tx`.
 
     Raises:
-        TypeError: if `tx` has no momentum without `nesterov`, or if what follows the momentum is not
+        TypeError: if `tx` has no momentum with `nesterov=False`, or if what follows the momentum is not
             linear.
 
     Sources: Nesterov, 1983; Sutskever et al., 2013, eq. 3-4.

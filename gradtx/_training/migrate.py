@@ -114,9 +114,9 @@ def from_version_0_1(tx: Transform, state: Any, params: PyTree) -> Any:
     """The state with which `tx` continues a run of gradtx 0.1.
 
     Args:
-        tx: the optimizer, written as for version 0.1.
-        state: the state that version 0.1 made, or the lists and dictionaries that Orbax restores from
-            its checkpoint without a target.
+        tx: the same optimizer, with the same settings, as in the run of version 0.1.
+        state: the state that version 0.1 made, or the lists and dictionaries that Orbax, without a
+            target, restores from a checkpoint of that state.
         params: the parameters, or their `jax.ShapeDtypeStruct`s.
 
     Raises:
