@@ -196,7 +196,7 @@ def _shrink(unit: jax.Array, ratio: jax.Array, limit: Any) -> tuple[jax.Array, j
     one = jnp.ones_like(ratio)
     above = ratio > limit / unit
     factor = jnp.where(above, limit / jnp.where(above, ratio, one), one)
-    # `0 * ratio` is NaN if the norm is not finite, and 0 otherwise. A constant NaN, chosen by `where`, would
-    # stop every un-jitted run under `jax_debug_nans`.
+    # `0 * ratio` is NaN if the norm is not finite, and 0 otherwise. A constant NaN, chosen by `where`,
+    # would stop every un-jitted run under `jax_debug_nans`.
     factor += 0 * ratio
     return factor, jnp.where(above, unit, jnp.ones_like(unit))
