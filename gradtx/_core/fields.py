@@ -25,21 +25,29 @@ _NUMERIC = "biufcV"
 
 # A hyperparameter: a number, an array, or a schedule (a function of the step that returns a number).
 if TYPE_CHECKING:
-    # The base `Any` makes reading a field an `Any` to a checker. Inside an update, where a class computes
-    # `1 - self.decay`, a schedule has been replaced by its value; a sweep reads `tx.decay.shape`.
-    class NumberOrArray(Protocol, Any):
-        """A number of Python, or a number or an array of NumPy or JAX."""
+    # Because of the base `Any`, whatever is read from a field is `Any` to a checker: inside an update,
+    # where a class computes `1 - self.decay`, a schedule has been replaced by its value, and a sweep
+    # reads `tx.decay.shape`.
+
+    class AnyNumber(Protocol, Any):
+        """A real number of Python or NumPy."""
 
         def __float__(self) -> float: ...
+
+    class AnyArray(Protocol, Any):
+        """An array of NumPy or JAX."""
+
+        def __array__(self) -> np.ndarray: ...
 
     class Schedule(Protocol, Any):
         """A function of the step."""
 
         def __call__(self, step: Any, /) -> ArrayLike: ...
 
-    Hyper: TypeAlias = NumberOrArray | Schedule
+    Hyper: TypeAlias = AnyNumber | AnyArray | Schedule
+    Fixed: TypeAlias = AnyNumber | AnyArray  # a hyperparameter that cannot be a schedule
 else:
-    Hyper = Annotated[Any, _DATA]
+    Fixed = Hyper = Annotated[Any, _DATA]
 
 
 def mentions(hint: Any, what: Any) -> bool:

@@ -23,6 +23,7 @@ import jax
 
 from gradtx._core.arguments import explained
 from gradtx._core.fields import (
+    Fixed as Fixed,
     Hyper as Hyper,
     convert_data,
     convert_static,

@@ -3,7 +3,7 @@
 from typing import Any
 
 from gradtx._core.transform import Transform
-from gradtx._core.values import Hyper
+from gradtx._core.values import Fixed, Hyper
 from gradtx._optimizers.convention import Conventional, with_decay
 from gradtx._schedules.conventions import inverse_time
 from gradtx._transforms.adaptive import scale_by_adagrad
@@ -50,10 +50,10 @@ class adagrad(Conventional):
     """
 
     learning_rate: Hyper
-    initial_accumulator_value: Hyper = 0.1
+    initial_accumulator_value: Fixed = 0.1
     eps: Hyper = 1e-7
     eps_in_sqrt: bool = True
-    lr_decay: Hyper | None = None
+    lr_decay: Fixed | None = None
     weight_decay: Hyper | None = None
     mask: Any = None
     decoupled: bool = False

@@ -3,7 +3,7 @@
 from typing import Any
 
 from gradtx._core.transform import Transform
-from gradtx._core.values import Hyper
+from gradtx._core.values import Fixed, Hyper
 from gradtx._optimizers.convention import Conventional, rate_and_heavy_ball, with_decay
 from gradtx._transforms.adaptive import scale_by_rms, scale_by_stddev
 
@@ -57,7 +57,7 @@ class rmsprop(Conventional):
     learning_rate: Hyper
     decay: Hyper = 0.9
     eps: Hyper = 1e-8
-    initial_scale: Hyper = 0.0
+    initial_scale: Fixed = 0.0
     eps_in_sqrt: bool = True
     centered: bool = False
     momentum: Hyper | None = None

@@ -5,7 +5,7 @@ from typing import Any
 from jax.typing import DTypeLike
 
 from gradtx._core.transform import Transform
-from gradtx._core.values import Hyper
+from gradtx._core.values import Fixed, Hyper
 from gradtx._optimizers.convention import Conventional, rate_and_heavy_ball, with_decay
 from gradtx._schedules.conventions import dampened
 from gradtx._transforms.scale import scale
@@ -59,7 +59,7 @@ class sgd(Conventional):
     momentum: Hyper | None = None
     nesterov: bool = False
     accumulator_dtype: DTypeLike | None = None
-    dampening: Hyper | None = None
+    dampening: Fixed | None = None
     weight_decay: Hyper | None = None
     mask: Any = None
     decoupled: bool = False

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from gradtx._core.dtypes import scalar
 from gradtx._core.numerics import log
-from gradtx._core.values import Hyper, Value
+from gradtx._core.values import Fixed, Value
 
 
 class _Constants(Value):
@@ -51,8 +51,8 @@ class eps_hat(_Constants):
     2e-08
     """
 
-    eps: Hyper
-    decay: Hyper
+    eps: Fixed
+    decay: Fixed
     limits = {"eps": "[0, inf)", "decay": "[0, 1)"}
 
     def __call__(self, count: Any) -> jax.Array:
@@ -73,7 +73,7 @@ class dampened(_Constants):
         TypeError: if `dampening` is a schedule.
     """
 
-    dampening: Hyper
+    dampening: Fixed
     limits = {"dampening": "[0, 1]"}
 
     def __call__(self, count: Any) -> jax.Array:
@@ -91,7 +91,7 @@ class inverse_time(_Constants):
         TypeError: if `decay_rate` is a schedule.
     """
 
-    decay_rate: Hyper
+    decay_rate: Fixed
     limits = {"decay_rate": "[0, inf)"}
 
     def __call__(self, count: Any) -> jax.Array:

@@ -15,7 +15,7 @@ from gradtx._core.dtypes import accumulator
 from gradtx._core.latex import Page, Tex, plus, square
 from gradtx._core.numerics import abs_square, average
 from gradtx._core.unit import Elementwise, refuse_schedule
-from gradtx._core.values import Hyper
+from gradtx._core.values import Fixed, Hyper
 
 
 class sum_of_squares(Elementwise):
@@ -38,7 +38,7 @@ class sum_of_squares(Elementwise):
     Source: Duchi, Hazan & Singer, 2011.
     """
 
-    initial: Hyper = 0.0
+    initial: Fixed = 0.0
     accumulator_dtype: DTypeLike | None = None
     limits = {"initial": "[0, inf)"}
     degrees = {"sum_of_squares": 2}
@@ -98,7 +98,7 @@ class centered_second_moment(Elementwise):
     """
 
     decay: Hyper = 0.9
-    initial: Hyper = 0.0
+    initial: Fixed = 0.0
     limits = {"decay": "[0, 1)", "initial": "[0, inf)"}
     degrees = {"mu": 1, "nu": 2}
 

@@ -11,7 +11,7 @@ import optax
 from gradtx._compose.chain import identity
 from gradtx._compose.recipe import Recipe
 from gradtx._core.transform import Transform
-from gradtx._core.values import Hyper
+from gradtx._core.values import Fixed, Hyper
 from gradtx._transforms.accumulators import (
     CenteredMomentState,
     centered_second_moment,
@@ -46,7 +46,7 @@ class scale_by_rms(Recipe):
         bias_correction: whether $v$ is divided by $1 - b^t$, where $b$ is the decay.
 
     The state is `optax.ScaleByRmsState(nu)`, or `ScaleByRmsWithCountState(count, nu)` with bias
-    correction. Where a hyperparameter is a schedule, it is the state of what `expand()` returns.
+    correction. Where a hyperparameter is a schedule, the state is that of `expand()`.
 
     Raises:
         ValueError: if a number lies outside its interval.
@@ -57,7 +57,7 @@ class scale_by_rms(Recipe):
 
     decay: Hyper = 0.9
     eps: Hyper = 1e-8
-    initial_scale: Hyper = 0.0
+    initial_scale: Fixed = 0.0
     eps_in_sqrt: bool = True
     bias_correction: bool = False
     limits = {"eps": "[0, inf)"}
@@ -87,7 +87,7 @@ class scale_by_stddev(Recipe):
 
     A bias correction is not offered: the corrected variance of a single gradient is 0, so the first
     step would be $g / \sqrt\epsilon$. The state is `CenteredMomentState(mu, nu)`; where `decay` or
-    `eps` is a schedule, it is the state of what `expand()` returns.
+    `eps` is a schedule, the state is that of `expand()`.
 
     Raises:
         ValueError: if a number lies outside its interval.
@@ -98,7 +98,7 @@ class scale_by_stddev(Recipe):
 
     decay: Hyper = 0.9
     eps: Hyper = 1e-8
-    initial_scale: Hyper = 0.0
+    initial_scale: Fixed = 0.0
     eps_in_sqrt: bool = True
     limits = {"eps": "[0, inf)"}
 
@@ -121,8 +121,8 @@ class scale_by_adagrad(Recipe):
         eps_in_sqrt: whether $\epsilon$ is added under the root. False means
             $u = g / (\sqrt G + \epsilon)$, as in the paper.
 
-    The state is `optax.ScaleByRssState(sum_of_squares)`; where `eps` is a schedule, it is the state of
-    what `expand()` returns.
+    The state is `optax.ScaleByRssState(sum_of_squares)`; where `eps` is a schedule, the state is that
+    of `expand()`.
 
     Raises:
         ValueError: if a number lies outside its interval.
@@ -131,7 +131,7 @@ class scale_by_adagrad(Recipe):
     Source: Duchi, Hazan & Singer, 2011.
     """
 
-    initial_accumulator_value: Hyper = 0.1
+    initial_accumulator_value: Fixed = 0.1
     eps: Hyper = 1e-7
     eps_in_sqrt: bool = True
     limits = {"eps": "[0, inf)"}

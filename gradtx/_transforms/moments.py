@@ -11,7 +11,7 @@ from gradtx._core.dtypes import accumulator
 from gradtx._core.latex import Page, Tex, complement, number, plus, square, times
 from gradtx._core.numerics import abs_square, average, average_of_squares, log
 from gradtx._core.unit import Elementwise, refuse_schedule
-from gradtx._core.values import Hyper
+from gradtx._core.values import Fixed, Hyper
 
 
 class Moment(Elementwise):
@@ -21,7 +21,8 @@ class Moment(Elementwise):
     divides the moment by this gain, so that a constant input comes out unchanged.
 
     Args:
-        decay: the weight of the previous value at each step, a number, an array or a schedule.
+        decay: the weight of the previous value at each step: a number, a schedule, or an array
+            under `vmap`.
 
     Raises:
         TypeError: if a subclass that does not define `gain` is bias-corrected.
@@ -57,8 +58,8 @@ class scale_by_momentum(Moment):
        m_t = b\, m_{t-1} + g_t \quad\text{("heavy\_ball")}, \qquad u_t = m_t, $$
 
     with $m_0 = 0$. With `nesterov=True` the update looks one step ahead: it is
-    $u_t = b\, m_t + (1 - b)\, g_t$ or $u_t = b\, m_t + g_t$, and the parameters are the shifted iterate,
-    which is the point at which Nesterov's method takes the gradient.
+    $u_t = b\, m_t + (1 - b)\, g_t$ or $u_t = b\, m_t + g_t$. The parameters are then the points at which
+    Nesterov's method takes gradients, and `eval_params` computes the iterates of the method.
 
     Args:
         decay: $b$, in [0, 1). The form "heavy_ball" also takes 1, and is then the plain sum.
@@ -157,7 +158,7 @@ class second_moment(Moment):
 
     decay: Hyper = 0.999
     accumulator_dtype: DTypeLike | None = None
-    initial: Hyper = 0.0
+    initial: Fixed = 0.0
     limits = {"decay": "[0, 1)", "initial": "[0, inf)"}
     degrees = {"nu": 2}
 

@@ -42,6 +42,9 @@ def schedules() -> None:
     adamw(lambda step: None)  # reportArgumentType
     adamw(0.1, b1=optax.cosine_decay_schedule)  # reportArgumentType
     gradtx.scale_by_schedule("cosine")  # reportArgumentType
+    gradtx.second_moment(initial=lambda step: 1.0)  # reportArgumentType
+    gradtx.sgd(0.1, momentum=0.9, dampening=lambda step: 0.1)  # reportArgumentType
+    gradtx.inverse_time(lambda step: 0.1)  # reportArgumentType
 
 
 def words() -> None:
