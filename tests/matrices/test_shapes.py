@@ -97,20 +97,24 @@ def modules() -> list[Any]:
     return [importlib.import_module(name) for name in ("gradtx._core.numerics", *names)]
 
 
+def functions(holder: Any) -> list[tuple[str, Any]]:
+    """The functions of a module, or the methods of a class, that come from the library."""
+    own = [(n, x) for n, x in vars(holder).items() if callable(x) and not inspect.isclass(x)]
+    own = [(n, x) for n, x in own if getattr(x, "__module__", "").startswith("gradtx")]
+    return [(n, x) for n, x in own if hasattr(x, "__annotations__")]
+
+
+def hints_of(function: Any) -> list[Any]:
+    return list(typing.get_type_hints(function, include_extras=True).values())
+
+
 def check_all(monkeypatch: pytest.MonkeyPatch) -> tuple[set[str], set[str]]:
     """Wrap every function and method that states a shape: the names of all, and of those called."""
     every: set[str] = set()
     called: set[str] = set()
 
     def stating(holder: Any) -> list[tuple[str, Any]]:
-        found = []
-        for name, x in vars(holder).items():
-            own = callable(x) and getattr(x, "__module__", "").startswith("gradtx")
-            if own and not inspect.isclass(x) and hasattr(x, "__annotations__"):
-                hints = typing.get_type_hints(x, include_extras=True)
-                if any(map(states_a_shape, hints.values())):
-                    found.append((name, x))
-        return found
+        return [(name, x) for name, x in functions(holder) if any(map(states_a_shape, hints_of(x)))]
 
     users = [m for name, m in sys.modules.items() if name.split(".")[0] == "gradtx"]
     for module in modules():
@@ -172,6 +176,19 @@ def test_arrays_have_the_shapes_that_annotations_state(monkeypatch):
     # The base class's own method only raises an error.
     assert every - called == {"Matrixwise.update_matrix"}
     assert len(every) > 30
+
+
+def test_no_array_of_the_matrices_is_without_a_shape():
+    def bare(hint: Any) -> bool:
+        inside = typing.get_args(hint) if typing.get_origin(hint) in (tuple, list) else ()
+        return hint is jax.Array or any(map(bare, inside))
+
+    for module in modules()[1:]:
+        classes = [x for x in vars(module).values() if inspect.isclass(x)]
+        for holder in [module, *(x for x in classes if x.__module__ == module.__name__)]:
+            for name, x in functions(holder):
+                if x.__module__ == module.__name__:
+                    assert not any(map(bare, hints_of(x))), (module.__name__, name)
 
 
 def test_a_wrong_statement_fails(monkeypatch):
