@@ -52,7 +52,8 @@ def goal(number: Results) -> str:
     if number["goal"] is None:
         return "stated"
     sense, limit = number["goal"]
-    return f"{'at most' if sense == '<=' else 'at least'} {text_of(limit, number['unit'])}"
+    text = text_of(limit, number["unit"])
+    return f"{'at most' if sense == '<=' else 'at least'} {text if ' ' in text else f'{limit:,g}'}"
 
 
 def headline(results: Results) -> str:
@@ -62,7 +63,7 @@ def headline(results: Results) -> str:
         f"{name} {of[name]}" for name in ("python", "jax", "jaxlib", "optax", "gradtx")
     )
     changed = ", with changes that are not committed" if of["dirty"] else ""
-    text = f"Measured on {of['date']} at commit {of['commit'][:20]}{changed}, with {versions}, "
+    text = f"Measured on {of['date']} at commit {of['commit'][:10]}{changed}, with {versions}, "
     text += f"on {of['processor']} with {of['cores']} cores ({of['device']})."
     if of["clock"] == "process_time":
         text += " Times are CPU time."
@@ -76,18 +77,17 @@ def headline(results: Results) -> str:
 
 
 def rows(results: Results) -> list[list[str]]:
-    """Cells of the table: what, case, against, goal, measured, reached, beside it."""
+    """Cells of the table under `HEADS`; a cell that would repeat what stands above it is empty."""
     found = []
     for entry in results["benchmarks"]:
-        first = [entry["what"], "", entry["against"]]
+        what, against = entry["what"], entry["against"]
         for number in entry["numbers"]:
-            first[1] = number["case"]
-            found.append(
-                [*first, goal(number), measured(number), number["reached"] or "", details(number)]
-            )
+            cells = [what, number["case"], against, goal(number), measured(number)]
+            found.append([*cells, number["reached"] or "", details(number)])
+            what = against = ""
         for outcome in ("skipped", "failed"):
             if outcome in entry:
-                found.append([entry["what"], "", entry["against"], "", outcome, "", entry[outcome]])
+                found.append([what, "", against, "", outcome, "", entry[outcome]])
     return found
 
 
@@ -95,20 +95,15 @@ HEADS = ["what", "case", "against", "goal", "measured (95% interval)", "reached"
 
 
 def terminal(results: Results) -> Table:
-    """The table for a terminal; what repeats in a column is left out."""
+    """The table for a terminal."""
     table = Table(*HEADS, box=rich.box.SIMPLE_HEAD)
-    last: list[str] = [""] * len(HEADS)
     for row in rows(results):
-        shown = [*row]
-        if row[0] == last[0] and row[2] == last[2]:
-            shown[0] = shown[2] = ""
-        last = row
-        table.add_row(*map(escape, shown), style="red" if "no" in row[5:6] else "")
+        table.add_row(*map(escape, row), style="red" if row[5] == "no" else "")
     return table
 
 
 def markdown(results: Results) -> str:
-    """The table for a page, with what it is a table of above it and the origin of the goals below."""
+    """The table for a page, with date and machine above it and the origin of the goals below it."""
     lines = [headline(results), "", f"| {' | '.join(HEADS)} |", "| --- " * len(HEADS) + "|"]
     lines += [f"| {' | '.join(row)} |" for row in rows(results)]
     lines += ["", "Why these goals:", ""]

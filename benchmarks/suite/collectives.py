@@ -34,7 +34,7 @@ def sharded(tree: Tree) -> Tree:
 
 
 def collectives(tx: Any, apply: Any) -> int:
-    """How many collectives a step has that leaves parameters and state sharded as they came."""
+    """Count the collectives of a step that keeps the shardings of parameters and state."""
     params = sharded(hidden_matrices(512, 2))
     state = sharded(jax.eval_shape(tx.init, params))
     placed = jax.tree.map(lambda x: x.sharding, (params, state))

@@ -70,7 +70,7 @@ def no_proc() -> str:
     )
 
 
-LIMITS = {"compilations": 0, "memory kept per step": 10_000}
+LIMITS = {"compilations": 0, "memory kept per step": 10 * 2**10}
 GOALS = {f"{field}: {what}": at_most(x) for field in FIELDS for what, x in LIMITS.items()}
 
 
@@ -79,7 +79,7 @@ GOALS = {f"{field}: {what}": at_most(x) for field in FIELDS for what, x in LIMIT
     against="Optax, built anew at every step",
     goal=GOALS,
     because="""Nothing may be compiled after twenty steps, and nothing kept: in Optax's loop the
-    noise of the allocator comes to 10 kB per step. The time is stated.""",
+    noise of the allocator comes to 10 KiB per step. The time is stated.""",
     skip=no_proc,
 )
 def changing_hyperparameter(quick: bool) -> Iterator[Number]:

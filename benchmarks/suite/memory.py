@@ -41,7 +41,7 @@ def clipped_programs(params: Tree) -> list[Program]:
 
 @benchmark(
     group="memory",
-    against="a step fused by hand",
+    against="steps fused by hand",
     goal={name: at_most(count + 0.1) for name, count in FUSED_BYTES.items()},
     because="""A bound: every input is read and every output is written once for each loop of
     XLA:CPU. The tenth of a byte is for scalars.""",
@@ -82,7 +82,7 @@ def scaled_norm(leaves: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
 
 @benchmark(
     group="memory",
-    against="a step fused by hand",
+    against="steps fused by hand",
     goal={name: at_most(copies + SCALARS) for name, copies in FUSED_COPIES.items()}
     | {CLIPPED: at_most(1 / 16 + SCALARS)},
     because="""A bound: a step needs no memory beside its arguments but for AdaDelta's square root,

@@ -134,8 +134,8 @@ def singular_values_of_a_gaussian(quick: bool) -> Iterator[Number]:
     against="Jordan's quintic",
     goal=at_least(1.9),
     because="""A count: a small singular value is multiplied by the product of the slopes at zero,
-    which is 2.1 times as large for five steps of Polar Express. The rest of 0.2 is for
-    curvature.""",
+    which is 2.1 times as large for five steps of Polar Express. 0.2 is left for the curvature of
+    the polynomials.""",
 )
 def small_singular_values(quick: bool) -> Iterator[Number]:
     """Least singular value of newton_schulz for a spectrum from 1 to 0.001"""
