@@ -12,11 +12,13 @@ from references import KELLER, sq
 
 
 def gd_error(t, lr, curvature):
+    """A step multiplies the error by 1 - lr c."""
     return (1 - lr * curvature) ** t
 
 
 def gd_best(mu, L):
-    """(lr, contraction a step) of the best constant rate for curvatures in [mu, L]."""
+    """(lr, contraction per step) of the best constant rate for curvatures in [mu, L]:
+    Nesterov (2004), Theorem 2.1.15; both ends contract by the same factor."""
     return 2 / (mu + L), (L - mu) / (L + mu)
 
 
@@ -107,7 +109,7 @@ def adagrad_constant_step(t):
 
 
 def adagrad_displacement_bounds(T):
-    """The sum of those steps lies between these two."""
+    """The sum of those steps lies between these two, the integrals of 1 / sqrt(t)."""
     return 2 * np.sqrt(T + 1) - 2, 2 * np.sqrt(T) - 1
 
 
@@ -119,7 +121,7 @@ def adagrad_lemma(gs):
 
 
 def adagrad_regret_bound(gs, diameters, lr):
-    """Linear losses on a box: sum_i (D_i^2 / (2 lr) + lr) ||g_1:T,i||."""
+    """For linear losses: sum_i (D_i^2 / (2 lr) + lr) ||g_1:T,i||; Duchi et al. (2011), Theorem 5."""
     return np.sum((diameters**2 / (2 * lr) + lr) * np.linalg.norm(gs, axis=0))
 
 
@@ -129,6 +131,7 @@ def rmsprop_constant_step(t, decay):
 
 
 def adadelta_first_step(g, rho, eps):
+    """Zeiler (2012), arXiv:1212.5701, Algorithm 1, from averages that are zero."""
     return -np.sqrt(eps) * g / np.sqrt((1 - rho) * sq(g) + eps)
 
 
@@ -142,7 +145,7 @@ def adadelta_growth(t, rho, eps):
 
 
 def adam_first_step(g, eps):
-    """For any b1 and b2."""
+    """For any b1 and b2: the corrections divide by 1 - b1 and 1 - b2; arXiv:1412.6980, section 3."""
     return -g / (np.abs(g) + eps)
 
 
@@ -198,7 +201,7 @@ def decayed(theta0, rates, weight_decay):
 
 
 def newton_schulz_map(sigma, coefficients=KELLER, steps=5):
-    """What the iteration does to one singular value of the normalised matrix."""
+    """What the iteration does to one singular value of the normalized matrix."""
     a, b, c = coefficients
     for _ in range(steps):
         sigma = a * sigma + b * sigma**3 + c * sigma**5

@@ -4,8 +4,8 @@ Every *system* here is called as
 
     system(gradients, params0, *, steps=None, **hyperparameters) -> [u_1, ..., u_T]
 
-- `gradients` is a list of arrays, one a step (open loop), or a callable of the point at which the
-  gradient is wanted, called once a step (closed loop; then `steps` says how many).
+- `gradients` is a list of arrays, one per step (open loop), or a callable of the point at which the
+  gradient is wanted, called once per step (closed loop; then `steps` says how many).
 - The result is the list of *updates*, what is added to the parameters, so u_t is minus something
   that descends. `iterates(params0, updates)` gives [theta_1, ..., theta_T].
 - One array, real or complex, or for Muon and its kin a matrix or a stack of real matrices.
@@ -338,7 +338,7 @@ def aligned(u, x):
 
 @recurrence
 def laprop(s, grad, x, t, *, lr=4e-4, b1=0.9, b2=0.999, eps=1e-15):
-    """Ziyin, Wang & Ueda (2020), arXiv:2002.04839: momentum of the normalised gradient; as in the
+    """Ziyin, Wang & Ueda (2020), arXiv:2002.04839: momentum of the normalized gradient; as in the
     authors' code the rate is inside it, and inside its correction too."""
     g = grad(x)
     s.v = b2 * s.v + (1 - b2) * sq(g)

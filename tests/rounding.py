@@ -13,7 +13,7 @@ def roundings(n, dtype="float64"):
     """The relative error of `n` operations that are each off by half a unit in the last place.
 
     `n` need not be an integer, and may be an array. An average with decay b forgets a rounding as it
-    forgets a gradient, so k roundings a step are at most k / (1 - b) roundings altogether. A sum of
+    forgets a gradient, so k roundings per step are at most k / (1 - b) roundings altogether. A sum of
     which nothing is forgotten keeps those of all steps.
     """
     return n * float(jnp.finfo(dtype).eps) / 2

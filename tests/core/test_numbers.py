@@ -105,7 +105,7 @@ def test_a_traced_decay_is_the_same_number_wherever_it_acts():
 
     of_ones, square = all_loops(arrays, bias_correction(second_moment(jnp.float32(0.999))))
     for u in of_ones:
-        # Three roundings a step: in the mean for ten steps, in the square for fifty, and its root.
+        # Three roundings per step: in the mean for ten steps, in the square for fifty, and its root.
         np.testing.assert_allclose(u, -1, roundings(3 * 10 + 3 * 50 / 2 + 16, "float32"))
     want = average(noise.astype("f8") ** 2, float(np.float32(0.999)))
     # Five standard deviations of what the sum remembers: 1 / (1 - b) steps of three roundings.
@@ -188,7 +188,8 @@ def test_one_huge_gradient_does_not_freeze_adam_for_ever():
     updates = steps(adam(1.0, b2=0.99), gs, dtype="float32")
     assert np.all(np.isfinite(updates))
     np.testing.assert_allclose(updates[0], -1, roundings(16, "float32"))
-    # Of ones: three roundings a step, for 10 steps and half of those for 100.
+    # For gradients of one there are three roundings per step: all of them count for 10 steps, and half
+    # of them for 100 steps.
     np.testing.assert_allclose(updates[-1], -1, roundings(3 * 10 + 3 * 100 / 2 + 16, "float32"))
 
 

@@ -70,7 +70,7 @@ def test_muons_average_and_its_heavy_ball_are_one_method_whatever_the_gradients_
     # A stack of matrices, one for each size: they are orthogonalized one by one.
     g = normal(20, 6, 4)[:, None] * sizes[:, None, None]
     u, other = steps_of([average, ball], g)
-    # Three roundings a step, for 1 / (1 - b) steps, and fifteen products of up to six terms, for either.
+    # For either: three roundings per step, for 1 / (1 - b) steps, and fifteen products of six terms.
     slope = np.prod([a for a, _, _ in resolve_coefficients()])
     error = roundings(2 * (3 / (1 - 0.9) + 15 * 6)) * slope
     for every in (u, other):

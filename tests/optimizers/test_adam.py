@@ -30,7 +30,7 @@ def test_the_first_step_is_a_sign_softened_by_epsilon(dtype):
 def test_a_constant_gradient_gives_steps_of_the_rate():
     """Corrected averages of a constant are the constant and its square."""
     g = np.full((100, 3), [0.1, -7.0, 1e5])
-    # Three roundings a step, for ten steps in the mean and for all hundred in the square, whose root
+    # Three roundings per step, for ten steps in the mean and for all hundred in the square, whose root
     # takes half.
     error = roundings(3 * 10 + 3 * 100 / 2 + 20)
     for u in steps_of([adam(1.0, eps=0.0), amsgrad(1.0, eps=0.0)], g):
@@ -49,7 +49,7 @@ def test_the_bound_on_a_step_holds_and_is_attained():
         zip(decays, steps_of([adam(1.0, *b, eps=0.0) for b in decays], g), strict=True)
     ):
         bound = cf.adam_step_bound(t, *b)
-        # Three roundings a step in each average. The bound itself divides by 1 - b2.
+        # Three roundings per step in each average. The bound itself divides by 1 - b2.
         error = roundings(3 * n + 3 * n / 2 + 20 + 1 / (1 - b[1]))
         assert np.all(np.abs(u) <= bound * (1 + error))
         assert_allclose(np.abs(u[-1, 18 + i]), bound[-1, 0], error)
@@ -63,7 +63,7 @@ def test_without_a_gradient_adam_coasts():
     g = np.concatenate([normal(t0, 4), np.zeros((40, 4))])
     u = np.abs(steps(adam(1.0, eps=0.0), g))
     factor = np.broadcast_to(cf.adam_coasting_factor(k, t0, 0.9, 0.999), (40, 4))
-    # A rounding a step in the mean and half of one in the square's root. The closed form subtracts
+    # A rounding per step in the mean and half of one in the square's root. The closed form subtracts
     # b2^t0 = 0.98 from 1, which is then off by 50 roundings.
     assert_allclose(u[t0:] / u[t0 - 1], factor, roundings(1.5 * 40 + 2 * 50 + 20))
 

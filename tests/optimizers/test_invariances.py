@@ -58,7 +58,7 @@ ELEMENTWISE = {
     "amsgrad": amsgrad(0.1),
     "nadam": nadam(0.1),
 }
-# Three roundings a step in each average: ten steps of the mean, forty of the square, whose root takes
+# Three roundings per step in each average: ten steps of the mean, forty of the square, whose root takes
 # half. Twice, for two runs are compared.
 TWO_RUNS = roundings(2 * (3 * 10 + 3 * 40 / 2 + 20))
 
@@ -131,7 +131,7 @@ def test_linear_methods_turn_with_the_gradient_and_quotients_by_coordinate_do_no
         u, turned = apart(updates, 2)
         difference = np.max(np.abs(turned - u @ q.T))
         if name in LINEAR:
-            # Two products by Q, of five terms each, and three roundings a step for ten steps.
+            # Two products by Q, of five terms each, and three roundings per step for ten steps.
             assert difference < roundings(2 * (5 + 3 * 10)) * np.sqrt(5) * np.abs(u).max(), name
         else:
             assert difference > 0.1, name
@@ -166,7 +166,7 @@ def test_limits_of_hyperparameters_are_simpler_methods():
     )
     assert_allclose(forgetful, -0.1 * g / (np.abs(g) + 1e-8), roundings(12))
     assert_array_equal(without, plain)
-    # A mean has three roundings a step and its decay two more; a sum has one. Roots take half.
+    # A mean has three roundings per step and its decay two more; a sum has one. Roots take half.
     t = np.arange(1, 51)[:, None]
     assert_allclose(mean, np.sqrt(t) * total, roundings((5 + 1) * 50 / 2 + 10))
 

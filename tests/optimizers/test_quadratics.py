@@ -26,7 +26,7 @@ def quadratic(x):
 def test_gradient_descent_contracts_by_one_minus_rate_times_curvature(dtype):
     """Unrolling theta' = theta - lr c theta gives theta_t = (1 - lr c)^t theta_0."""
     e = points(sgd(0.005), quadratic, ONES, 50, dtype=dtype)
-    # Three roundings a step, and the rate's own; the closed form has as many.
+    # Three roundings per step, and the rate's own; the closed form has as many.
     want = [cf.gd_error(t, 0.005, CURVATURES) for t in range(51)]
     assert_allclose(e, want, roundings(2 * 4 * 50, dtype))
 
@@ -59,7 +59,7 @@ def test_the_heavy_ball_rings_with_the_period_of_its_complex_roots():
     )
     t = np.arange(101)[:, None]
     # What a step's ten roundings make is an error of the same kind: a ringing that fades by sqrt(b)
-    # a step, from 1 / sin(phi) times its size. The closed form errs by as much.
+    # per step, from 1 / sin(phi) times its size. The closed form errs by as much.
     fading = (1 - np.sqrt(b)) * np.sin(cf.heavy_ball_angle(lr, b, inside)).min()
     want = cf.heavy_ball_error(t, lr, b, inside)
     assert_allclose(ringing, want, rtol=0, atol=roundings(2 * 10 / fading))
@@ -83,7 +83,7 @@ def test_the_best_heavy_ball_has_roots_of_one_modulus_that_are_double_at_the_end
         assert_allclose(np.abs(roots), modulus, rtol=0, atol=error)
     e = points(sgd(lr, b), lambda x: np.array([MU, L]) * x, np.ones(2), 100)
     t = np.arange(101)
-    # Eight roundings a step of numbers up to lr L. At a double root z one of them grows as t z^t, in
+    # Eight roundings per step of numbers up to lr L. At a double root z one of them grows as t z^t, in
     # sum to 1 / (1 - z)^2.
     error = roundings(8 * lr * L / (1 - modulus) ** 2)
     for i, z in enumerate((modulus, -modulus)):

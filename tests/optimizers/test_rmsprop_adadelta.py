@@ -14,7 +14,7 @@ def test_rmsprop_under_a_constant_gradient():
     g = np.full((100, 3), [0.1, -7.0, 1e5])
     t = np.arange(1, 101)[:, None]
     u = steps(rmsprop(1.0, 0.9, eps=0.0), g)
-    # Three roundings a step for 1 / (1 - b) steps, of which the root takes half, and a few more. The
+    # Three roundings per step for 1 / (1 - b) steps, of which the root takes half, and a few more. The
     # closed form subtracts 0.9^t from 1, which loses a digit.
     error = roundings(2 * 3 / (1 - 0.9))
     assert_allclose(u, -np.sign(g) * cf.rmsprop_constant_step(t, 0.9), error)

@@ -27,7 +27,7 @@ def test_decay_alone_is_a_product():
     runs = run_all(decayed, np.zeros((60, 4)), theta)
     for (tx, rates), (_, points) in zip(decayed.items(), runs, strict=True):
         want = cf.decayed(theta, rates, 0.3)
-        # A cosine, four products and a sum a step, here and in the closed form.
+        # There are a cosine, four products and a sum per step, here and in the closed form.
         assert_allclose(points[-1], want, roundings(2 * 6 * 60), err_msg=str(tx))
 
 

@@ -34,7 +34,7 @@ def rising(count):
     return 1e-3 * (1 + count)
 
 
-# What two runs may differ by, relative to the largest number: twenty roundings a step in both of them,
+# What two runs may differ by, relative to the largest number: twenty roundings per step in both of them,
 # and the first corrections, which subtract 0.999 from 1 and are off by 1 / (1 - 0.999) roundings. The
 # loop is closed: what a step is off by changes the next gradient.
 CLOSED_LOOP = roundings(2 * 20 * STEPS + 2 / (1 - 0.999))
@@ -282,7 +282,7 @@ def test_the_quadratic_forms():
 
     t, mu, L = np.arange(1, 31), 1.0, 100.0
     lr, b, z = cf.heavy_ball_best(mu, L)
-    # Eight roundings a step of numbers up to lr L, which double roots z magnify by 1 / (1 - z)^2.
+    # Eight roundings per step of numbers up to lr L, which double roots z magnify by 1 / (1 - z)^2.
     error = roundings(8 * lr * L / (1 - z) ** 2)
     for c in (3.0, 50.0):
         assert gap(cf.heavy_ball_error(t, lr, b, c), errors(ref.heavy_ball, c, lr=lr, b=b)) < error
@@ -322,7 +322,7 @@ def test_the_closed_forms_of_averages_and_adaptive_steps():
     def lengths(system, gs=ones, **hyper):
         return -np.ravel(system(gs, np.zeros(1), lr=1.0, **hyper))
 
-    # Three roundings a step, for 1 / (1 - b) steps, and a closed form that divides by 1 - b.
+    # Three roundings per step, for 1 / (1 - b) steps, and a closed form that divides by 1 - b.
     averaged = roundings(10 / (1 - 0.9))
     assert gap(cf.ema_gain(t, 0.9), lengths(ref.ema_momentum)) < averaged
     assert gap(cf.heavy_ball_gain(t, 0.9), lengths(ref.heavy_ball)) < averaged
@@ -376,8 +376,8 @@ def test_the_closed_forms_of_adam():
 
 
 def test_newton_schulz_maps_singular_values_and_tends_to_the_polar_factor():
-    # A product has as many roundings as terms; those of the first steps are magnified by the slope of
-    # five steps at zero, and those of a convergent iteration by the condition of the matrix.
+    # A product has as many roundings as terms. The slope of five steps at zero magnifies those of the
+    # first steps, and the condition of the matrix those of a convergent iteration.
     error = roundings(4 * ref.KELLER[0] ** 5)
     condition = np.linalg.cond(THETA)
     for x in (THETA, THETA.T):

@@ -88,7 +88,7 @@ def test_look_ahead_is_the_shifted_iterate_where_the_rate_is_constant_or_inside(
     }
     for name, (explicit, stored) in zip(makers, both(makers.values()), strict=True):
         for ours, theirs in zip(explicit, stored, strict=True):
-            # Twenty roundings a step on either side; the momentum keeps each for 1 / (1 - b) steps.
+            # Twenty roundings per step on either side; the momentum keeps each for 1 / (1 - b) steps.
             error = roundings(2 * 20 * STEPS / (1 - B))
             assert_allclose(ours, theirs, rtol=0, atol=error, err_msg=name)
 

@@ -42,7 +42,7 @@ def test_an_average_is_the_heavy_ball_at_a_smaller_rate():
         ],
         g,
     )
-    # Three roundings a step, remembered for 1 / (1 - b) steps, on either side.
+    # Three roundings per step, remembered for 1 / (1 - b) steps, on either side.
     error = roundings(2 * 3 / (1 - 0.9))
     assert_allclose(average, ball, rtol=0, atol=error * np.abs(ball).max())
     t = np.arange(1, 101)[:, None]
@@ -68,7 +68,7 @@ def test_a_constant_comes_out_of_bias_correction_unchanged(dtype, n):
     constant = np.array([0.1, -7.0, 1e5]).astype(dtype).astype("float64")
     g, t = np.full((n, 3), constant), np.arange(1, n + 1)[:, None]
     for b in (0.9, 0.99, 0.999, 0.9999):
-        # Three roundings a step and that of b itself, as long as they are remembered; in a division
+        # Three roundings per step and that of b itself, as long as they are remembered; in a division
         # and a square there are a few more.
         error = roundings(4 * (1 - b**t) / (1 - b) + 10, dtype)
         moments = scale_by_momentum(b), scale_by_momentum(b, form="heavy_ball"), second_moment(b)
