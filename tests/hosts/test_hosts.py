@@ -178,7 +178,7 @@ MASK = {"layer": {"kernel": True, "bias": False}}
 FALLING = optax.linear_schedule(1.0, 0.0, 4)
 DECAY = gradtx.decoupled_weight_decay(0.1)
 PAIRS = [
-    # Ours inside theirs
+    # A transformation of gradtx inside a transformation of Optax
     (
         optax.chain(optax.clip_by_global_norm(0.5), sgd(0.1)),
         chain(clip_by_global_norm(0.5), sgd(0.1)),
@@ -188,7 +188,7 @@ PAIRS = [
     (optax.inject_hyperparams(adam)(learning_rate=0.1), adam(0.1)),
     (optax.apply_if_finite(adamw(0.1), 3), adamw(0.1)),
     (optax.MultiSteps(adamw(0.1), 1), adamw(0.1)),
-    # Theirs inside ours
+    # A transformation of Optax inside a transformation of gradtx
     (chain(optax.scale_by_adam(), optax.scale(-0.1)), adam(0.1)),
     (chain(optax.add_decayed_weights(0.1), sgd(fading)), chain(DECAY, sgd(fading))),
     (chain(optax.scale_by_schedule(FALLING), sgd(1.0)), sgd(FALLING)),
@@ -196,8 +196,8 @@ PAIRS = [
 ]
 
 
-@pytest.mark.parametrize(("theirs", "ours"), PAIRS, ids=lambda x: type(x).__name__)
-def test_optax_and_gradtx_nest_both_ways(theirs, ours):
+@pytest.mark.parametrize(("mixed", "ours"), PAIRS, ids=lambda x: type(x).__name__)
+def test_optax_and_gradtx_nest_both_ways(mixed, ours):
     def steps(tx):
         params, state = PARAMS, tx.init(PARAMS)
         for g in GRADIENTS:
@@ -207,7 +207,7 @@ def test_optax_and_gradtx_nest_both_ways(theirs, ours):
         return params
 
     # Optax's first steps are off by some 1e-5: its decays are rounded to float32.
-    close(steps(theirs), steps(ours), 5e-5)
+    close(steps(mixed), steps(ours), 5e-5)
 
 
 def test_optax_passes_extra_arguments_on():

@@ -376,8 +376,8 @@ def test_the_closed_forms_of_adam():
 
 
 def test_newton_schulz_maps_singular_values_and_tends_to_the_polar_factor():
-    # A product has as many roundings as terms. The slope of five steps at zero magnifies those of the
-    # first steps, and the condition of the matrix those of a convergent iteration.
+    # A product has as many roundings as terms. The slope of five steps at zero magnifies the roundings
+    # of the first steps, and the condition of the matrix those of a convergent iteration.
     error = roundings(4 * ref.KELLER[0] ** 5)
     condition = np.linalg.cond(THETA)
     for x in (THETA, THETA.T):

@@ -81,18 +81,18 @@ OPTIMIZERS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("code", "theirs"), TWINS, ids=[code for code, _ in TWINS])
-def test_a_state_has_the_structure_of_optaxs(code, theirs):
+@pytest.mark.parametrize(("code", "optax_tx"), TWINS, ids=[code for code, _ in TWINS])
+def test_a_state_has_the_structure_of_optaxs(code, optax_tx):
     ours = zoo.evaluate(code)
-    same(ours.init(PARAMS), theirs.init(PARAMS))
+    same(ours.init(PARAMS), optax_tx.init(PARAMS))
 
 
-@pytest.mark.parametrize(("code", "theirs"), OPTIMIZERS, ids=[code for code, _ in OPTIMIZERS])
-def test_a_run_of_optax_goes_on_from_its_state(code, theirs):
-    ours, params, old = zoo.evaluate(code), PARAMS, theirs.init(PARAMS)
+@pytest.mark.parametrize(("code", "optax_tx"), OPTIMIZERS, ids=[code for code, _ in OPTIMIZERS])
+def test_a_run_of_optax_goes_on_from_its_state(code, optax_tx):
+    ours, params, old = zoo.evaluate(code), PARAMS, optax_tx.init(PARAMS)
     with jax.numpy_dtype_promotion("standard"):  # Optax's own need it
         for g in GRADIENTS[:3]:
-            updates, old = theirs.update(g, old, params)
+            updates, old = optax_tx.update(g, old, params)
             params = gradtx.apply_updates(params, updates)
     target = gradtx.from_optax(ours, params=params)
     assert jax.tree.structure(target) == jax.tree.structure(old)
@@ -101,7 +101,7 @@ def test_a_run_of_optax_goes_on_from_its_state(code, theirs):
     assert zoo.types(new) == zoo.types(ours.init(params))
     for g in GRADIENTS[3:]:
         with jax.numpy_dtype_promotion("standard"):
-            updates, old = theirs.update(g, old, a)
+            updates, old = optax_tx.update(g, old, a)
         a = gradtx.apply_updates(a, updates)
         updates, new = ours.update(g, new, b)
         b = gradtx.apply_updates(b, updates)
@@ -111,12 +111,12 @@ def test_a_run_of_optax_goes_on_from_its_state(code, theirs):
 
 
 def test_a_checkpoint_of_optax_is_restored_and_continued(tmp_path):
-    theirs = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(0.1))
+    optax_tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(0.1))
     ours = gradtx.chain(gradtx.clip_by_global_norm(1.0), gradtx.adamw(0.1))
-    params, old = PARAMS, theirs.init(PARAMS)
+    params, old = PARAMS, optax_tx.init(PARAMS)
     with jax.numpy_dtype_promotion("standard"):
         for g in GRADIENTS[:3]:
-            updates, old = theirs.update(g, old, params)
+            updates, old = optax_tx.update(g, old, params)
             params = gradtx.apply_updates(params, updates)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "optax", old)
@@ -125,7 +125,7 @@ def test_a_checkpoint_of_optax_is_restored_and_continued(tmp_path):
         restored = checkpointer.restore(tmp_path / "optax", target)
     state = gradtx.from_optax(ours, restored, params)
     with jax.numpy_dtype_promotion("standard"):
-        want, _ = theirs.update(GRADIENTS[3], old, params)
+        want, _ = optax_tx.update(GRADIENTS[3], old, params)
     got, state = ours.update(GRADIENTS[3], state, params)
     assert int(optax.tree.get(state, "count")) == 4
     for x, y in zip(jax.tree.leaves(want), jax.tree.leaves(got), strict=True):
@@ -133,9 +133,9 @@ def test_a_checkpoint_of_optax_is_restored_and_continued(tmp_path):
 
 
 def test_a_state_of_other_settings_is_refused_with_its_place():
-    for theirs in (optax.sgd(0.1, 0.9), optax.chain(optax.clip(1.0), optax.adamw(0.1))):
+    for optax_tx in (optax.sgd(0.1, 0.9), optax.chain(optax.clip(1.0), optax.adamw(0.1))):
         with pytest.raises(ValueError, match=r"`from_optax`: at `\S+` gradtx keeps"):
-            gradtx.from_optax(gradtx.adamw(0.1), theirs.init(PARAMS), PARAMS)
+            gradtx.from_optax(gradtx.adamw(0.1), optax_tx.init(PARAMS), PARAMS)
 
 
 def test_hosts_read_a_state_as_they_read_optaxs():
@@ -185,7 +185,7 @@ def test_a_transformation_without_state_takes_every_empty_one(empty):
     _, adam, _ = tx.init(PARAMS)
     updates, state = tx.update(PARAMS, (empty, adam, empty), PARAMS)
     assert jax.tree.structure(state) == jax.tree.structure(tx.init(PARAMS))
-    with pytest.raises(ValueError, match="not one that `init`|is missing"):
+    with pytest.raises(ValueError, match=r"not one that `init`|is missing"):
         tx.update(PARAMS, empty, PARAMS)
 
 
