@@ -1,6 +1,6 @@
 """Calls that the type checker accepts: every kind of argument that the documentation shows.
 
-`test_types.py` runs the checker on this file. The functions are never called.
+`test_types.py` runs the checker on this file, and calls the functions with these arguments.
 """
 
 from collections.abc import Callable
@@ -23,8 +23,9 @@ def numbers(array: jax.Array, host: np.ndarray) -> None:
     gradtx.second_moment(0.9, initial=jnp.ones(3))
 
 
-class Cosine(NamedTuple):
-    steps: int
+class Cosine:
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
 
     def __call__(self, step: Any) -> jax.Array:
         return jnp.cos(step / self.steps)
@@ -67,7 +68,7 @@ def dtypes() -> None:
     adamw(0.1, mu_dtype="bfloat16", nu_dtype=None)
     adamw(0.1, mu_dtype=jnp.bfloat16, nu_dtype=np.float32)
     muon(0.1, ns_dtype=jnp.dtype("bfloat16"))
-    gradtx.accumulator(jnp.ones(2), "float64", real=True, fill=0.1)
+    gradtx.accumulator(jnp.ones(2), "float32", real=True, fill=0.1)
     gradtx.newton_schulz(jnp.eye(2), dtype=jnp.float32, precision="highest")
 
 
@@ -163,7 +164,7 @@ def use(tx: gradtx.Transform, params: Any, grads: Any, value: jax.Array) -> Any:
 
 def values(tx: adamw, composition: chain) -> Any:
     edited: adamw = gradtx.replace(tx, learning_rate=1e-4, **{"adamw.b1": plain})
-    sweep: adamw = gradtx.stack([gradtx.replace(tx, b1=b) for b in (0.8, 0.9)])
+    sweep: adamw = gradtx.stack([gradtx.replace(tx, learning_rate=b, b1=b) for b in (0.8, 0.9)])
     in_axes: adamw = gradtx.axes(sweep, learning_rate=0, b1=None)
     shape = sweep.learning_rate.shape, sweep.b1[0], 1 - tx.b1, float(tx.b1)
     inside = composition.links[0].b2, masked(tx, True).inner.learning_rate
@@ -242,3 +243,19 @@ def own_classes() -> None:
     _ = smooth(scale_by_lion(), decay=jnp.ones(2)).inner.b1
     normalize(optax.scale(2.0)).update(jnp.ones(2), ())
     _ = scale(2.0) / counted_lion(0.1)
+
+
+ARGUMENTS = {
+    numbers: (jnp.ones(3), np.ones(3)),
+    schedules: (optax.constant_schedule(0.1), lambda step: 0.1),
+    words: ([[1.5, -0.5, 0.0]], np.ones((2, 3))),
+    dtypes: (),
+    optax_parts: (),
+    masks: ({"kernel": True}, {"bias": False}),
+    groups: ({"all": adamw(0.1)}, {"all": adam(0.1)}),
+    rules: (),
+    compositions: ([identity()], 2),
+    operators: (identity(), optax.scale(2.0)),
+    values: (adamw(0.1), chain(adamw(0.1))),
+    own_classes: (),
+}

@@ -12,6 +12,9 @@ import typing
 from pathlib import Path
 from typing import Any
 
+import pytest
+import right_calls
+
 import gradtx
 
 ROOT = Path(__file__).parents[2]
@@ -80,6 +83,11 @@ def test_the_checker_refuses_wrong_calls_accepts_right_ones_and_sees_every_signa
         assert all(positions), (name, names, seen)
         starts = [p.start() for p in positions if p]
         assert starts == sorted(starts), (name, seen)
+
+
+@pytest.mark.parametrize("function", right_calls.ARGUMENTS, ids=lambda f: f.__name__)
+def test_right_calls_are_right_when_they_run(function):
+    function(*right_calls.ARGUMENTS[function])
 
 
 def test_every_public_name_has_a_text_and_every_argument_an_annotation():
