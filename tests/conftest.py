@@ -5,12 +5,19 @@ environment once, so they stand here before its first import. As environment var
 the processes that a test starts.
 """
 
+import importlib.metadata
 import os
 
 # Eight devices, so that every test may build a mesh. A caller who names a count keeps it.
-_flags = os.environ.get("XLA_FLAGS", "")
-if "xla_force_host_platform_device_count" not in _flags:
-    os.environ["XLA_FLAGS"] = f"{_flags} --xla_force_host_platform_device_count=8".strip()
+_flags = os.environ.get("XLA_FLAGS", "").split()
+if not any("xla_force_host_platform_device_count" in flag for flag in _flags):
+    _flags.append("--xla_force_host_platform_device_count=8")
+# Whoever asks for quickly compiled programs also gets XLA's older emitter of kernels, which takes a
+# third of the time. Later versions of XLA do not have it, and XLA aborts on a flag that it does not know.
+_quick = os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS", "0").lower() not in ("", "0", "false")
+if _quick and importlib.metadata.version("jaxlib").startswith("0.10."):
+    _flags.append("--xla_cpu_use_fusion_emitters=false")
+os.environ["XLA_FLAGS"] = " ".join(_flags)
 # The laws are about numbers, not about a device: `JAX_PLATFORMS=cuda pytest` asks for another.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Assigned, not defaulted: no caller's shell may loosen these. A silent promotion is how a
@@ -38,13 +45,6 @@ settings.register_profile(
 )
 settings.load_profile("gradtx")
 
-# --- How programs are compiled --------------------------------------------------------------------
-
-# The laws compile thousands of small programs. They are compiled with few optimizations, which takes 60%
-# of the time, unless JAX_DISABLE_MOST_OPTIMIZATIONS says otherwise. `make laws` sets it to 0: there the
-# laws are held against the programs that users run.
-_OF_LAWS = os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") not in ("", "0", "false", "False")
-_OF_OTHERS = "JAX_DISABLE_MOST_OPTIMIZATIONS" in os.environ and _OF_LAWS
 # A process that holds more memory than this drops all compiled programs. Kept, they would take 4.6 GB.
 _MOST_BYTES = 1_000_000_000
 
@@ -58,13 +58,8 @@ def _resident_bytes():
         return 0
 
 
-def pytest_runtest_setup(item):
-    fast = _OF_LAWS if "laws" in item.path.parts else _OF_OTHERS
-    if fast != jax.config.read("jax_disable_most_optimizations"):
-        # The setting is no part of what JAX knows a compiled program by.
-        jax.clear_caches()
-        jax.config.update("jax_disable_most_optimizations", fast)
-    elif _resident_bytes() > _MOST_BYTES:
+def pytest_runtest_setup():
+    if _resident_bytes() > _MOST_BYTES:
         jax.clear_caches()
 
 
