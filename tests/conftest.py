@@ -13,7 +13,7 @@ _flags = os.environ.get("XLA_FLAGS", "").split()
 if not any("xla_force_host_platform_device_count" in flag for flag in _flags):
     _flags.append("--xla_force_host_platform_device_count=8")
 # Whoever asks for quickly compiled programs also gets XLA's older emitter of kernels, which takes a
-# third of the time. Later versions of XLA do not have it, and XLA aborts on a flag that it does not know.
+# third of the time. Later versions of XLA do not have it and would abort on the flag.
 _quick = os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS", "0").lower() not in ("", "0", "false")
 if _quick and importlib.metadata.version("jaxlib").startswith("0.10."):
     _flags.append("--xla_cpu_use_fusion_emitters=false")
@@ -32,8 +32,8 @@ from hypothesis import HealthCheck, settings
 # Fails if a plugin imported JAX earlier and the lines above came too late.
 assert jax.config.jax_numpy_dtype_promotion == "strict"
 
-# An example often compiles a new program: there is no deadline, a slow first one is no defect,
-# and twenty find what a wrong equation shows. Under CI the examples are always the same, so that
+# An example often compiles a new program, so a slow one is not a defect, and there is not a deadline.
+# Twenty examples find what a wrong equation shows. Under CI the examples are always the same, so that
 # a change never fails for what the one before it drew.
 settings.register_profile(
     "gradtx",

@@ -28,7 +28,7 @@ def longest(a, b):
     return jnp.where(jnp.abs(a) >= jnp.abs(b), a, b)
 
 
-# What a user of gradtx brings along: a schedule, a combining function, and classes of one's own.
+# What a user of gradtx brings along: a schedule, a combining function, and transformations.
 OWN = {"fading": fading, "longest": longest} | {
     name: x
     for name, x in vars(authors).items()
