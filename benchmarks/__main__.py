@@ -121,6 +121,8 @@ def main(argv: list[str] | None = None) -> None:
     console.print(tables.terminal(found))
     console.print(f"numbers: {path}", soft_wrap=True)
     if old:
+        names = {entry["name"] for entry in found["benchmarks"]}
+        old["benchmarks"] = [entry for entry in old["benchmarks"] if entry["name"] in names]
         compare(old, found)
 
 
@@ -128,7 +130,8 @@ def compare(old: results.Results, new: results.Results) -> None:
     """Print both and the ratios; exit with status 1 if a number became worse beyond its interval."""
     table, worse = tables.comparison(old, new)
     console.print(escape(f"old: {tables.headline(old)}\nnew: {tables.headline(new)}"))
-    console.print(escape(tables.different_machines(old, new)))
+    if warning := tables.different_machines(old, new):
+        console.print(escape(warning))
     console.print(table)
     if worse:
         sys.exit(f"benchmarks: {worse} numbers became worse beyond their intervals.")
