@@ -30,7 +30,7 @@ state = tx.init(model)
 losses = []
 for i in range(100):
     if i == 50:
-        tx = gradtx.replace(tx, learning_rate=jnp.float32(0.002))  # The state stays as it is.
+        tx = gradtx.replace(tx, learning_rate=jnp.float32(0.002))  # The state goes on unchanged.
     model, state, value = step(tx, model, state, x, y)
     losses.append(float(value))
 print(f"Equinox: the loss fell from {losses[0]:.3f} to {losses[-1]:.3f}.")
