@@ -47,7 +47,8 @@ def test_first_adam_step_is_exact_for_every_b2():
     compiled = jax.jit(lambda arrays: first(constants) + first(arrays))(arrays)
     eager = [tx for tx in (*constants, *arrays) if type(tx) is adam]
     for tx, u in zip([*constants, *arrays, *eager], [*compiled, *first(eager)], strict=True):
-        assert worst(np.asarray(u, "f8"), exact) < 3e-7, tx
+        # Of a dozen operations, five that are off by half a unit in the same direction: 3e-7.
+        assert worst(np.asarray(u, "f8"), exact) < roundings(5, "float32"), tx
 
 
 def test_first_adam_step_is_a_sign_from_the_smallest_to_the_largest_gradient():
@@ -75,11 +76,14 @@ def test_adam_in_low_precision_is_that_of_float32_rounded_once(dtype):
 
 def test_noise_stays_with_float64_over_a_hundred_thousand_steps():
     gs = np.random.default_rng(0).normal(size=(100_000, 8)).astype("f4")
-    bounds = {0.999: 2e-6, 0.9999: 5e-6}
-    roots = steps_of([root(bias_correction(second_moment(b))) for b in bounds], gs, dtype="float32")
-    adams = steps_of([adam(1.0, b2=b) for b in bounds], gs, dtype="float32")
+    decays = 0.999, 0.9999
+    roots = steps_of([root(bias_correction(second_moment(b))) for b in decays], gs, dtype="float32")
+    adams = steps_of([adam(1.0, b2=b) for b in decays], gs, dtype="float32")
     m = average(gs, 0.9)
-    for (b2, bound), rms, u in zip(bounds.items(), roots, adams, strict=True):
+    for b2, rms, u in zip(decays, roots, adams, strict=True):
+        # The roundings of the 1 / (1 - b2) steps that are remembered have either sign, and sum to the
+        # root of their number: 2e-6 for 0.999.
+        bound = roundings(np.sqrt(1 / (1 - b2)), "float32")
         v = average(gs.astype("f8") ** 2, b2)
         assert worst(rms, np.sqrt(v)) < bound
         # m passes through zero, so that an error counts against the learning rate.
@@ -133,9 +137,11 @@ def test_gain_is_exact_from_the_first_step_to_the_last_countable_one(x64):
         every = jnp.asarray(counts, "int32")
         seen = jax.jit(lambda: [jax.lax.map(lambda n, tx=tx: step(tx, n), every) for tx in txs])()
     taken = np.minimum(np.asarray(counts) + 1, 2**31 - 1)
+    # An average, a product, an expm1 and a division: below 5e-7.
+    eight = roundings(8, "float32")
     for b, (got, new) in zip(map(float, decays), seen, strict=True):
         gain = -np.expm1(taken * np.log1p(-(1 - b)))
-        np.testing.assert_allclose(got, (nu + (1 - b) * (1 - nu)) / gain, rtol=5e-7, err_msg=str(b))
+        np.testing.assert_allclose(got, (nu + (1 - b) * (1 - nu)) / gain, eight, err_msg=str(b))
         np.testing.assert_array_equal(new.count, taken)
 
 
@@ -176,7 +182,7 @@ def test_gain_of_a_scheduled_decay_is_that_of_the_float64_product():
 
     for decay, got in zip(decays, from_one(jnp.ones(3000)), strict=True):
         gains = 1 - np.cumprod(np.asarray(decay, "f8"))
-        assert worst(np.asarray(got, "f8"), 1 / gains) < 5e-7
+        assert worst(np.asarray(got, "f8"), 1 / gains) < roundings(8, "float32")
 
 
 # --- The ends of the number line ------------------------------------------------------------------
