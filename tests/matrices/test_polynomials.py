@@ -6,7 +6,7 @@ import pytest
 from gradtx._matrices.polar_express import polar_express
 from gradtx._matrices.polynomials import PRESETS, compose, resolve_coefficients
 
-# Amsel et al., 2025: lower 1e-3, ten iterations; the tail repeats.
+# Amsel et al. (2025), arXiv:2505.16932, as their code prints it: lower 1e-3, ten steps.
 OFFICIAL = [
     (8.28721201814563, -23.595886519098837, 17.300387312530933),
     (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
@@ -19,7 +19,7 @@ OFFICIAL = [
     (1.875, -1.25, 0.375),
     (1.875, -1.25, 0.375),
 ]
-# modded-nanogpt and Dion.
+# The same method with a cushion and a safety of 0.02, as modded-nanogpt and Dion print it.
 SPEEDRUN = [
     (8.156554524902461, -22.48329292557795, 15.878769915207462),
     (4.042929935166739, -2.808917465908714, 0.5000178451051316),
@@ -27,7 +27,7 @@ SPEEDRUN = [
     (3.285753657755656, -2.3681294933425376, 0.46449024233003106),
     (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
 ]
-# NVIDIA Emerging-Optimizers.
+# Grishina et al. (2025), arXiv:2506.10935, as NVIDIA's Emerging-Optimizers prints it.
 CANS = [
     (8.4703, -25.1081, 18.6293),
     (4.1828, -3.1087, 0.5806),
