@@ -101,7 +101,7 @@ class Program:
         Under an outer `jit` they are constants. Otherwise `retrace.py` decides at the first step.
         """
         if not self._decided:
-            if any(isinstance(x, Tracer) for x in updates[:1]):
+            if updates and isinstance(updates[0], Tracer):
                 return False
             self._decided, self._parametrized = True, changes_often(self.stages)
         return self._parametrized

@@ -237,10 +237,10 @@ def _checked_scalars(tx: Any, layout: Layout, new: Any, old: list[jax.Array]) ->
         scalars = layout.pick(layout.scalars, new)
     except (ValueError, TypeError):
         raise wrong_begin(tx, new, first=True) from None
+    checked = []
     for i, (n, o) in enumerate(zip(scalars, old, strict=True)):
         number = not o.shape and isinstance(n, int | float)
         if not number and getattr(n, "shape", None) != o.shape:
             raise wrong_scalar(tx, layout.names[layout.scalars[i]], n, o)
-    return [
-        varying_like(cast(jnp.asarray(n), o.dtype), o) for n, o in zip(scalars, old, strict=True)
-    ]
+        checked.append(varying_like(cast(jnp.asarray(n), o.dtype), o))
+    return checked
