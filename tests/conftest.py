@@ -20,6 +20,8 @@ if _quick and importlib.metadata.version("jaxlib").startswith("0.10."):
 os.environ["XLA_FLAGS"] = " ".join(_flags)
 # The laws are about numbers, not about a device: `JAX_PLATFORMS=cuda pytest` asks for another.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Two workers, each with a thread of OpenBLAS per core, only wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Assigned, not defaulted: no caller's shell may loosen these. A silent promotion is how a
 # bfloat16 moment or a broadcast bias slips through.
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"

@@ -41,14 +41,15 @@ NAMES = {name: getattr(gradtx, name) for name in dir(gradtx)} | OWN
 class Row:
     """The code, and what the laws cannot know from it.
 
-    `at_zero`: the update for a zero gradient as a function of the parameter (default: zero).
+    `at_zero`: the update for a zero gradient as a function of the parameter (default: zero); None where
+    that update depends on the step.
     `bounded`: whether every sequence of finite gradients gives finite updates; a plain sum does not,
     nor squares in float16, nor the largest number divided by a gain that was rounded.
     """
 
     code: str
     _: dataclasses.KW_ONLY
-    at_zero: Callable[[Any], Any] = np.zeros_like
+    at_zero: Callable[[Any], Any] | None = np.zeros_like
     bounded: bool = True
     needs_params: bool = False
 
@@ -205,6 +206,8 @@ ROWS = [
     Row("rmsprop(0.1)"),
     Row("rmsprop(0.1, eps=0.0)"),
     Row("rmsprop(0.1, centered=True, momentum=0.9)"),
+    Row("rmsprop(0.1, momentum=0.9, convention='torch')"),
+    Row("rmsprop(0.1, bias_correction=True)"),
     Row("rmsprop(fading, momentum=0.9, nesterov=True, lr_inside=False)"),
     Row("adadelta()"),
     Row("adadelta(0.5, weight_decay=0.1, mask=by_rank(2))", at_zero=None, needs_params=True),
