@@ -26,11 +26,11 @@ SHELL := /bin/bash
 race: $(VENV)/.has-examples  ## set up and run the race of optimizers (the default)
 	@$(PY) -m examples.race $(ARGS)
 
-# The laws compile thousands of small programs and run each of them once: they are compiled with as few
-# optimizations as possible. Status 5 says that ARGS select no test in one of the two halves.
+# The laws compile thousands of small programs and run each of them once: they are compiled with few
+# optimizations (tests/conftest.py). Status 5 says that ARGS select no test in one of the two halves.
 test: $(VENV)/.has-tests $(VENV)/.has-examples  ## set up and run all tests and doctests
 	@passed=true; \
-	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PYTEST) tests/laws $(ARGS) || [ $$? = 5 ] || passed=false; \
+	QUICK_COMPILE=1 $(PYTEST) tests/laws $(ARGS) || [ $$? = 5 ] || passed=false; \
 	$(PYTEST) --ignore tests/laws $(ARGS) || [ $$? = 5 ] || passed=false; \
 	$$passed
 

@@ -45,6 +45,7 @@ class Row:
     that update depends on the step.
     `bounded`: whether every sequence of finite gradients gives finite updates; a plain sum does not,
     nor squares in float16, nor the largest number divided by a gain that was rounded.
+    `smooth`: whether the derivative at a zero gradient is finite; a user's plain square root has none.
     """
 
     code: str
@@ -52,6 +53,7 @@ class Row:
     at_zero: Callable[[Any], Any] | None = np.zeros_like
     bounded: bool = True
     needs_params: bool = False
+    smooth: bool = True
 
     def make(self) -> Any:
         return evaluate(self.code)
@@ -249,7 +251,7 @@ ROWS = [
     Row("scale_by_lion(b1=fading)"),
     Row("normalize()"),
     Row("mean_of_all()"),
-    Row("masked(scale_by_neuron(), by_rank(2))"),
+    Row("masked(scale_by_neuron(), by_rank(2))", smooth=False),
     Row("agreeing(mean_of_all())"),
     Row("smoothed(scale_by_lion(), decay=0.8)"),
     Row("identity() / bias_correction(mean_size(0.99))"),

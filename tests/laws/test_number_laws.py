@@ -1,20 +1,12 @@
-"""The laws of numbers: gradients of every size, one result for all ways to run, and derivatives."""
-
-import functools
+"""The laws of numbers that have a tolerance: one result for all ways to run, and derivatives."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import zoo
-from zoo import SMALL, full, nudged, train, tree
+from zoo import SMALL, nudged, train, tree
 
 import gradtx
-
-NARROW = ("bfloat16", "float16")
-# What JAX makes of a value when it maps over it or differentiates it is decided while it is traced. The
-# program may then be compiled with few optimizations, which takes half of the time.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def close(got, want, roundings):
@@ -39,62 +31,12 @@ def roundings(row):
     return 16 * (64 if iterates else 1)
 
 
-# --- Zero gradients and gradients of every size ---------------------------------------------------
-
-SIZES = (1e-45, 1e-30, 1e-8, 1e4, 1e30, np.inf)  # the last stands for the largest finite number
-
-
-def sizes(row, dtype):
-    """The sizes of the runs of gradients in this dtype; the last is the largest finite number."""
-    largest = float(jnp.finfo(dtype).max)
-    if "_dtype='bfloat16'" in row.code:  # a gradient has to fit into the dtype that was asked for
-        largest = 1e18 if dtype == "float64" else min(largest, float(jnp.finfo("bfloat16").max))
-    return [0.0, *(min(size, largest) for size in SIZES)]
-
-
-@pytest.mark.parametrize("dtype", ["float32", *NARROW, "complex64", "float64"])
-def test_zero_gradient_gives_exactly_zero_or_the_decay_and_no_finite_gradient_gives_nan(row, dtype):
-    with jax.enable_x64(dtype == "float64"):
-        tx, params = row.make(), tree(dtype, shapes=SMALL)
-        update = jax.jit(tx.update)  # one program for all steps
-        for size in sizes(row, dtype):
-            state = tx.init(params)
-            for step, factor in enumerate((size, -size, size, 0.0, min(size, 1.0))):
-                updates, state = update(full(factor, dtype, SMALL), state, params)
-                for x in jax.tree.leaves((updates, state)):
-                    x = np.asarray(x).astype("complex128")
-                    assert not np.any(np.isnan(x)), (size, step)
-                    if row.bounded or size == 0:
-                        assert np.all(np.isfinite(x)), (size, step)
-                if size == 0 and step == 2 and row.at_zero is not None:
-                    check_zero(row, dtype, updates, params)
-
-
-def check_zero(row, dtype, updates, params):
-    """Hold the third update under zero gradients against what the row says."""
-    wide = "float32" if dtype in NARROW else dtype
-    for got, p in zip(*map(jax.tree.leaves, (updates, params)), strict=True):
-        want = np.asarray(jnp.asarray(row.at_zero(np.asarray(p, wide)), dtype))
-        assert got.dtype == want.dtype
-        # Zero is exact. A decay may be off by one rounding where a product is fused with a sum.
-        got, want = (np.asarray(x).astype("complex128") for x in (got, want))
-        np.testing.assert_allclose(got, want, rtol=2 * float(jnp.finfo(dtype).eps), atol=0)
-
-
-def test_not_a_number_is_not_hidden(row):
-    if "scale_by_sign" in row.code or "constant" in row.code or "freeze" in row.code:
-        return  # their updates do not depend on the size of a gradient, or not on the gradient
-    tx, params = row.make(), tree(shapes=SMALL)
-    updates, _ = tx.update(zoo.full(np.nan, shapes=SMALL), tx.init(params), params)
-    assert any(np.all(np.isnan(x)) for x in jax.tree.leaves(updates))
-
-
 # --- The same numbers in every way to run ---------------------------------------------------------
 
-# Wide, tall, stacked and empty matrices, a scalar and vectors, in three dtypes.
+# A matrix, stacked and empty ones, a scalar and a vector, in three dtypes.
 MIXED = {
-    "float32": {"kernel": (3, 2), "gain": (), "stack": (2, 3, 2), "nothing": (0, 3)},
-    "bfloat16": SMALL,
+    "float32": {"kernel": (2, 3), "gain": (), "stack": (2, 3, 2), "nothing": (0, 3)},
+    "bfloat16": {"bias": (3,)},
     "complex64": {"kernel": (2, 3)},
 }
 
@@ -128,21 +70,22 @@ def test_sweeps_by_vmap_as_by_a_loop_and_compiles_once_for_all_numbers(row):
         return train(tx, tree(shapes=SMALL), [tree(seed=i, shapes=SMALL) for i in (1, 2)])
 
     txs = [nudged(row.make(), factor) for factor in (1.0, 0.75, 0.5)]
-    jitted = jit(final)
+    jitted = jax.jit(final)
     one_by_one = [jitted(tx) for tx in txs]
     assert len(traces) == 1
     batch = gradtx.stack(txs)
     if not any(map(np.ndim, jax.tree.leaves(batch))):
         return  # the row has no hyperparameter to sweep
-    swept = jit(jax.vmap(final, in_axes=(gradtx.axes(batch),)))(batch)
+    swept = jax.jit(jax.vmap(final, in_axes=(gradtx.axes(batch),)))(batch)
     close(swept, jax.tree.map(lambda *xs: jnp.stack(xs), *one_by_one), roundings(row))
 
 
 # --- Derivatives ----------------------------------------------------------------------------------
 
 
+@pytest.mark.representatives
 def test_is_differentiated_and_agrees_with_a_finite_difference(row):
-    @jit
+    @jax.jit
     @jax.value_and_grad
     def loss(tx, size):
         params, target = (tree("float64", seed, {"kernel": SMALL["kernel"]}) for seed in (0, 1))
@@ -159,7 +102,7 @@ def test_is_differentiated_and_agrees_with_a_finite_difference(row):
         _, still = loss(tx, 0.0)
         _, moved = loss(tx, 1.0)
         assert jax.tree.structure(moved) == jax.tree.structure(tx)
-        assert np.all(np.isfinite(jax.tree.leaves((still, moved))))
+        assert np.all(np.isfinite(jax.tree.leaves((moved, still) if row.smooth else moved)))
         if "_dtype='bfloat16'" in row.code:
             return  # a function that rounds has no difference quotient
         along = sum(x * d for x, d in zip(*map(jax.tree.leaves, (tx, moved)), strict=True))

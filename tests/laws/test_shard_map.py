@@ -17,12 +17,6 @@ from jax.sharding import NamedSharding, PartitionSpec as P
 import gradtx
 from gradtx import clip_by_block_rms, clip_by_global_norm, global_norm
 
-# Compiling takes nearly all of the time here, and less than half as long with these options.
-jit = functools.partial(
-    jax.jit,
-    compiler_options={"xla_backend_optimization_level": 0},
-)
-
 
 def placed(mesh, specs, tree):
     """The tree on the mesh, where `shard_map` on an Explicit mesh asks its arguments to be."""
@@ -150,11 +144,11 @@ def test_trains_on_varying_and_on_replicated_leaves_as_on_one_device(row):
         return own_leaves(lambda x: x[None], (made, train(tx, row, params, states, gradients)))
 
     out_specs = specs[1], (specs[:2], specs[2])
-    mapped = jit(jax.shard_map(inside, mesh=mesh, in_specs=specs, out_specs=out_specs))
+    mapped = jax.jit(jax.shard_map(inside, mesh=mesh, in_specs=specs, out_specs=out_specs))
     made, after = mapped(params, placed(mesh, specs[1], states), gradients)
     close(made, states)
 
-    alone = jit(lambda params, g: train(tx, row, params, init(tx, row, params), g))
+    alone = jax.jit(lambda params, g: train(tx, row, params, init(tx, row, params), g))
     after = jax.tree.map(np.asarray, after)
     # Alone, the matrices of both kinds form one batch and are rounded differently, and an iteration
     # enlarges the difference.
@@ -246,7 +240,7 @@ def test_norm_is_that_of_what_the_device_holds(size):
     )
     x = jax.device_put(size * jnp.arange(8.0), NamedSharding(mesh, P("d")))
     want = np.array([1, 3.6055512, 6.4031243, 9.219544])
-    np.testing.assert_allclose(np.asarray(jit(norm)(x), "float64") / size, want, rtol=3e-7)
+    np.testing.assert_allclose(np.asarray(jax.jit(norm)(x), "float64") / size, want, rtol=3e-7)
 
 
 LEAVES = {"rows": ((8, 3), "float32"), "columns": ((2, 8), "float32"), "z": ((4,), "complex64")}
@@ -283,7 +277,7 @@ def gradients_of_many_sizes():
 def test_norm_over_shards_is_that_of_the_whole(layout):
     names, specs = LAYOUTS[layout]
     mesh = jax.make_mesh((4,), ("d",)) if names == "d" else jax.make_mesh((2, 2), XY)
-    over_shards = jit(
+    over_shards = jax.jit(
         jax.shard_map(
             functools.partial(norms, axis_name=names),
             mesh=mesh,
@@ -292,7 +286,7 @@ def test_norm_over_shards_is_that_of_the_whole(layout):
             out_specs=(P(), [specs, specs]),
         )
     )
-    whole = jit(norms)
+    whole = jax.jit(norms)
     for tree, size in gradients_of_many_sizes():
         for limit in (0.5 * size, 100 * size):
             limit = jnp.float32(limit)
@@ -303,6 +297,6 @@ def test_norm_over_shards_is_that_of_the_whole(layout):
 @pytest.mark.parametrize("map_over", [jax.vmap, jax.pmap], ids=["vmap", "pmap"])
 def test_norm_over_a_mapped_axis_is_that_of_the_whole(map_over):
     tree = zoo.tree(shapes={"kernel": (4, 2, 3), "bias": (4, 3)})
-    got = jit(map_over(functools.partial(norms, limit=0.5, axis_name="i"), axis_name="i"))(tree)
-    norm, updates = jit(norms)(tree, 0.5)
+    got = jax.jit(map_over(functools.partial(norms, limit=0.5, axis_name="i"), axis_name="i"))(tree)
+    norm, updates = jax.jit(norms)(tree, 0.5)
     close(got, (np.full(4, norm), updates))
