@@ -3,9 +3,10 @@
 
 VENV ?= .venv
 WORKERS ?= 2
-# The tests whose outcome depends on how a processor rounds.
-NUMBERS := tests/laws/test_number_laws.py tests/core/test_numbers.py tests/compose tests/matrices \
-	tests/optimizers tests/papers tests/transforms
+# The tests that depend on how a program is compiled: their tolerances count roundings, or they count what
+# the compiled program does. Everything else is compiled with few optimizations (tests/conftest.py).
+NUMBERS := tests/core/test_numbers.py tests/compose tests/matrices tests/optimizers tests/papers \
+	tests/transforms
 # Arguments for the race or for pytest: make ARGS="--data mine.csv", make test ARGS="-k adamw".
 ARGS ?=
 # The oldest supported version comes first, so that what passes here passes everywhere. A name
@@ -26,19 +27,19 @@ SHELL := /bin/bash
 race: $(VENV)/.has-examples  ## set up and run the race of optimizers (the default)
 	@$(PY) -m examples.race $(ARGS)
 
-# The laws compile thousands of small programs and run each of them once: they are compiled with few
-# optimizations (tests/conftest.py). Status 5 says that ARGS select no test in one of the two halves.
+# Status 5 says that ARGS select no test in one of the two halves.
 test: $(VENV)/.has-tests $(VENV)/.has-examples  ## set up and run all tests and doctests
 	@passed=true; \
-	QUICK_COMPILE=1 $(PYTEST) tests/laws $(ARGS) || [ $$? = 5 ] || passed=false; \
-	$(PYTEST) --ignore tests/laws $(ARGS) || [ $$? = 5 ] || passed=false; \
+	QUICK_COMPILE=1 $(PYTEST) $(addprefix --ignore=,$(NUMBERS)) $(ARGS) || [ $$? = 5 ] || passed=false; \
+	$(PYTEST) $(NUMBERS) $(ARGS) || [ $$? = 5 ] || passed=false; \
 	$$passed
 
 laws: $(VENV)/.has-tests  ## run the laws alone, on programs that are optimized as users run them
 	@$(PYTEST) tests/laws $(ARGS)
 
 numbers: $(VENV)/.has-tests  ## run the tests of numbers alone (ISA=AVX2: as on a processor with no more)
-	@XLA_FLAGS="$(if $(ISA),--xla_cpu_max_isa=$(ISA))" $(PYTEST) $(NUMBERS) $(ARGS)
+	@XLA_FLAGS="$(if $(ISA),--xla_cpu_max_isa=$(ISA))" $(PYTEST) $(NUMBERS) \
+		tests/laws/test_number_laws.py $(ARGS)
 
 lint: $(VENV)/.has-dev  ## check format, style and types
 	@$(PY) -m ruff format --check .
