@@ -39,7 +39,7 @@ laws: $(VENV)/.has-tests  ## run the laws alone, on programs that are optimized 
 
 numbers: $(VENV)/.has-tests  ## run the tests of numbers alone (ISA=AVX2: as on a processor with no more)
 	@XLA_FLAGS="$(if $(ISA),--xla_cpu_max_isa=$(ISA))" $(PYTEST) $(NUMBERS) \
-		tests/laws/test_number_laws.py $(ARGS)
+		tests/laws/test_number_laws.py::test_donated_jitted_steps_equal_eager_ones $(ARGS)
 
 lint: $(VENV)/.has-dev  ## check format, style and types
 	@$(PY) -m ruff format --check .
