@@ -320,6 +320,21 @@ def train(tx: Any, params: Any, gradients: list[Any]) -> tuple[Any, Any]:
     return params, state
 
 
+PARAMS = tree(shapes=SMALL)
+GRADIENT = tree(seed=1, shapes=SMALL)
+
+
+def updated(tx: Any, g: Any = GRADIENT, params: Any = PARAMS) -> Any:
+    """The updates of a first step."""
+    return tx.update(g, tx.init(params), params)[0]
+
+
+def same(a: Any, b: Any) -> None:
+    """Assert that two trees have one structure and equal entries."""
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
 def exactly(a: Any, b: Any) -> None:
     """Assert that two trees are equal to the last bit, except for the sign of zero."""
     chex.assert_trees_all_equal_shapes_and_dtypes(a, b)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import zoo
-from zoo import SMALL, train, tree
+from zoo import GRADIENT, PARAMS, SMALL, same, train, tree, updated
 
 import gradtx
 from gradtx import (
@@ -23,18 +23,6 @@ from gradtx import (
     scale,
     sgd,
 )
-
-PARAMS = tree(shapes=SMALL)
-GRADIENT = tree(seed=1, shapes=SMALL)
-
-
-def same(a, b):
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    jax.tree.map(np.testing.assert_array_equal, a, b)
-
-
-def updated(tx, g=GRADIENT, params=PARAMS):
-    return tx.update(g, tx.init(params), params)[0]
 
 
 def test_masks_and_labels_may_be_callable_trees_and_bools_may_be_numbers():

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 import zoo
-from zoo import SMALL, fading, train, tree
+from zoo import GRADIENT, PARAMS, fading, same, train, updated
 
 import gradtx
 from gradtx import (
@@ -24,18 +24,6 @@ from gradtx import (
     scale_by_momentum,
     sgd,
 )
-
-PARAMS = tree(shapes=SMALL)
-GRADIENT = tree(seed=1, shapes=SMALL)
-
-
-def same(a, b):
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    jax.tree.map(np.testing.assert_array_equal, a, b)
-
-
-def updated(tx, g=GRADIENT, params=PARAMS):
-    return tx.update(g, tx.init(params), params)[0]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from zoo import SMALL, fading, train, tree
+from zoo import GRADIENT, PARAMS, fading, same, train
 
 import gradtx
 from gradtx import (
@@ -27,14 +27,6 @@ from gradtx import (
     scale_by_momentum,
     sgd,
 )
-
-PARAMS = tree(shapes=SMALL)
-GRADIENT = tree(seed=1, shapes=SMALL)
-
-
-def same(a, b):
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
 class sample(Value):

@@ -2,20 +2,12 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
-from zoo import SMALL, tree
+from zoo import PARAMS, SMALL, same, tree
 
 from gradtx import (
     apply_updates,
 )
-
-PARAMS = tree(shapes=SMALL)
-
-
-def same(a, b):
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
 def test_apply_updates_adds_in_the_wider_dtype_and_keeps_the_parameters_own():

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import zoo
-from zoo import SMALL, fading, train, tree
+from zoo import GRADIENT, PARAMS, fading, same, train, updated
 
 import gradtx
 from gradtx import (
@@ -25,18 +25,6 @@ from gradtx import (
     sgd,
     stack,
 )
-
-PARAMS = tree(shapes=SMALL)
-GRADIENT = tree(seed=1, shapes=SMALL)
-
-
-def same(a, b):
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    jax.tree.map(np.testing.assert_array_equal, a, b)
-
-
-def updated(tx, g=GRADIENT, params=PARAMS):
-    return tx.update(g, tx.init(params), params)[0]
 
 
 def test_replace_changes_every_match_and_a_path_narrows():
