@@ -6,6 +6,8 @@ prints as the code that makes it, and it can be compared, edited, swept and pass
 The public names stand below, under the headings of the API documentation.
 """
 
+import typing as _typing
+
 # Values and base classes
 from gradtx._core.transform import Transform as Transform
 from gradtx._compose.recipe import Recipe as Recipe
@@ -22,15 +24,19 @@ from gradtx._core.values import Value as Value
 # Composition
 from gradtx._compose.chain import chain as chain
 from gradtx._compose.chain import identity as identity
+from gradtx._compose.named_chain import named_chain as named_chain
 from gradtx._compose.fanout import constant as constant
 from gradtx._compose.fanout import fanout as fanout
 from gradtx._core.foreign import foreign as foreign
+from gradtx._compose.stateless import stateless as stateless
+from gradtx._compose.stateless import stateless_with_tree_map as stateless_with_tree_map
 from gradtx._compose.partition import masked as masked
 from gradtx._compose.partition import partition as partition
 from gradtx._matrices.axes import MatrixAxes as MatrixAxes
 from gradtx._matrices.axes import hidden_matrices as hidden_matrices
-from gradtx._compose.rules import by_path as by_path
-from gradtx._compose.rules import by_rank as by_rank
+from gradtx._compose.by import by_path as by_path
+from gradtx._compose.by import by_rank as by_rank
+from gradtx._compose.by import by_shape as by_shape
 
 # Transformations
 from gradtx._transforms.adam import scale_by_adam as scale_by_adam
@@ -57,7 +63,10 @@ from gradtx._transforms.roots import root as root
 from gradtx._transforms.roots import running_max as running_max
 from gradtx._transforms.moments import scale_by_momentum as scale_by_momentum
 from gradtx._transforms.moments import second_moment as second_moment
+from gradtx._wrappers.averaged import averaged as averaged
 from gradtx._wrappers.cautious import cautious as cautious
+from gradtx._wrappers.tunable import inject_hyperparams as inject_hyperparams
+from gradtx._wrappers.tunable import tunable as tunable
 from gradtx._matrices.rows import equilibrate_rows as equilibrate_rows
 from gradtx._matrices.rows import keep_norm as keep_norm
 from gradtx._matrices.rows import scale_by_neuron_rms as scale_by_neuron_rms
@@ -74,6 +83,7 @@ from gradtx._transforms.scale import scale_by_learning_rate as scale_by_learning
 from gradtx._transforms.scale import scale_by_sign as scale_by_sign
 
 # Names from Optax
+from gradtx._compose.partition import multi_transform as multi_transform
 from gradtx._transforms.optax_names import add_decayed_weights as add_decayed_weights
 from gradtx._transforms.optax_names import ema as ema
 from gradtx._transforms.optax_names import scale_by_rss as scale_by_rss
@@ -82,6 +92,10 @@ from gradtx._transforms.optax_names import set_to_zero as set_to_zero
 from gradtx._transforms.optax_names import trace as trace
 
 # Schedules that turn one convention into another
+from gradtx._schedules.averaging import ema_weight as ema_weight
+from gradtx._schedules.averaging import mean_weight as mean_weight
+from gradtx._schedules.averaging import polynomial_weight as polynomial_weight
+from gradtx._schedules.averaging import power_weight as power_weight
 from gradtx._schedules.conventions import dampened as dampened
 from gradtx._schedules.conventions import eps_hat as eps_hat
 from gradtx._schedules.conventions import inverse_time as inverse_time
@@ -103,6 +117,8 @@ from gradtx._optimizers.sgd import sgd as sgd
 
 # Training, editing and inspection
 from gradtx._training.apply import apply_updates as apply_updates
+from gradtx._training.average import incremental_update as incremental_update
+from gradtx._training.average import safe_increment as safe_increment
 from gradtx._show.equations import equations as _equations  # noqa: F401 - attaches `_repr_latex_`, which notebooks call
 from gradtx._show.summary import summarize as summarize
 from gradtx._training.edit import axes as axes
@@ -121,3 +137,12 @@ from gradtx._show.routing import routing as routing
 from gradtx._core.numerics import global_norm as global_norm
 
 __version__ = "0.1.0"
+
+
+if not _typing.TYPE_CHECKING:  # to a type checker a missing name is an error already
+
+    def __getattr__(name):
+        """Raise the error for a name that gradtx does not have, which says what to write instead."""
+        from gradtx._text.elsewhere import advice
+
+        raise AttributeError(advice(name, globals()))

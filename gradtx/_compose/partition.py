@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import optax
 
-from gradtx._compose.rules import as_mask, as_rule, label_leaves, mask_leaves, rule_name
+from gradtx._compose.labels import as_mask, as_rule, label_leaves, mask_leaves, rule_name
 from gradtx._core.foreign import AsTransform, Inside
 from gradtx._core.latex import Page, Tex, cases, escape
 from gradtx._core.lowering import Lowering
@@ -54,6 +54,9 @@ class partition(Transform):
 
     transforms: _AsTransforms
     param_labels: Any
+    instead = {
+        "mask_compatible_extra_args": "leave it out, since extra arguments are handed on unchanged"
+    }
 
     def __post_init__(self) -> None:
         given = self.transforms
@@ -99,6 +102,9 @@ class partition(Transform):
         return cases(*((tx.tex(g, page), escape(str(k))) for k, tx in self.transforms.items()))
 
 
+multi_transform = partition  # Optax's older name
+
+
 def select(stream: Stream, inside: list[bool]) -> Stream:
     """The stream restricted to the leaves with True in `inside`; all others become None."""
     return [term if own else None for term, own in zip(stream, inside, strict=True)]
@@ -130,6 +136,9 @@ class masked(Transform):
 
     inner: AsTransform
     mask: Any
+    instead = {
+        "mask_compatible_extra_args": "leave it out, since extra arguments are handed on unchanged"
+    }
 
     def __post_init__(self) -> None:
         if self.mask is None:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 
+from gradtx._compose.labels import as_mask
 from gradtx._compose.names import named_state
-from gradtx._compose.rules import as_mask
 from gradtx._core.foreign import as_transform
 from gradtx._core.latex import Page, Tex
 from gradtx._core.lowering import Lowering

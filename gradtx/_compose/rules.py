@@ -1,245 +1,124 @@
-"""Rules, which give each leaf a label for `partition` or a bool for a mask.
+"""`Rule`, the base class of rules that are values, and the operators that combine rules.
 
 A rule is a function of the path of a leaf, such as `layers/0/attention/kernel`, and of the leaf, of
-which it may read the shape. The rules `by_path` and `by_rank` are values, so they print, compare and
-pickle with the optimizer. In place of a rule, a tree of labels or a function from the parameters to such
-a tree is accepted, as in Optax.
+which it may read the shape. It gives each leaf a label for `partition`, or a bool for a mask. Rules that
+are values print, compare and pickle with the optimizer. Rules that say True or False combine by `&`, `|`
+and `~`, with each other and with functions. `labels.py` applies a rule to the parameters.
 """
 
+import functools
 import inspect
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
-import numpy as np
-
 from gradtx._core.authors import described
-from gradtx._core.latex import escape
-from gradtx._core.lowering import Lowering
 from gradtx._core.static import show
-from gradtx._core.trees import PyTree, is_none, paths
 from gradtx._core.values import Value
 
 
-class by_path(Value):
-    """A rule that gives a leaf the label of the first pattern that is found in the leaf's path.
+class Rule(Value):
+    """The base class of rules: `rule(path, leaf)` is the label of a leaf, or a bool."""
 
-    Args:
-        patterns: a mapping from regular expressions to labels. The expressions are searched, in this
-            order, in paths such as `layers/0/attention/kernel`.
-        otherwise: the label of a leaf in whose path none of the patterns is found.
+    says_bools = True
 
-    Raises:
-        TypeError: if `patterns` is not a mapping.
-        ValueError: if a pattern is not a regular expression.
+    def __and__(self, other: Any) -> "Rule":
+        return _both(self, other)
 
-    >>> import gradtx
-    >>> rule = gradtx.by_path({"embed|head": "adamw", r"bias$": "adamw"}, otherwise="muon")
-    >>> rule("layers/0/kernel", None), rule("layers/0/bias", None)
-    ('muon', 'adamw')
-    """
+    def __rand__(self, other: Any) -> "Rule":
+        return _both(other, self)
 
-    patterns: Mapping[str, Any]
-    otherwise: Any = None
+    def __or__(self, other: Any) -> "Rule":
+        return _either(self, other)
 
-    def validate(self) -> None:
-        if not isinstance(self.patterns, Mapping):
-            raise TypeError(
-                f"`by_path(patterns=...)` must be a mapping from patterns to labels, not "
-                f"{described(self.patterns)}."
-            )
-        for pattern in self.patterns:
-            try:
-                re.compile(pattern)
-            except (re.error, TypeError) as error:
-                raise ValueError(
-                    f"`by_path(patterns=...)`: {pattern!r} is not a regular expression ({error})."
-                ) from None
+    def __ror__(self, other: Any) -> "Rule":
+        return _either(other, self)
 
-    def __call__(self, path: str, leaf: Any) -> Any:
-        hits = (label for pattern, label in self.patterns.items() if re.search(pattern, path))
-        return next(hits, self.otherwise)
+    def __invert__(self) -> "Rule":
+        return _not(self)
+
+    def check_paths(self, paths: Sequence[str]) -> None:
+        """Refuse parameters with these paths, if one of the rule's patterns matches none of them.
+
+        Args:
+            paths: the paths of all parameters.
+
+        Raises:
+            ValueError: if a pattern that is not optional matches no path.
+        """
 
 
-class by_rank(Value):
-    """A rule that says whether a leaf has at least `rank` axes.
+class _combination(Rule):
+    """Rules joined by an operator. `sign` is the operator, and `binds` how tightly it binds."""
 
-    `by_rank(2)` is False for biases and for the gains of normalization layers.
+    sign = ""
+    binds = 0
 
-    Args:
-        rank: the smallest number of axes for which the rule says True; a whole number, 0 or more.
-
-    Raises:
-        TypeError: if `rank` is not a whole number, 0 or more.
-
-    >>> import gradtx, jax.numpy as jnp
-    >>> gradtx.by_rank(2)("kernel", jnp.ones((4, 8))), gradtx.by_rank(2)("bias", jnp.ones(8))
-    (True, False)
-    """
-
-    rank: int
+    @property
+    def rules(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in self._static)
 
     def validate(self) -> None:
-        if not isinstance(self.rank, int) or isinstance(self.rank, bool) or self.rank < 0:
-            raise TypeError(
-                f"`by_rank(rank=...)` must be a whole number, 0 or more, not {described(self.rank)}."
-            )
+        for rule in self.rules:
+            if isinstance(rule, type) or not callable(rule):
+                raise TypeError(
+                    f"`{self.sign}` combines rules, and functions of `(path, leaf)`; {described(rule)} "
+                    "is neither."
+                )
+            takes = 2 if isinstance(rule, Value) else _positional(rule)
+            if takes != 2 or not getattr(rule, "says_bools", True):
+                raise TypeError(
+                    f"`{self.sign}` combines rules of `(path, leaf)` that say True or False; "
+                    f"`{show(rule)}` does not."
+                )
 
-    def __call__(self, path: str, leaf: Any) -> bool:
-        return len(leaf.shape) >= self.rank
-
-
-class label_tree:
-    """A tree of labels or bools, wrapped so that it is hashable and can be a static field."""
-
-    def __init__(self, tree: PyTree) -> None:
-        plain = jax.tree.map(lambda x: x.item() if isinstance(x, np.generic) else x, tree)
-        leaves, structure = jax.tree.flatten(plain, is_leaf=is_none)
-        self.tree, self.key = plain, (structure, tuple(leaves))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, label_tree) and self.key == other.key
-
-    def __hash__(self) -> int:
-        return hash(self.key)
+    def check_paths(self, paths: Sequence[str]) -> None:
+        for rule in self.rules:
+            if isinstance(rule, Rule):
+                rule.check_paths(paths)
 
     def __repr__(self) -> str:
-        return repr(self.tree)
-
-
-def as_rule(rule: Any) -> Any:
-    """`rule` as a static field stores it: a tree of labels is wrapped, all else is unchanged.
-
-    Raises:
-        TypeError: if `rule` is a class or a generator, or a function of other arguments than a rule's.
-    """
-    if rule is None or isinstance(rule, bool | label_tree | Value):
-        return rule
-    if isinstance(rule, type | Iterator):
-        raise TypeError(
-            "A rule, a tree of labels, or a function that returns such a tree is needed, not "
-            f"{described(rule)}."
-        )
-    # A tree of labels may itself be callable, if it is an Equinox module, so its leaves are looked at.
-    leaves = jax.tree.leaves(rule)
-    of_labels = bool(leaves) and all(isinstance(x, bool | np.bool_ | str | int) for x in leaves)
-    if of_labels or not callable(rule):
-        return label_tree(rule)
-    _takes_path(rule)
-    return rule
-
-
-def as_mask(mask: Any) -> Any:
-    """`mask` as a static field stores it, see `as_rule`; 0 and 1 count as False and True.
-
-    Raises:
-        TypeError: if `mask` is neither a rule nor a tree of bools.
-    """
-    rule = as_rule(mask)
-    if not isinstance(rule, label_tree):
-        return rule
-    tree = jax.tree.map(_as_bool, rule.tree)
-    wrong = [
-        x for x in jax.tree.leaves(tree) if isinstance(x, str) or (x is tree and x is not bool(x))
-    ]
-    if wrong:
-        raise TypeError(
-            "A mask must be a rule `(path, leaf) -> bool`, a tree of bools, or a function from the "
-            f"parameters to such a tree; {described(wrong[0])} is none of these."
-        )
-    return label_tree(tree)
-
-
-def _as_bool(x: Any) -> Any:
-    return bool(x) if x in (0, 1) else x
-
-
-def label_leaves(rule: Any, low: Lowering, where: str) -> list[Any]:
-    """The label of every parameter; None for leaves that are None."""
-    if not low.leaves:
-        return []  # Optax's `map_params` calls `init` with a placeholder that has no leaves
-    if not isinstance(rule, label_tree) and not _takes_path(rule):
-        labels = as_rule(rule(low.tree(low.leaves)))
-        rule = label_tree(labels) if isinstance(labels, bool) else labels
-        if not isinstance(rule, label_tree) and not callable(rule):
-            raise TypeError(
-                f"`{where}`: the function returned {described(rule)}. It must return a tree with one "
-                "label for each parameter or subtree of parameters."
-            )
-    if isinstance(rule, label_tree):
-        return _broadcast(rule.tree, low, where)
-    pairs = zip(low.paths, low.leaves, strict=True)
-    return [None if x is None else rule(path, x) for path, x in pairs]
-
-
-def _broadcast(labels: PyTree, low: Lowering, where: str) -> list[Any]:
-    """The label of every parameter, from a tree that may be a prefix of the parameters' tree."""
-    found: list[Any] = []
-    numbered = low.tree(list(range(len(low.leaves))))
-    try:
-        jax.tree.map(
-            lambda label, sub: found.extend([label] * len(jax.tree.leaves(sub))),
-            labels,
-            numbered,
-            is_leaf=is_none,
-        )
-    except ValueError:
-        have = {*paths(labels)}
-        missing = [path for path in low.paths if not any(_begins(path, own) for own in have)]
-        extra = [own for own in have if not any(_begins(path, own) for path in low.paths)]
-        problems = [f"it has no label for `{path}`" for path in missing[:1]]
-        problems += [
-            f"it has a label for `{own}`, which is not a parameter" for own in sorted(extra)[:1]
+        shown = [
+            f"({show(rule)})"
+            if isinstance(rule, _combination) and rule.binds < self.binds + right
+            else show(rule)
+            for right, rule in enumerate(self.rules)
         ]
-        raise ValueError(
-            f"`{where}`: the tree of labels does not fit the parameters: {', and '.join(problems)}. "
-            "Pass one label for each parameter or subtree of parameters."
-        ) from None
-    return [None if x is None else y for x, y in zip(low.leaves, found, strict=True)]
+        return f" {self.sign} ".join(shown)
 
 
-def _begins(path: str, start: str) -> bool:
-    return not start or path == start or path.startswith(f"{start}/")
+class _both(_combination):
+    left: Any
+    right: Any
+    sign, binds = "&", 2
+
+    def __call__(self, path: str, leaf: Any) -> bool:
+        return bool(self.left(path, leaf)) and bool(self.right(path, leaf))
 
 
-def mask_leaves(mask: Any, low: Lowering, where: str) -> list[bool]:
-    """For every parameter, whether it is inside the mask."""
-    if isinstance(mask, bool):
-        return [mask] * len(low.leaves)
-    labels = label_leaves(mask, low, f"{where}(mask=...)")
-    if words := [label for label in labels if isinstance(label, str)]:
-        raise TypeError(
-            f"`{where}(mask=...)` gives {words[0]!r} for a leaf; a mask must give True or False."
-        )
-    return [bool(label) for label in labels]
+class _either(_combination):
+    left: Any
+    right: Any
+    sign, binds = "|", 1
+
+    def __call__(self, path: str, leaf: Any) -> bool:
+        return bool(self.left(path, leaf)) or bool(self.right(path, leaf))
 
 
-def _takes_path(rule: Any) -> bool:
-    """Whether a function is one of `(path, leaf)`, and not one of the parameters.
+class _not(_combination):
+    rule: Any
+    sign, binds = "~", 3
 
-    Raises:
-        TypeError: if it is neither.
-    """
-    if isinstance(rule, Value):
-        return True
-    signature = inspect.signature(rule)
-    required = [
-        p
-        for p in signature.parameters.values()
-        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    try:
-        signature.bind(*[None] * (2 if len(required) == 2 else 1))
-    except TypeError:
-        raise TypeError(
-            "A rule takes the two arguments `(path, leaf)`, or one argument, the parameters; "
-            f"`{show(rule)}{signature}` takes neither."
-        ) from None
-    return len(required) == 2
+    def __call__(self, path: str, leaf: Any) -> bool:
+        return not self.rule(path, leaf)
+
+    def __repr__(self) -> str:
+        text = show(self.rule)
+        return f"~({text})" if isinstance(self.rule, _both | _either) else f"~{text}"
 
 
-def rule_name(rule: Any) -> str:
-    """A short name of a rule or mask, for an equation."""
-    text = show(rule)
-    return escape(text if re.fullmatch(r"\w+(\([\w.]*\))?", text) else "mask")
+@functools.lru_cache(maxsize=256)
+def _positional(rule: Callable[..., Any]) -> int:
+    """The number of positional arguments that a function requires."""
+    kinds = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+    named = inspect.signature(rule).parameters.values()
+    return sum(p.kind in kinds and p.default is p.empty for p in named)

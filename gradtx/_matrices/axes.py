@@ -9,15 +9,16 @@ are a batch.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
 
+from gradtx._compose.patterns import EMBEDDING, HEAD, VECTOR, found, has_pattern, unmatched
+from gradtx._compose.rules import Rule
 from gradtx._core.arguments import explained
 from gradtx._core.authors import described
 from gradtx._core.shapes import Leaf, Matrices
-from gradtx._core.values import Value
 
 
 class MatrixAxes(NamedTuple):
@@ -101,17 +102,21 @@ class MatrixRule(Protocol):
     def axes(self, path: str, leaf: Any, /) -> MatrixAxes: ...
 
 
-class hidden_matrices(Value):
+_PATTERNS = "embedding", "head", "vector", "convolution", "query", "output", "outputs_first"
+
+
+class hidden_matrices(Rule):
     r"""This rule tells hidden matrices, which Muon trains, from all other leaves.
 
-    `rule(path, leaf)` is the label "muon" or "adamw", `rule.why(path, leaf)` gives the reason, and
-    `rule.axes(path, leaf)` says which axes are the matrix. Leaves with fewer than two axes are not
-    hidden matrices, and neither are embeddings, output heads, norms and biases, which have typical
-    names.
+    `rule(path, leaf)` is the label "muon" or the label in `others`, `rule.why(path, leaf)` gives the
+    reason, and `rule.axes(path, leaf)` says which axes are the matrix. Leaves with fewer than two axes
+    are not hidden matrices, and neither are embeddings, output heads, norms and biases, which have
+    typical names.
 
-    Every field but `blocks` is a regular expression that is searched in paths such as
-    `layers/0/attention/kernel`, where upper and lower case are the same. Extend a default rather than
-    replace it: `hidden_matrices(head=hidden_matrices().head + "|^fc3/")`.
+    The patterns are regular expressions that are searched in paths such as `layers/0/attention/kernel`,
+    where upper and lower case are the same. If an output head has no typical name, such as the last of
+    several layers in a list, name it: `hidden_matrices(exclude="layers/2/")`. `routing` shows where
+    each leaf goes.
 
     Args:
         embedding: the pattern of embeddings.
@@ -126,9 +131,12 @@ class hidden_matrices(Value):
         outputs_first: the pattern of leaves whose outputs come before the inputs.
         blocks: the number of projections that are fused along the outputs, by pattern, such as
             `{"qkv": 3, "gate_up": 2}`. None means that every projection is separate.
+        exclude: the pattern of further leaves that are not hidden matrices. None means no leaf.
+        others: the label of all leaves that are not hidden matrices.
 
     Raises:
-        ValueError: if a pattern is not a regular expression.
+        ValueError: if a pattern is not a regular expression; and by `init`, if `exclude` or a pattern in
+            `blocks` is found in the path of none of the parameters.
 
     >>> import gradtx, jax.numpy as jnp
     >>> rule = gradtx.hidden_matrices()
@@ -136,26 +144,22 @@ class hidden_matrices(Value):
     ((False, 'matrix 4 -> 8'), (True, 'head, by its name'))
     """
 
-    embedding: str = (
-        r"embed|(^|[/_])emb(s|eddings?)?(/|$)|(^|/)(wte|wpe|tok(en)?s?|pos(ition)?s?|codebook)(/|$)"
-    )
-    head: str = (
-        r"(^|/)(\w*lm_?head|head|cls_?head|\w*logits\w*|unembed\w*|classifier|readout)(/|$)"
-        r"|^(output\w*|fc_out|proj_out)/"
-    )
-    vector: str = (
-        r"(^|/)(\w*norm(_?\d+|_\w)?|ln(_?\w)?|bn_?\d*)(/|$)"
-        r"|(^|[/_])(bias|scale|gain|offset)$|(^|/)b$"
-    )
+    embedding: str = EMBEDDING
+    head: str = HEAD
+    vector: str = VECTOR
     convolution: str = r"conv"
     query: str = r"(^|/)(query|key|value|q|k|v|[qkv]_?proj)/"
     output: str = r"(att|mha)\w*/(out|o|out_?proj|o_?proj)/"
     outputs_first: str = r"(^|/)weight$"
     blocks: Mapping[str, int] | None = None
+    exclude: str | None = None
+    others: str = "adamw"
+    says_bools = False
 
     def validate(self) -> None:
-        for name in set(self._static) - {"blocks"}:
-            pattern = getattr(self, name)
+        patterns = {name: getattr(self, name) for name in _PATTERNS}
+        patterns |= {} if self.exclude is None else {"exclude": self.exclude}
+        for name, pattern in [*patterns.items(), *(("blocks", p) for p in self.blocks or ())]:
             try:
                 re.compile(pattern)
             except (re.error, TypeError) as error:
@@ -164,8 +168,13 @@ class hidden_matrices(Value):
                     f"{described(pattern)} ({error}). The pattern `(?!)` matches no name."
                 ) from None
 
+    def check_paths(self, paths: Sequence[str]) -> None:
+        for pattern in [*([] if self.exclude is None else [self.exclude]), *(self.blocks or ())]:
+            if not has_pattern(pattern, paths):
+                raise unmatched("hidden_matrices", pattern, paths, "leave it out")
+
     def __call__(self, path: str, leaf: Any) -> str:
-        return "adamw" if self.why(path, leaf)[0] else "muon"
+        return self.others if self.why(path, leaf)[0] else "muon"
 
     def why(self, path: str, leaf: Any) -> tuple[bool, str]:
         """Whether a leaf is not a hidden matrix, and the reason in words.
@@ -176,8 +185,10 @@ class hidden_matrices(Value):
         """
         if len(leaf.shape) < 2:
             return True, ("scalar" if not leaf.shape else "vector")
+        if self.exclude is not None and found(self.exclude, path):
+            return True, "excluded, by its name"
         for name in ("embedding", "head", "vector"):
-            if _found(getattr(self, name), path):
+            if found(getattr(self, name), path):
                 return True, {"vector": "norm, gain or bias"}.get(name, name) + ", by its name"
         axes = self.axes(path, leaf)
         if min(axes.size(leaf.shape)) < 2 and math.prod(leaf.shape) > 0:
@@ -192,9 +203,9 @@ class hidden_matrices(Value):
 
         The layers in a list do not have names, so the shape has to do.
         """
-        if _found(self.convolution, path):
+        if found(self.convolution, path):
             return len(shape) > 2
-        window = shape[2:] if _found(self.outputs_first, path) else shape[:-2]
+        window = shape[2:] if found(self.outputs_first, path) else shape[:-2]
         # A batch of stacked layers and experts seldom has two axes of equal, odd and small length.
         return len(window) > 1 and len({*window}) == 1 and window[0] in (1, 3, 5, 7)
 
@@ -214,18 +225,14 @@ class hidden_matrices(Value):
                 f"`{path or '.'}` of shape {leaf.shape} is not a matrix; wrap the transformation in "
                 "`masked(..., by_rank(2))`."
             )
-        blocks = next((n for p, n in (self.blocks or {}).items() if _found(p, path)), 1)
-        first = _found(self.outputs_first, path)
-        if ndim > 2 and not first and _found(self.query, path):
+        blocks = next((n for p, n in (self.blocks or {}).items() if found(p, path)), 1)
+        first = found(self.outputs_first, path)
+        if ndim > 2 and not first and found(self.query, path):
             return MatrixAxes((ndim - 3,), (ndim - 2, ndim - 1), blocks)
-        if ndim > 2 and not first and _found(self.output, path):
+        if ndim > 2 and not first and found(self.output, path):
             return MatrixAxes((ndim - 3, ndim - 2), (ndim - 1,), blocks)
         if self._convolves(path, leaf.shape):
             rest = tuple(range(1, ndim)) if first else tuple(range(ndim - 1))
             return MatrixAxes(rest, (0 if first else ndim - 1,), blocks)
         inputs, outputs = (ndim - 1, ndim - 2) if first else (ndim - 2, ndim - 1)
         return MatrixAxes((inputs,), (outputs,), blocks)
-
-
-def _found(pattern: str, path: str) -> bool:
-    return re.search(pattern, path, re.IGNORECASE) is not None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import jax
 import jax.numpy as jnp
 
+from gradtx._compose.labels import check_patterns
 from gradtx._core.authors import described, not_a_pair, not_matrices, undefined
 from gradtx._core.layout import INNER
 from gradtx._core.lowering import Lowering
@@ -188,8 +189,14 @@ class _on_matrices(Elementwise):
 
 
 def matrix_axes(rule: Any, low: Lowering, stream: Stream) -> list[MatrixAxes | None]:
-    """The matrix axes of every leaf by `rule`, and None for leaves that `stream` does not hold."""
+    """The matrix axes of every leaf by `rule`, and None for leaves that `stream` does not hold.
+
+    Raises:
+        ValueError: if a leaf has fewer than two axes, or if a pattern of the rule matches no parameter.
+    """
     known = low.once(("axes", rule), dict)
+    if not known:
+        check_patterns(rule, low, "axes=...")
     for i, term in enumerate(stream):
         if term is not None and i not in known:
             known[i] = rule.axes(low.paths[i], low.leaves[i])

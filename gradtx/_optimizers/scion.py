@@ -1,5 +1,7 @@
 """Scion: steps whose norm is fixed, in the norm that suits each kind of parameter."""
 
+from dataclasses import replace
+
 from gradtx._compose.chain import chain
 from gradtx._compose.partition import partition
 from gradtx._compose.recipe import Recipe
@@ -35,6 +37,8 @@ class scion(Recipe):
         coefficients: the polynomials of $\mathrm{NS}$, a preset's name or triples (`newton_schulz`).
         steps: how many polynomials are applied. None means 5, or the length of a table of triples.
         axes: the rule that says which leaves are hidden matrices, as in `muon`.
+
+    The labels of the two kinds of leaves are "muon" and "sign".
 
     The state holds `MomentumState(mu)` and `LearningRateState(step, last_learning_rate)`.
 
@@ -72,9 +76,13 @@ class scion(Recipe):
         sign = chain(
             scale_by_sign(), scale_by_shape("per_input", self.axes), scale(self.sign_radius)
         )
+        # All other leaves get signs, so their label is "sign" unless the rule is the user's own.
+        own = isinstance(self.axes, hidden_matrices) and self.axes.others == "adamw"
+        rule = replace(self.axes, others="sign") if own else self.axes  # pyright: ignore
+        label = getattr(rule, "others", "adamw")
         return chain(
             scale_by_momentum(self.beta),
-            partition({"muon": spectral, "adamw": sign}, self.axes),
+            partition({"muon": spectral, label: sign}, rule),
             decoupled_weight_decay(1.0 if self.constrained else 0.0),
             scale_by_learning_rate(self.learning_rate),
         )

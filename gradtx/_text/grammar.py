@@ -1,9 +1,11 @@
 """The grammar of texts that describe values, and a recursive descent parser for it.
 
+    either   both ("|" both)*
+    both     sum ("&" sum)*
     sum      product (("+" | "-") product)*
     product  factor (("*" | "/") factor)*
-    factor   ("+" | "-") factor | number | string | name | name "(" arguments ")"
-             | "(" sum ")" | tuple | list | dict
+    factor   ("+" | "-" | "~") factor | number | string | name | name "(" arguments ")"
+             | "(" either ")" | tuple | list | dict
 
 Nothing is evaluated as code. A name has the meaning that the vocabulary gives to it, and the grammar has
 no attributes or subscripts by which a text could reach any other object.
@@ -18,6 +20,7 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
+from gradtx._compose.rules import Rule
 from gradtx._core.transform import Transform
 from gradtx._core.values import Value
 from gradtx._text.tokens import Source, Token
@@ -27,6 +30,8 @@ from gradtx._text.tokens import Source, Token
 _MAX_DEPTH = 50
 
 _OPERATORS: list[dict[str, Callable[[Any, Any], Any]]] = [
+    {"|": operator.or_},
+    {"&": operator.and_},
     {"+": operator.add, "-": operator.sub},
     {"*": operator.mul, "/": operator.truediv},
 ]
@@ -70,8 +75,10 @@ class Parser(Source):
         while sign := self.take(*_OPERATORS[rank]):
             right, other = self.sum(rank + 1)
             height = self.level(sign, height, other)
-            if not _joinable(left, right):
-                self.fail(sign.at, f"{sign} can stand only between transformations and numbers.")
+            rules = sign.text in "|&"
+            if not (_combinable(left, right) if rules else _joinable(left, right)):
+                kinds = "rules" if rules else "transformations and numbers"
+                self.fail(sign.at, f"{sign} can stand only between {kinds}.")
             left = self.made(sign, _OPERATORS[rank][sign.text], left, right)
         return left, height
 
@@ -92,6 +99,11 @@ class Parser(Source):
                 if type(number) not in (int, float):
                     self.fail(token.at, f"{token} can stand only before a number.")
                 result = (-number if token.text == "-" else number), self.level(token, height)
+            case "sign" if token.text == "~":
+                rule, height = self.factor()
+                if not isinstance(rule, Rule):
+                    self.fail(token.at, f"{token} can stand only before a rule.")
+                result = self.made(token, operator.invert, rule), self.level(token, height)
             case "sign" if token.text in _CLOSING:
                 result = self.bracket(token)
             case _:
@@ -200,6 +212,10 @@ class Parser(Source):
         listed = "" if len(known) > 40 else f"; its arguments are {', '.join(known)}"
         hint = f"; did you mean `{near[0]}`?" if near else f"{listed}."
         self.fail(token.at, problem + hint)
+
+
+def _combinable(left: Any, right: Any) -> bool:
+    return any(isinstance(x, Rule) for x in (left, right)) and callable(left) and callable(right)
 
 
 def _joinable(*operands: Any) -> bool:

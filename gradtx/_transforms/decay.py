@@ -5,8 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gradtx._compose.labels import as_mask, rule_name
 from gradtx._compose.partition import masked
-from gradtx._compose.rules import as_mask, rule_name
 from gradtx._core.latex import Page, Tex, number, plus, times
 from gradtx._core.lowering import Lowering
 from gradtx._core.terms import Stream
