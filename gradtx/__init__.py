@@ -91,6 +91,31 @@ from gradtx._transforms.optax_names import scale_by_schedule as scale_by_schedul
 from gradtx._transforms.optax_names import set_to_zero as set_to_zero
 from gradtx._transforms.optax_names import trace as trace
 
+# Schedules
+from gradtx._schedules.schedule import Schedule as Schedule
+from gradtx._schedules.transitions import constant_schedule as constant_schedule
+from gradtx._schedules.transitions import linear_schedule as linear_schedule
+from gradtx._schedules.transitions import polynomial_schedule as polynomial_schedule
+from gradtx._schedules.transitions import cosine_decay_schedule as cosine_decay_schedule
+from gradtx._schedules.exponential import exponential_decay as exponential_decay
+from gradtx._schedules.warmup import warmup_constant_schedule as warmup_constant_schedule
+from gradtx._schedules.warmup import warmup_cosine_decay_schedule as warmup_cosine_decay_schedule
+from gradtx._schedules.warmup import (
+    warmup_exponential_decay_schedule as warmup_exponential_decay_schedule,
+)
+from gradtx._schedules.stable import warmup_stable_decay_schedule as warmup_stable_decay_schedule
+from gradtx._schedules.inverse_sqrt import (
+    warmup_inverse_sqrt_schedule as warmup_inverse_sqrt_schedule,
+)
+from gradtx._schedules.one_cycle import linear_onecycle_schedule as linear_onecycle_schedule
+from gradtx._schedules.one_cycle import cosine_onecycle_schedule as cosine_onecycle_schedule
+from gradtx._schedules.piecewise import piecewise_constant_schedule as piecewise_constant_schedule
+from gradtx._schedules.piecewise import (
+    piecewise_interpolate_schedule as piecewise_interpolate_schedule,
+)
+from gradtx._schedules.joined import join_schedules as join_schedules
+from gradtx._schedules.joined import sgdr_schedule as sgdr_schedule
+
 # Schedules that turn one convention into another
 from gradtx._schedules.averaging import ema_weight as ema_weight
 from gradtx._schedules.averaging import mean_weight as mean_weight

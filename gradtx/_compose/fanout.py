@@ -203,7 +203,8 @@ def _passes(branch: Transform) -> bool:
 
 def _operand(x: Any, rank: int) -> str:
     loose = isinstance(x, fanout) and x.combine in _SIGN and len(x.branches) == 2
-    return f"({x!r})" if loose and _SIGN[x.combine][1] < rank else show(x)
+    binds = _SIGN[x.combine][1] if loose else getattr(x, "_rank", rank)  # a schedule's operators
+    return f"({x!r})" if binds < rank else show(x)
 
 
 def _operator(combine: Any, *, reflected: bool = False) -> Any:

@@ -181,10 +181,14 @@ class Value:
         for field in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
             value = getattr(self, field.name)
             if field.default is dataclasses.MISSING and not field.kw_only:
-                shown.append(show(value))
+                shown.append(self._shown(field.name, value))
             elif not is_default(value, field.default):
-                shown.append(f"{field.name}={show(value)}")
+                shown.append(f"{field.name}={self._shown(field.name, value)}")
         return f"{type(self).__name__}({', '.join(shown)})"
+
+    def _shown(self, name: str, value: Any) -> str:
+        """The text of one field, as `repr` prints it."""
+        return show(value)
 
 
 def _refuse_to_change(self: Value, name: str, value: Any) -> typing.NoReturn:

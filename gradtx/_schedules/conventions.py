@@ -11,23 +11,12 @@ import jax.numpy as jnp
 
 from gradtx._core.dtypes import scalar
 from gradtx._core.numerics import log
-from gradtx._core.values import Fixed, Value
+from gradtx._core.values import Fixed
+from gradtx._schedules.schedule import Schedule
+from gradtx._schedules.steps import as_count
 
 
-class _Constants(Value):
-    """A schedule whose own fields must be constant, and cannot be schedules themselves."""
-
-    def validate(self) -> None:
-        for name in self._data:
-            if callable(getattr(self, name)):
-                raise TypeError(f"`{type(self).__name__}({name}=...)` cannot be a schedule.")
-
-    def __call__(self, count: Any) -> jax.Array:
-        """The value after `count` steps."""
-        raise TypeError(f"`{type(self).__name__}` does not define `__call__`.")
-
-
-class eps_hat(_Constants):
+class eps_hat(Schedule):
     r"""The schedule of Adam's epsilon that adds a constant epsilon to the uncorrected root.
 
     $$ \epsilon_t = \hat\epsilon / \sqrt{1 - b_2^t} $$
@@ -56,11 +45,11 @@ class eps_hat(_Constants):
     limits = {"eps": "[0, inf)", "decay": "[0, 1)"}
 
     def __call__(self, count: Any) -> jax.Array:
-        gain = -jnp.expm1((scalar(count) + 1) * log(self.decay))
+        gain = -jnp.expm1((scalar(as_count(count)) + 1) * log(self.decay))
         return scalar(self.eps) / jnp.sqrt(gain)
 
 
-class dampened(_Constants):
+class dampened(Schedule):
     r"""The factor that torch's `dampening` puts on gradients: 1 at the first step, then $1 - d$.
 
     Torch's momentum buffer starts as the first gradient, which is therefore not dampened.
@@ -77,10 +66,10 @@ class dampened(_Constants):
     limits = {"dampening": "[0, 1]"}
 
     def __call__(self, count: Any) -> jax.Array:
-        return jnp.where(count == 0, scalar(1.0), scalar(1 - self.dampening))
+        return jnp.where(as_count(count) == 0, scalar(1.0), scalar(1 - self.dampening))
 
 
-class inverse_time(_Constants):
+class inverse_time(Schedule):
     r"""The factor $1 / (1 + d\, t)$ after $t$ steps, which torch's AdaGrad calls `lr_decay`.
 
     Args:
@@ -95,4 +84,4 @@ class inverse_time(_Constants):
     limits = {"decay_rate": "[0, inf)"}
 
     def __call__(self, count: Any) -> jax.Array:
-        return 1 / (1 + scalar(self.decay_rate) * scalar(count))
+        return 1 / (1 + scalar(self.decay_rate) * scalar(as_count(count)))
