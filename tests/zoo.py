@@ -28,8 +28,13 @@ def longest(a, b):
     return jnp.where(jnp.abs(a) >= jnp.abs(b), a, b)
 
 
-# What a user of gradtx brings along: a schedule, a combining function, and transformations.
-OWN = {"fading": fading, "longest": longest} | {
+def halved(updates, params):
+    """A function for `stateless`, of an array or of a whole tree."""
+    return jax.tree.map(lambda u: 0.5 * u, updates)
+
+
+# What a user of gradtx brings along: functions and transformations.
+OWN = {"fading": fading, "longest": longest, "halved": halved} | {
     name: x
     for name, x in vars(authors).items()
     if isinstance(x, type) and issubclass(x, gradtx.Transform) and x.__module__ == "authors"
@@ -94,6 +99,8 @@ ROWS = [
     # Multiplications
     Row("scale(0.5)"),
     Row("scale(fading)"),
+    Row("stateless(halved)"),
+    Row("stateless_with_tree_map(halved)"),
     Row("scale_by_learning_rate(0.1)"),
     Row("scale_by_learning_rate(fading)"),
     Row("scale_by_learning_rate(0.1, flip_sign=False)"),
@@ -168,11 +175,22 @@ ROWS = [
     Row("masked(keep_norm(scale_by_sign()), by_rank(2))"),
     Row("masked(cautious(keep_norm(scale_by_neuron_rms(fading))), by_rank(2))"),
     Row("cautious(scale_by_momentum())"),
+    # Averages of the parameters
+    Row("averaged(adamw(0.1))", at_zero=decay(1e-4, -0.1), needs_params=True),
+    Row(
+        "averaged(sgd(0.1), weight=mean_weight(), start=2, every=2, mask=by_rank(2))",
+        needs_params=True,
+    ),
+    Row(
+        "chain(clip(0.5), averaged(sgd(fading), weight=power_weight(1.0), start=0))",
+        needs_params=True,
+    ),
     # Compositions
     Row("chain()"),
     Row("chain(clip_by_global_norm(0.5), scale_by_momentum(), scale_by_learning_rate(fading))"),
     Row("chain(scale_by_momentum(), clip_by_global_norm(0.5), scale(0.1))"),
     Row("chain(scale(0.5), chain(rms(), chain()), clip(1.0))"),
+    Row("named_chain(('clip', clip(1.0)), ('adam', adam(0.1)))"),
     Row("identity() / rms(0.9)"),
     Row("scale_by_momentum() / (rms(fading) + 1e-08)"),
     Row("1.0 - identity() * 0.5", at_zero=np.ones_like),

@@ -56,11 +56,13 @@ def misfit(
         return f"{shown} takes no arguments."
     unknown = [name for name in kwargs if name not in names]
     if unknown and not any_name:
-        return f"{shown} has no argument `{unknown[0]}`; {listed}."
+        instead = getattr(cls, "instead", {}).get(unknown[0])
+        return f"{shown} has no argument `{unknown[0]}`; {instead or listed}."
     if len(args) > len(by_position) and not any_position:
         most = f"at most {len(by_position)}" if by_position else "no"
         noun = "argument" if len(by_position) == 1 else "arguments"
-        return f"{shown} takes {most} {noun} by position, and got {len(args)}; {listed}."
+        instead = getattr(cls, "instead", {}).get("")
+        return f"{shown} takes {most} {noun} by position, and got {len(args)}; {instead or listed}."
     given = by_position[: len(args)]
     if twice := [name for name in given if name in kwargs]:
         return f"{shown} got `{twice[0]}` twice, by its position and by its name."

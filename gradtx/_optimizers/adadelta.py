@@ -18,8 +18,9 @@ class adadelta(Conventional):
     where $G$ is a running average of the squared gradients $|g|^2$ and $X$ of the squares $|x|^2$.
 
     Args:
-        learning_rate: the learning rate $\eta \ge 0$, a number, a schedule, or an array under `vmap`.
-            The paper has no learning rate, which is $\eta = 1$; None means 1 as well.
+        learning_rate: the learning rate $\eta$; a negative rate ascends. It is a number, a schedule, or
+            an array under `vmap`. The paper has no learning rate, which is $\eta = 1$; None means 1 as
+            well.
         rho: the decay of both averages, in [0, 1).
         eps: $\epsilon > 0$, which sets the size of the first steps.
         weight_decay: $\lambda \ge 0$ of an L2 penalty, which adds $\lambda\, \theta$ to the gradient.
@@ -53,6 +54,7 @@ class adadelta(Conventional):
     weight_decay: Hyper | None = None
     mask: Any = None
     decoupled: bool = False
+    instead = {"weight_decay_mask": "write `mask=`"}
     conventions = {
         "torch": {},
         "keras": {"learning_rate": 1e-3, "rho": 0.95, "eps": 1e-7, "decoupled": True},

@@ -18,11 +18,17 @@ from gradtx._matrices.orthogonalize import ShapeFactor, orthogonalize_newton_sch
 from gradtx._matrices.polynomials import Polynomials
 from gradtx._matrices.rows import equilibrate_rows, keep_norm, scale_by_neuron_rms, scale_to_rms
 from gradtx._optimizers.adam import adamw
+from gradtx._optimizers.optax_arguments import MUON
 from gradtx._transforms.decay import decoupled_weight_decay
 from gradtx._transforms.moments import scale_by_momentum, second_moment
 from gradtx._transforms.roots import root
 from gradtx._transforms.scale import scale_by_learning_rate, scale_by_sign
 from gradtx._wrappers.cautious import cautious
+
+
+def _group_names(recipe: Any) -> dict[str, str]:
+    others = "adamw" if recipe.auxiliary is None else type(recipe.auxiliary).__name__
+    return {"muon": type(recipe).__name__, "adamw": others}
 
 
 class muon(Recipe):
@@ -34,8 +40,8 @@ class muon(Recipe):
     singular values of $m$ to one.
 
     Args:
-        learning_rate: the learning rate $\eta \ge 0$. This and every other number except
-            `steps` may be a schedule, or an array under `vmap`.
+        learning_rate: the learning rate $\eta$; a negative rate ascends. This and every other number
+            except `steps` may be a schedule, or an array under `vmap`.
         beta: the decay of the momentum $m$, an average of the gradients, in [0, 1).
         weight_decay: the rate of decay $\lambda \ge 0$.
         nesterov: whether the momentum looks one step ahead (`scale_by_momentum`).
@@ -92,6 +98,9 @@ class muon(Recipe):
     mask: Any = None
     axes: MatrixRule = hidden_matrices()
     auxiliary: Transform | optax.GradientTransformation | None = None
+    instead = MUON
+
+    group_names = property(_group_names)  # what `routing` calls the two groups
 
     def expand(self) -> Transform:
         step = chain(
@@ -114,8 +123,8 @@ class normuon(Recipe):
     norms keeps the norm of $O$.
 
     Args:
-        learning_rate: the learning rate $\eta \ge 0$. This and every other number except
-            `steps` may be a schedule, or an array under `vmap`.
+        learning_rate: the learning rate $\eta$; a negative rate ascends. This and every other number
+            except `steps` may be a schedule, or an array under `vmap`.
         beta: the decay of the momentum $m$, a Nesterov average of the gradients, in [0, 1).
         b2: the decay of the averages $v_i$ of $\operatorname{mean}_j O_{ij}^2$, in [0, 1).
         weight_decay: the rate of decay $\lambda \ge 0$.
@@ -153,6 +162,8 @@ class normuon(Recipe):
     axes: MatrixRule = hidden_matrices()
     auxiliary: Transform | optax.GradientTransformation | None = None
 
+    group_names = property(_group_names)  # what `routing` calls the two groups
+
     def expand(self) -> Transform:
         step = chain(
             scale_by_momentum(self.beta, nesterov=True),
@@ -173,8 +184,8 @@ class adamuon(Recipe):
     is 0.2, about that of AdamW's updates.
 
     Args:
-        learning_rate: the learning rate $\eta \ge 0$. This and every other number except
-            `steps` may be a schedule, or an array under `vmap`.
+        learning_rate: the learning rate $\eta$; a negative rate ascends. This and every other number
+            except `steps` may be a schedule, or an array under `vmap`.
         beta: the decay of the momentum $M$ and of the average $v$ of $O^2$, in [0, 1).
         eps: $\epsilon \ge 0$, which is added to the root.
         weight_decay: the rate of decay $\lambda \ge 0$.
@@ -209,6 +220,8 @@ class adamuon(Recipe):
     axes: MatrixRule = hidden_matrices()
     auxiliary: Transform | optax.GradientTransformation | None = None
     limits = {"eps": "[0, inf)"}
+
+    group_names = property(_group_names)  # what `routing` calls the two groups
 
     def expand(self) -> Transform:
         step = chain(

@@ -19,8 +19,8 @@ class nadam(Conventional):
            + \frac{(1 - \mu_t)\, g_t}{1 - \prod_{s \le t} \mu_s} $$
 
     Args:
-        learning_rate: the learning rate $\eta \ge 0$. This and every other number may be a schedule, or
-            an array under `vmap`, unless its entry says that it must be constant.
+        learning_rate: the learning rate $\eta$; a negative rate ascends. This and every other number
+            may be a schedule, or an array under `vmap`, unless its entry says that it must be constant.
         b1: $b_1$, to which the decays $\mu_t$ of the momentum rise, in [0, 1).
         b2: the decay of the average $v$ of the squares $|g|^2$, in [0, 1).
         eps: $\epsilon \ge 0$, which is added to the root.
@@ -66,6 +66,7 @@ class nadam(Conventional):
     decoupled: bool = False
     eps_hat: bool = False
     limits = {"eps": "[0, inf)", "eps_root": "[0, inf)"}
+    instead = {"nesterov": "leave it out, since NAdam always takes Nesterov's step"}
     conventions = {
         "torch": {"learning_rate": 2e-3, "momentum_decay": 4e-3},
         "keras": {"learning_rate": 1e-3, "eps": 1e-7, "momentum_decay": 1.0, "decoupled": True},
@@ -84,8 +85,8 @@ class nadamw(Conventional):
     with the momentum $n$ of `nadam`.
 
     Args:
-        learning_rate: the learning rate $\eta \ge 0$. This and every other number may be a schedule, or
-            an array under `vmap`, unless its entry says that it must be constant.
+        learning_rate: the learning rate $\eta$; a negative rate ascends. This and every other number
+            may be a schedule, or an array under `vmap`, unless its entry says that it must be constant.
         b1: $b_1$, to which the decays $\mu_t$ of the momentum rise, in [0, 1).
         b2: the decay of the average $v$ of the squares $|g|^2$, in [0, 1).
         eps: $\epsilon \ge 0$, which is added to the root.
@@ -130,6 +131,7 @@ class nadamw(Conventional):
     schedule: Hyper | None = None
     decay_mode: Literal["lr", "schedule", "absolute"] = "lr"
     limits = {"eps": "[0, inf)", "eps_root": "[0, inf)"}
+    instead = {"nesterov": "leave it out, since NAdam always takes Nesterov's step"}
     conventions = {
         "torch": {"learning_rate": 2e-3, "momentum_decay": 4e-3},
         "keras": {"learning_rate": 1e-3, "eps": 1e-7, "momentum_decay": 1.0},

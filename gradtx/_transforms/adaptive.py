@@ -101,6 +101,9 @@ class scale_by_stddev(Recipe):
     initial_scale: Fixed = 0.0
     eps_in_sqrt: bool = True
     limits = {"eps": "[0, inf)"}
+    instead = {
+        "bias_correction": "correct the averages of `optax.scale_by_stddev`, which works in gradtx"
+    }
 
     def state(self) -> Any:
         return None if callable(self.decay) or callable(self.eps) else CenteredMomentState

@@ -57,6 +57,12 @@ class bias_correction(Wrapper, Elementwise):
     """
 
     linear = as_inner
+    keeps_zero = True
+    instead = dict.fromkeys(
+        ("", "moment", "decay", "count"),
+        "it wraps a moment, such as `bias_correction(scale_by_momentum(0.9))`, and the function of "
+        "three arguments is `optax.tree.bias_correction`",
+    )
 
     if TYPE_CHECKING:  # `validate` refuses other transformations
         inner: Moment | running_max  # pyright: ignore[reportIncompatibleVariableOverride]
