@@ -6,8 +6,6 @@ prints as the code that makes it, and it can be compared, edited, swept and pass
 The public names stand below, under the headings of the API documentation.
 """
 
-import typing as _typing
-
 # Values and base classes
 from gradtx._core.transform import Transform as Transform
 from gradtx._compose.recipe import Recipe as Recipe
@@ -140,6 +138,20 @@ from gradtx._optimizers.rmsprop import rmsprop as rmsprop
 from gradtx._optimizers.scion import scion as scion
 from gradtx._optimizers.sgd import sgd as sgd
 
+# Taps
+from gradtx._wrappers.tap import tap as tap
+from gradtx._wrappers.observe import observe as observe
+from gradtx._training.readings import readings as readings
+from gradtx._core.measure import Measure as Measure
+from gradtx._wrappers.measures import norm as norm
+from gradtx._wrappers.measures import update_rms as update_rms
+from gradtx._wrappers.measures import update_ratio as update_ratio
+from gradtx._wrappers.measures import gradient_cosine as gradient_cosine
+from gradtx._wrappers.measures import clipped_fraction as clipped_fraction
+from gradtx._wrappers.measures import nonfinite_count as nonfinite_count
+from gradtx._wrappers.orthogonality import orthogonality_error as orthogonality_error
+from gradtx._wrappers.noise_scale import gradient_noise_scale as gradient_noise_scale
+
 # Training, editing and inspection
 from gradtx._training.apply import apply_updates as apply_updates
 from gradtx._training.average import incremental_update as incremental_update
@@ -147,7 +159,7 @@ from gradtx._training.average import safe_increment as safe_increment
 from gradtx._show.equations import equations as _equations  # noqa: F401 - attaches `_repr_latex_`, which notebooks call
 from gradtx._show.summary import summarize as summarize
 from gradtx._training.edit import axes as axes
-from gradtx._training.lookahead import eval_params as eval_params
+from gradtx._training.evaluate import eval_params as eval_params
 from gradtx._training.lookahead import lookahead_params as lookahead_params
 from gradtx._training.states import get as get
 from gradtx._training.edit import replace as replace
@@ -157,17 +169,14 @@ from gradtx._training.migrate import from_version_0_1 as from_version_0_1
 from gradtx._training.migrate import recipe_state as recipe_state
 from gradtx._training.states import set as set
 from gradtx._training.edit import stack as stack
+from gradtx._training.sweep import sweep as sweep
+from gradtx._training.grid import grid as grid
+from gradtx._training.samples import samples as samples
+from gradtx._training.distributions import log_uniform as log_uniform
+from gradtx._training.distributions import uniform as uniform
+from gradtx._text.elsewhere import missing as __getattr__  # noqa: F401 - for names that do not exist
 from gradtx._text.parse import parse as parse
 from gradtx._show.routing import routing as routing
 from gradtx._core.numerics import global_norm as global_norm
 
 __version__ = "0.1.0"
-
-
-if not _typing.TYPE_CHECKING:  # to a type checker a missing name is an error already
-
-    def __getattr__(name):
-        """Raise the error for a name that gradtx does not have, which says what to write instead."""
-        from gradtx._text.elsewhere import advice
-
-        raise AttributeError(advice(name, globals()))

@@ -1,12 +1,13 @@
 """What to write for a name that gradtx does not have, which most often is a name of Optax or PyTorch.
 
-The face asks `advice` when a name is missing, so that the error says what to write in its place.
+Python calls `missing` for such a name, so that the error says what to write in its place.
 """
 
 import difflib
+import sys
 import types
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 import optax
 
@@ -78,13 +79,17 @@ _TORCH = {
 }
 
 
-def advice(name: str, known: Iterable[str]) -> str:
-    """The sentence of the `AttributeError` for a name that gradtx does not have.
+def _missing(name: str) -> NoReturn:
+    raise AttributeError(_advice(name, vars(sys.modules["gradtx"])))
 
-    Args:
-        name: the name.
-        known: the names that gradtx has.
-    """
+
+# A type checker must not learn that gradtx has a function for missing names, since it would then take
+# every name for an existing one.
+missing: Any = _missing
+
+
+def _advice(name: str, known: Iterable[str]) -> str:
+    """The sentence for `name`, where the names in `known` exist."""
     if not name.startswith("_"):
         # `vars` and not `hasattr`, which warns where Optax has moved a name.
         if name in vars(optax):

@@ -2,8 +2,6 @@
 
 import inspect
 import re
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -100,9 +98,3 @@ def test_every_argument_of_optax_is_accepted_or_explained(module, name):
 def test_the_function_of_optax_that_corrects_a_bias_is_named():
     with pytest.raises(TypeError, match=r"three arguments is `optax\.tree\.bias_correction`"):
         gradtx.bias_correction(jnp.ones(2), 0.9, 1)  # pyright: ignore
-
-
-def test_asking_for_the_advice_costs_nothing_before_it_is_needed():
-    code = "import sys, gradtx; hasattr(gradtx, 'adam'); print('gradtx._text.elsewhere' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.stdout.strip() == "False"
