@@ -35,6 +35,8 @@ class identity(Elementwise):
 
     linear = True
 
+    keeps_zero = True
+    keeps_updates = True
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         return update, state
 
@@ -69,6 +71,7 @@ class chain(Transform):
     links: tuple[Inside, ...]
 
     def __init__(
+    keeps_zero = True  # without links
         self,
         *args: optax.GradientTransformation,
         links: Sequence[optax.GradientTransformation] | None = None,

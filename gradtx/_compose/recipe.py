@@ -35,7 +35,7 @@ class Recipe(Transform):
     signsgd(learning_rate=0.2)
     └── chain
         ├── scale_by_sign
-        └── scale_by_learning_rate(0.2)
+        └── scale_by_learning_rate(learning_rate=0.2)
     """
 
     _hooks = ("expand",)

@@ -58,6 +58,7 @@ class Transform(Value, Pair):
     _hooks: ClassVar[tuple[str, ...]] = ("init_tree", "update_tree")
     _transforms: ClassVar[tuple[str, ...]] = ()  # the names of the fields that take transformations
     is_foreign: ClassVar[bool] = False
+    keeps_zero: ClassVar[bool] = False  # whether zero updates stay zero, for `routing`
     # Checks and converts the content of a field that takes transformations; set by `foreign.py`.
     _adopt: ClassVar[Callable[..., Any]]
     # Whether the class derives from `Wrapper`.

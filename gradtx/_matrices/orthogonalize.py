@@ -59,6 +59,7 @@ class orthogonalize_newton_schulz(Matrixwise):
     restart: tuple[int, ...] | None = None
     symmetric: bool | None = None
     linear = True  # it takes gradients of any size
+    keeps_zero = True
     grouped = True
     transposes = True
 
@@ -66,6 +67,10 @@ class orthogonalize_newton_schulz(Matrixwise):
         super().validate()
         resolve_coefficients(self.coefficients, self.steps)
         check_choices("orthogonalize_newton_schulz", form=self.form, norm=self.norm)
+
+    def resolved(self) -> dict[str, Any]:
+        """The fields that hold None, with the values that act instead, for `summarize`."""
+        return {"steps": len(resolve_coefficients(self.coefficients, self.steps))}
 
     def update_matrix(self, x: Matrices, state: Any) -> tuple[Matrices, Any]:
         options = {name: getattr(self, name) for name in self._static if name != "axes"}
@@ -126,6 +131,7 @@ class scale_by_shape(Elementwise):
     mode: ShapeFactor = "match_rms"
     axes: MatrixRule = hidden_matrices()
     linear = True
+    keeps_zero = True
 
     def validate(self) -> None:
         if self.mode not in _SCALES:

@@ -61,6 +61,7 @@ class equilibrate_rows(Matrixwise):
     """
 
     linear = True  # it takes gradients of any size
+    keeps_zero = True
 
     def update_matrix(self, x: Matrices, state: Any) -> tuple[Matrices, Any]:
         return _rescaled(x, 1.0, axis=(-2,)), state
@@ -85,6 +86,7 @@ class scale_to_rms(Matrixwise):
     rms: Hyper = 0.2
     limits = {"rms": "[0, inf)"}
     linear = True  # it takes gradients of any size
+    keeps_zero = True
 
     def update_matrix(self, x: Matrices, state: Any) -> tuple[Matrices, Any]:
         size = (x.shape[-2] * x.shape[-1]) ** 0.5
@@ -112,6 +114,7 @@ class keep_norm(Wrapper, Matrixwise):
     """
 
     linear = as_inner
+    keeps_zero = True
 
     def update_matrix(self, x: Matrices, state: Any, given: Matrices) -> tuple[Matrices, Any]:
         return _rescaled(x, _norm(given)), state
@@ -148,6 +151,7 @@ class scale_by_neuron_rms(Matrixwise):
     eps: Hyper = 1e-10
     limits = {"decay": "[0, 1)", "eps": "[0, inf)"}
     degrees = {"nu": 2}
+    keeps_zero = True
 
     def init_matrix(self, x: Matrices) -> ScaleByNeuronRmsState:
         return ScaleByNeuronRmsState(nu=accumulator(x[:, :1], real=True))

@@ -1,59 +1,93 @@
-"""The table of the transformation that each parameter goes to, and the reason."""
+"""The table of the transformation that each parameter goes to, the reason, and other effects."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from gradtx._compose.partition import partition
+from gradtx._compose.recipe import Recipe
 from gradtx._core.boundary import as_param
 from gradtx._core.foreign import as_transform
-from gradtx._core.lowering import Lowering, Visit
+from gradtx._core.lowering import Lowering
+from gradtx._core.terms import Visit
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, flatten
 from gradtx._core.values import Value
+from gradtx._show.effects import effects, leaves_of
+from gradtx._show.html import columns, table
+
+_HEADER = ("leaf", "shape", "goes to", "why", "effects")
 
 
 class Route(NamedTuple):
-    """A row of the table: the path and the shape of a leaf, its label, and the reason for the label."""
+    """A row of the table: a parameter, and what happens to it.
+
+    Attributes:
+        path: the path of the leaf.
+        shape: its shape.
+        label: the name of the transformation that it goes to.
+        why: the reason for the label.
+        effects: what else happens to it, joined by ", ": "decays" if a weight decay acts on it, "frozen"
+            if it does not move, and "in masked(...)" if it lies inside a mask.
+    """
 
     path: str
     shape: tuple[int, ...]
     label: str
     why: str
+    effects: str = ""
 
 
 class Routes(tuple[Route, ...]):
-    """The rows that `routing` returns. They print as a table."""
+    """The rows that `routing` returns. They print as a table, and notebooks display them as a table."""
 
     def __repr__(self) -> str:
-        rows = [("leaf", "shape", "goes to", "why")]
-        rows += [(r.path, "x".join(map(str, r.shape)) or "scalar", r.label, r.why) for r in self]
-        widths = [max(len(row[i]) for row in rows) for i in range(4)]
-        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        header, *rows = self._table
+        lines = columns([header, *rows])
+        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
         lines.insert(1, "  ".join("-" * width for width in widths))
         return "\n".join(lines)
+
+    @property
+    def _table(self) -> list[tuple[str, ...]]:
+        rows = [_HEADER, *((r.path, _shape(r.shape), r.label, r.why, r.effects) for r in self)]
+        some = any(r.effects for r in self)
+        return rows if some else [row[:-1] for row in rows]
+
+    def _repr_html_(self) -> str:
+        header, *rows = self._table
+        return table(header, rows)
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
 
 
 def routing(tx: Transform, params: PyTree) -> Routes:
     """A table that says for every parameter which transformation in `tx` it goes to, and why.
+
+    The column `effects` says which parameters a weight decay acts on, which ones are frozen, and which
+    ones lie inside a mask. It is left out where it is empty.
 
     Args:
         tx: a transformation, such as a `partition` or `muon`.
         params: the parameters, or their `jax.ShapeDtypeStruct`s.
 
     Returns:
-        A tuple of rows `Route(path, shape, label, why)`, one per parameter, which prints as a table. If
-        a partition lies inside another one, the label is both labels, joined by " > ". A parameter that
-        no partition labels has the name of `tx` as its label.
+        A tuple of rows `Route(path, shape, label, why, effects)`, one per parameter, which prints as a
+        table. If a partition lies inside another one, the label is both labels, joined by " > ". A
+        parameter that no partition labels has the name of `tx` as its label.
 
     Raises:
         ValueError: if a partition has no transformation for the label of a parameter.
         TypeError: if `tx` is not a transformation.
 
     >>> import gradtx, jax.numpy as jnp
-    >>> gradtx.routing(gradtx.muon(2e-3), {"w": jnp.ones((4, 8)), "b": jnp.ones(8)})
-    leaf  shape  goes to  why
-    ----  -----  -------  -------------
+    >>> tx = gradtx.muon(2e-3, weight_decay=0.1, mask=gradtx.by_rank(2))
+    >>> gradtx.routing(tx, {"w": jnp.ones((4, 8)), "b": jnp.ones(8)})
+    leaf  shape  goes to  why            effects
+    ----  -----  -------  -------------  -------
     b     8      adamw    vector
-    w     4x8    muon     matrix 4 -> 8
+    w     4x8    muon     matrix 4 -> 8  decays
     """
     tx = as_transform(tx, "routing(tx=...)")
     leaves, structure = flatten(params)
@@ -61,24 +95,53 @@ def routing(tx: Transform, params: PyTree) -> Routes:
     root = Visit(None, [], [])
     low = Lowering(shapes, structure, root)
     low.lower(tx, low.source())
+    (visit,) = root.inside
+    _look_inside(visit, low)
     ways: list[tuple[list[str], str]] = [([], "") for _ in shapes]
-    _follow(root.inside[0], low, ways)
+    _follow(visit, low, ways, {})
+    on = effects(visit)
     return Routes(
-        Route(path, tuple(x.shape), " > ".join(labels) or type(tx).__name__, why)
-        for path, x, (labels, why) in zip(low.paths, shapes, ways, strict=True)
+        Route(
+            path,
+            tuple(x.shape),
+            " > ".join(labels) or type(tx).__name__,
+            why,
+            ", ".join(name for name, own in on.items() if i in own),
+        )
+        for i, (path, x, (labels, why)) in enumerate(zip(low.paths, shapes, ways, strict=True))
         if x is not None
     )
 
 
-def _follow(visit: Visit, low: Lowering, ways: list[tuple[list[str], str]]) -> None:
-    """Write the labels of every leaf into `ways`, from the outside in, with the last rule's reason."""
+def _look_inside(visit: Visit, low: Lowering) -> None:
+    """Also lower what a wrapper calls by itself, for the leaves that reach the wrapper."""
+    own = leaves_of(visit)
+    if not visit.inside and not isinstance(visit.tx, Recipe) and visit.tx.children:
+        inside = [x if i in own else None for i, x in enumerate(low.leaves)]
+        for child in visit.tx.children:
+            below = Lowering(inside, low.structure, visit)
+            below.lower(child, below.source())
+    for inner in visit.inside:
+        _look_inside(inner, low)
+
+
+def _follow(
+    visit: Visit, low: Lowering, ways: list[tuple[list[str], str]], names: Mapping[Any, str]
+) -> None:
+    """Write the labels of every leaf into `ways`, from the outside in, with the last rule's reason.
+
+    `names` are the names that the recipe around a partition gives to its groups, by their labels.
+    """
+    if isinstance(visit.tx, Recipe):
+        names = getattr(visit.tx, "group_names", {})
     if isinstance(visit.tx, partition):
         rule, labels = visit.tx.param_labels, visit.tx.labels(low, visit.stream)
         for i, term in enumerate(visit.stream):
             if term is not None:
-                ways[i] = [*ways[i][0], labels[i]], _reason(rule, low.paths[i], low.leaves[i])
+                name = names.get(labels[i], str(labels[i]))
+                ways[i] = [*ways[i][0], name], _reason(rule, low.paths[i], low.leaves[i])
     for inner in visit.inside:
-        _follow(inner, low, ways)
+        _follow(inner, low, ways, names)
 
 
 def _reason(rule: Any, path: str, leaf: Any) -> str:

@@ -1,191 +1,160 @@
-"""Drawing a transformation as the tree of its parts, with the size of the state of each part."""
+"""`summarize`: what a transformation consists of, what it keeps, and what it costs."""
 
-import dataclasses
 import math
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 
-from gradtx._compose.fanout import fanout
-from gradtx._compose.partition import partition
-from gradtx._compose.recipe import Recipe
-from gradtx._core.foreign import as_transform, foreign
-from gradtx._core.lowering import Visit
+from gradtx._core.foreign import as_transform
 from gradtx._core.places import cells_of
 from gradtx._core.program import Program
-from gradtx._core.static import show
+from gradtx._core.terms import Visit
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, flatten, is_inexact
-from gradtx._core.values import is_default
-
-_WIDTH = 96
-
-
-class Row(NamedTuple):
-    """A line of the drawing: its text, and how many bytes of state the part keeps, if that is known."""
-
-    text: str
-    state_bytes: int | None
+from gradtx._show.arrays import HEADER, StateArray, state_arrays
+from gradtx._show.compiled import Compiled, compiled as compile_update, parameters
+from gradtx._show.html import columns, paragraph, table
+from gradtx._show.text import size_of
+from gradtx._show.tree import Row, rows
 
 
 class Summary(NamedTuple):
-    """The result of `summarize`, which prints as the drawing.
+    """The result of `summarize`, which prints as a drawing and a table.
 
-    `rows` are the lines of the drawing, `state_bytes` is the size of the whole state (None if no
-    parameters were passed), and `parameters` is how many numbers are optimized.
+    Attributes:
+        rows: the lines of the drawing, each with the size of the state of its part.
+        state_bytes: the size of the whole state; None if no parameters were passed.
+        parameters: how many numbers are optimized.
+        arrays: the entries of the state, each with name, dtype, size and sharding.
+        compiled: what `jax.jit` compiles one update to; None if it was not asked for.
     """
 
     rows: tuple[Row, ...]
     state_bytes: int | None
     parameters: int
+    arrays: tuple[StateArray, ...] = ()
+    compiled: Compiled | None = None
+
+    @property
+    def total(self) -> str:
+        """The last line: the size of the state."""
+        if self.state_bytes is None:
+            return ""
+        text = f"{size_of(self.state_bytes)} of state for {self.parameters:,} parameters"
+        if self.parameters:
+            text += f", {self.state_bytes / self.parameters:.3g} bytes per parameter"
+        here = sum(entry.bytes_per_device for entry in self.arrays)
+        return text + (f", {size_of(here)} per device" if self.sharded else "")
+
+    @property
+    def sharded(self) -> bool:
+        """Whether the parameters are sharded over several devices."""
+        return any(entry.sharding for entry in self.arrays)
 
     def __repr__(self) -> str:
         if self.state_bytes is None:
             return "\n".join(row.text for row in self.rows)
-        sizes = ["" if row.state_bytes is None else _size(row.state_bytes) for row in self.rows]
-        left, right = max(len(row.text) for row in self.rows), max(map(len, sizes))
-        lines = [
-            f"{row.text:{left}}  {size:>{right}}".rstrip()
-            for row, size in zip(self.rows, sizes, strict=True)
-        ]
-        total = f"{_size(self.state_bytes)} of state for {self.parameters:,} parameters"
-        if self.parameters:
-            total += f", {self.state_bytes / 4 / self.parameters:.1f} floats per parameter"
-        return "\n".join([*lines, "─" * (left + right + 2), total])
+        drawn = columns([(row.text, _size(row)) for row in self.rows], right=(1,))
+        listed = columns(self._table, right=(2, 3, 4)) if self.arrays else []
+        line = "─" * max(map(len, [*drawn, *listed]))
+        ends = [self.total] if self.compiled is None else [self.total, str(self.compiled)]
+        return "\n".join([*drawn, line, *listed, *([line] if listed else []), *ends])
 
     __str__ = __repr__
 
+    @property
+    def _table(self) -> list[tuple[str, ...]]:
+        header = (*HEADER, "per device", "sharding") if self.sharded else HEADER
+        return [header, *(entry.cells(self.sharded) for entry in self.arrays)]
 
-def summarize(tx: Transform, params: PyTree = None) -> Summary:
-    """A drawing of `tx` as a tree, with every recipe above the composition that it stands for.
+    def _repr_html_(self) -> str:
+        parts = [table(("transformation", "state"), [(row.text, _size(row)) for row in self.rows])]
+        if self.arrays:
+            parts.append(table(self._table[0], self._table[1:]))
+        parts += [paragraph(x) for x in (self.total, str(self.compiled or "")) if x]
+        return "".join(parts)
 
-    With `params`, every line ends with the size of the state that this part keeps for the parameters
-    that reach it. The last line counts floats of four bytes. No memory is allocated.
+
+def _size(row: Row) -> str:
+    return "" if row.state_bytes is None else size_of(row.state_bytes)
+
+
+def summarize(
+    tx: Transform, params: PyTree = None, *, compiled: bool = False, **extra: Any
+) -> Summary:
+    """A drawing of `tx` as a tree, with every number that acts, and a table of its state.
+
+    Every recipe stands above the composition that it is short for, and every number is shown, defaults
+    included. A learning rate that ascends and the curve of a schedule are shown as a comment.
+
+    With `params`, every line of the tree ends with the size of the state that this part keeps for the
+    parameters that reach it. The table lists the entries of the state by the names that `gradtx.get`
+    takes. If the parameters are sharded, it also says how the entries are sharded where `init` is called
+    outside `jax.jit`. No memory is allocated.
 
     Args:
         tx: a transformation.
         params: the parameters, or their `jax.ShapeDtypeStruct`s. None means a drawing without sizes.
+        compiled: whether one update is also compiled, to count its operations, the bytes that they read
+            and write, and its temporary memory. That takes as long as the compilation of a step.
+        extra: the further keyword arguments that `update` needs, or their shapes, where it is compiled.
 
     Returns:
-        A `Summary(rows, state_bytes, parameters)`, which prints as the drawing.
+        A `Summary(rows, state_bytes, parameters, arrays, compiled)`, which prints as text, and which
+        notebooks display as tables.
 
     Raises:
         TypeError: if `tx` is not a transformation.
+        ValueError: if `compiled` is True and `params` is None.
 
     >>> import gradtx, jax.numpy as jnp
-    >>> gradtx.summarize(gradtx.adam(1e-3), {"w": jnp.ones((100, 10))})
-    adam(0.001)                                8.0 kB
-    └── chain                                  8.0 kB
-        ├── scale_by_adam                      8.0 kB
-        │   └── fanout('divide')               8.0 kB
-        │       ├── bias_correction            4.0 kB
-        │       │   └── scale_by_momentum      4.0 kB
-        │       └── fanout('add')              4.0 kB
-        │           ├── root                   4.0 kB
-        │           │   └── bias_correction    4.0 kB
-        │           │       └── second_moment  4.0 kB
-        │           └── 1e-08
-        └── scale_by_learning_rate(0.001)         8 B
-    ─────────────────────────────────────────────────
-    8.0 kB of state for 1,000 parameters, 2.0 floats per parameter
+    >>> gradtx.summarize(gradtx.sgd(0.1, momentum=0.9), {"w": jnp.ones((100, 10))})
+    sgd(learning_rate=0.1, momentum=0.9)                     4.0 kB
+    └── chain                                                4.0 kB
+        ├── scale_by_momentum(decay=0.9, form='heavy_ball')  4.0 kB
+        └── scale_by_learning_rate(learning_rate=0.1)           8 B
+    ───────────────────────────────────────────────────────────────
+    state                 dtype      size  per parameter
+    0.trace               float32  4.0 kB            4 B
+    1.step                int32       4 B
+    1.last_learning_rate  float32     4 B
+    ───────────────────────────────────────────────────────────────
+    4.0 kB of state for 1,000 parameters, 4.01 bytes per parameter
     """
     tx = as_transform(tx, "summarize(tx=...)")
     leaves, structure = flatten(params)
-    shapes = [_shape(x) for x in leaves]
     if params is None:
-        rows, state_bytes = tuple(_rows(tx, None, lambda state: None)), None
-    else:
-        root = Visit(None, [], [])
-        program = Program(tx, shapes, structure, root)
-        cells = jax.eval_shape(program.init_cells, shapes)
+        if compiled:
+            raise ValueError(
+                "`summarize(compiled=True)` needs the parameters or their shapes. Call "
+                "`summarize(tx, params, compiled=True)`."
+            )
+        return Summary(tuple(rows(tx, None, lambda state: 0)), None, 0)
+    shapes = [_shape(x) for x in leaves]
+    root = Visit(None, [], [])
+    program = Program(tx, shapes, structure, root)
+    cells = jax.eval_shape(program.init_cells, shapes)
+    sizes = [
+        sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(cell)) for cell in cells
+    ]
 
-        def size(state: Any) -> int:
-            numbers = cells_of(state, len(shapes))
-            arrays = jax.tree.leaves([cells[number] for number in numbers])
-            return sum(math.prod(x.shape) * x.dtype.itemsize for x in arrays)
+    def size(state: Any) -> int:
+        return sum(sizes[number] for number in cells_of(state, len(shapes)))
 
-        rows = tuple(_rows(tx, root.inside[0], size))
-        state_bytes = rows[0].state_bytes
-    return Summary(rows, state_bytes, sum(math.prod(x.shape) for x in shapes if x is not None))
+    drawn = tuple(rows(tx, root.inside[0], size))
+    state = program.layout.unflatten([cells[number] for number in program.numbers])
+    cost = compile_update(tx, shapes, structure, root.inside[0], extra) if compiled else None
+    arrays = state_arrays(state, shapes, structure)
+    return Summary(drawn, drawn[0].state_bytes, parameters(shapes), arrays, cost)
 
 
 def _shape(x: Any) -> Any:
+    """The shape, dtype and sharding of a parameter; None for a leaf that is not optimized."""
     if not is_inexact(x):
         return None
     dtype = x.dtype if hasattr(x, "dtype") else jax.dtypes.canonicalize_dtype(type(x))
-    return jax.ShapeDtypeStruct(getattr(x, "shape", ()), dtype)
-
-
-def _rows(
-    node: Any, visit: Visit | None, size: Any, first: str = "", rest: str = "", name: str = ""
-) -> Iterator[Row]:
-    """The lines of `node` and of the parts inside it.
-
-    Args:
-        node: a transformation, or a number among the branches of a `fanout`.
-        visit: the record of how `node` was lowered, or None without parameters.
-        size: the function from a state to its size in bytes.
-        first: what stands before the text of the first line.
-        rest: what stands before the text of all other lines.
-        name: the label of `node` in a `partition`.
-    """
-    text = first + name + (_line(node) if isinstance(node, Transform) else show(node))
-    text = text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
-    counted = visit is not None and isinstance(node, Transform)
-    yield Row(text, size(visit.state) if counted and visit is not None else None)
-    below = _inside(node)
-    visits = visit.inside if visit is not None else []
-    for i, (name, inner) in enumerate(below):
-        last = i == len(below) - 1
-        yield from _rows(
-            inner,
-            visits[i] if i < len(visits) else None,
-            size,
-            rest + ("└── " if last else "├── "),
-            rest + ("    " if last else "│   "),
-            name,
-        )
-
-
-def _inside(node: Any) -> list[tuple[str, Any]]:
-    """The parts of `node` in the order in which they are lowered, each with its label, if it has one."""
-    if isinstance(node, partition):
-        return [(f"{label}: ", tx) for label, tx in node.transforms.items()]
-    if isinstance(node, fanout):
-        return [("", branch) for branch in node.branches]
-    return [("", tx) for tx in node.children] if isinstance(node, Transform) else []
-
-
-def _line(node: Transform) -> str:
-    """The class and the fields of `node`, without the fields that are drawn below it."""
-    if isinstance(node, foreign):  # its fields are functions, whose origin is their only name
-        init: Any = node.tx.init
-        return f"foreign({init.__qualname__.split('.')[0]})"
-    shown, keyword = [], False
-    for field in dataclasses.fields(node):  # pyright: ignore[reportArgumentType]
-        value = getattr(node, field.name)
-        if _holds(value) and not isinstance(node, Recipe):
-            keyword = True
-        elif field.default is dataclasses.MISSING and not keyword:
-            shown.append(show(value))
-        elif field.default is dataclasses.MISSING or not is_default(value, field.default):
-            shown.append(f"{field.name}={show(value)}")
-    return type(node).__name__ + (f"({', '.join(shown)})" if shown else "")
-
-
-def _size(count: int) -> str:
-    """A number of bytes with a unit, such as "8.0 kB"."""
-    size, units = float(count), iter(("B", "kB", "MB", "GB", "TB"))
-    unit = next(units)
-    while size >= 999.95 and unit != "TB":
-        size, unit = size / 1000, next(units)
-    return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
-
-
-def _holds(value: Any) -> bool:
-    """Whether the value of a field is, or contains, a transformation."""
-    inside = (
-        value.values() if isinstance(value, dict) else value if type(value) is tuple else [value]
+    sharding = getattr(x, "sharding", None)
+    several = isinstance(sharding, jax.sharding.NamedSharding)
+    return jax.ShapeDtypeStruct(
+        getattr(x, "shape", ()), dtype, sharding=sharding if several else None
     )
-    return any(isinstance(x, Transform) for x in inside)

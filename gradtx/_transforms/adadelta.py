@@ -39,6 +39,7 @@ class scale_by_adadelta(Elementwise):
     # The gradient is bounded in `update_leaf`: it has three uses there, and if the library bounded it
     # beforehand, XLA would write the bounded gradient to memory.
     linear = True
+    keeps_zero = True
 
     def init_leaf(self, param: Any) -> Any:
         return optax.ScaleByAdaDeltaState(

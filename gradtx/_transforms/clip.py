@@ -35,6 +35,7 @@ class clip(Elementwise):
     max_delta: Hyper
     limits = {"max_delta": "[0, inf)"}
     linear = True  # it takes gradients of any size
+    keeps_zero = True
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         if jnp.iscomplexobj(update):
@@ -78,6 +79,7 @@ class clip_by_global_norm(Elementwise):
     axis_name: Hashable | None = None
     limits = {"max_norm": "[0, inf)"}
     linear = True  # it takes gradients of any size
+    keeps_zero = True
 
     def measure(self, updates: PyTree, params: PyTree, extra: dict[str, Any]) -> Any:
         return norm_parts(updates, self.axis_name)
@@ -122,6 +124,7 @@ class clip_by_block_rms(Elementwise):
     axis_name: Hashable | None = None
     limits = {"threshold": "[0, inf)"}
     linear = True  # it takes gradients of any size
+    keeps_zero = True
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         unit, ratio = norm_parts(update, self.axis_name)
@@ -162,6 +165,7 @@ class adaptive_grad_clip(Elementwise):
     axis: int | tuple[int, ...] | None = None
     limits = {"clipping": "[0, inf)", "eps": "[0, inf)"}
     linear = True  # it takes gradients of any size
+    keeps_zero = True
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         axes = _neuron_axes(update.shape) if self.axis is None else self.axis

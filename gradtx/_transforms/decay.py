@@ -62,6 +62,15 @@ class decoupled_weight_decay(Elementwise):
             decay = jnp.where((update.conj() * param).real >= 0, decay, jnp.zeros_like(decay))
         return update + decay, state
 
+    @property
+    def effect(self) -> str:
+        """What `routing` says about the leaves that reach this transformation."""
+        return "decays" if self.mask is None and not _is_zero(self.weight_decay) else ""
+
+    @property
+    def keeps_zero(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return _is_zero(self.weight_decay)
+
     def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
         if self.mask is None:
             return super().lower(low, stream)

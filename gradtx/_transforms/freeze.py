@@ -44,6 +44,11 @@ class freeze(Elementwise):
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         return jnp.full_like(update, -0.0), state
 
+    @property
+    def effect(self) -> str:
+        """What `routing` says about the leaves that reach this transformation."""
+        return "frozen" if self.mask is None else ""
+
     def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
         if self.mask is None:
             return super().lower(low, stream)

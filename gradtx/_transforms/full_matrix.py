@@ -44,6 +44,7 @@ class scale_by_full_matrix_adagrad(Elementwise):
     max_size: int = 1024
     limits = {"eps": "[0, inf)"}
     degrees = {"outer_products": 2}
+    keeps_zero = True
 
     def init_leaf(self, param: Any) -> OuterProductsState:
         if param.size > self.max_size:

@@ -88,6 +88,7 @@ class scale_by_momentum(Moment):
     accumulator_dtype: DTypeLike | None = None
     limits = {"decay": "[0, 1]"}
     linear = True
+    keeps_zero = True
     degrees = {"mu": 1, "trace": 1}
 
     def validate(self) -> None:

@@ -56,6 +56,7 @@ class scale_by_nadam_momentum(Elementwise):
     accumulator_dtype: DTypeLike | None = None
     limits = {"decay": "[0, 1)", "momentum_decay": "[0, inf)"}
     linear = True
+    keeps_zero = True
     degrees = {"mu": 1}
     asks_schedules = False  # `begin` evaluates a schedule at two steps, so it does this itself
 

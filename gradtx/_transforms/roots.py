@@ -31,6 +31,7 @@ class root(Wrapper, Elementwise):
     """
 
     linear = as_inner
+    keeps_zero = True
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any, given: Any) -> Any:
         return sqrt(update), state
@@ -88,6 +89,7 @@ class running_max(Wrapper, Elementwise):
     """
 
     linear = as_inner
+    keeps_zero = True
 
     degrees = {"maximum": 2}
 

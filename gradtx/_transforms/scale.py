@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gradtx._core.dtypes import scalar
 from gradtx._core.latex import Page, Tex, call, number, times
@@ -34,6 +35,7 @@ class scale(Elementwise):
 
     step_size: Hyper
     linear = True
+    keeps_zero = True
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         return self.step_size * update, state
@@ -45,8 +47,8 @@ class scale(Elementwise):
 class LearningRateState(NamedTuple):
     """The state of `scale_by_learning_rate`.
 
-    `step` is the number of steps taken, and `last_learning_rate` the learning rate of the last step,
-    which is 0 before the first.
+    `step` is the number of steps taken, and `last_learning_rate` the learning rate of the last step.
+    Before the first step it is the learning rate of the first.
     """
 
     step: Any
@@ -59,15 +61,15 @@ class scale_by_learning_rate(Elementwise):
     $$ u_t = -\eta_t\, g_t $$
 
     Args:
-        learning_rate: $\eta \ge 0$, a number, an array under `vmap`, or a schedule, which may be one of
-            Optax's. A schedule is called with 0 at the first step.
+        learning_rate: $\eta$, a number, an array under `vmap`, or a schedule, which may be one of
+            Optax's. A schedule is called with 0 at the first step. A negative rate ascends.
         flip_sign: whether the sign is flipped. With False, $u_t = \eta_t\, g_t$, which ascends.
 
     The state is `LearningRateState(step, last_learning_rate)`. It records the rate that was applied, so
     that `gradtx.get(state, "last_learning_rate")` reads it.
 
     Raises:
-        ValueError: if `learning_rate` is negative.
+        TypeError: if `learning_rate` is not a number, an array or a schedule.
 
     Source: Robbins & Monro, 1951.
 
@@ -81,11 +83,14 @@ class scale_by_learning_rate(Elementwise):
 
     learning_rate: Hyper
     flip_sign: bool = True
-    limits = {"learning_rate": "[0, inf)"}
     linear = True
+    keeps_zero = True
 
     def init_leaf(self, param: Any) -> LearningRateState:
         return LearningRateState(step=shared(0), last_learning_rate=shared(0.0))
+
+    def first_state(self, state: LearningRateState) -> LearningRateState:
+        return state._replace(last_learning_rate=self.at(0).learning_rate)
 
     def begin(self, state: LearningRateState, measured: Any) -> tuple[LearningRateState, Any]:
         rate = scalar(self.learning_rate)
@@ -95,6 +100,16 @@ class scale_by_learning_rate(Elementwise):
         self, update: jax.Array, state: Any, param: Any, rate: Any
     ) -> tuple[jax.Array, Any]:
         return (-rate if self.flip_sign else rate) * update, state
+
+    def remark(self) -> str:
+        """What `summarize` says about the sign of the learning rate."""
+        rates = [self.learning_rate]
+        if callable(self.learning_rate):
+            rates = [self.learning_rate(np.int32(step)) for step in (0, 1, 10, 100, 1000, 10_000)]
+        negative = np.concatenate([np.ravel(np.asarray(rate)) for rate in rates]) < 0
+        if not self.flip_sign or not negative.any():
+            return ""
+        return f"ascends {'since' if negative.all() else 'where'} the rate is negative"
 
     def tex(self, g: Tex, page: Page) -> Tex:
         step = times(number(self.learning_rate), g)
@@ -112,6 +127,7 @@ class scale_by_sign(Elementwise):
     """
 
     linear = True  # it takes gradients of any size
+    keeps_zero = True
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         return jnp.sign(update), state

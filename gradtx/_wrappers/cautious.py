@@ -37,6 +37,7 @@ class cautious(Wrapper, Elementwise):
     """
 
     linear = as_inner
+    keeps_zero = True
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any, given: jax.Array) -> Any:
         # The signs are multiplied, because the product of small numbers would underflow to 0.

@@ -1,0 +1,65 @@
+"""The values of a schedule over the steps, as drawings show them."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from gradtx._core.schedule import at_step
+from gradtx._core.static import static
+from gradtx._core.transform import Transform
+from gradtx._core.values import Value
+
+_UNKNOWN = 1000  # how many steps are shown of a schedule that does not say how long it is
+
+
+class Curve(NamedTuple):
+    """Values of a schedule: `values[i]` is its value at the step `steps[i]`."""
+
+    steps: np.ndarray
+    values: np.ndarray
+
+
+def is_schedule(x: Any) -> bool:
+    """Whether `x` is a schedule of any kind: a value, or a function of the step."""
+    return callable(x) and not isinstance(x, Transform | type)
+
+
+def horizon(schedule: Any) -> int:
+    """How many steps show the shape of a schedule: a tenth more than it says, or 1000."""
+    known = getattr(schedule, "horizon", None)
+    finite = isinstance(known, float | int) and math.isfinite(known) and known > 0
+    return max(math.ceil(1.1 * known), 2) if finite else _UNKNOWN  # pyright: ignore
+
+
+def curve(schedule: Any, steps: int | None = None, points: int = 400) -> Curve | None:
+    """Values of a schedule at equally distant steps, the first and the last one included.
+
+    The result is None if the schedule cannot be evaluated here, because it holds tracers or arrays.
+
+    Args:
+        schedule: the schedule.
+        steps: how many steps to show. None means as many as show the schedule's shape.
+        points: the largest number of values.
+    """
+    leaves = jax.tree.leaves(schedule) if isinstance(schedule, Value) else []
+    if any(not isinstance(x, float | int) and np.ndim(x) != 0 for x in leaves):
+        return None  # a sweep
+    last = (horizon(schedule) if steps is None else steps) - 1
+    at = np.unique(np.linspace(0, max(last, 0), points).round().astype(np.int32))
+    try:
+        return Curve(at, _values(schedule, at))
+    except Exception:  # a function of a user may raise anything
+        return None
+
+
+def _values(schedule: Any, steps: np.ndarray) -> np.ndarray:
+    if isinstance(schedule, Value):
+        try:
+            return np.asarray(jax.vmap(lambda step: at_step(schedule, step))(steps), np.float64)
+        except (TypeError, ValueError, jax.errors.JAXTypeError):
+            pass  # a class of a user may have a Python `if` on the step
+    if isinstance(schedule, static):
+        schedule = schedule.value
+    return np.asarray([float(at_step(schedule, step)) for step in steps])
