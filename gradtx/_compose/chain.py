@@ -69,9 +69,9 @@ class chain(Transform):
     """
 
     links: tuple[Inside, ...]
+    keeps_zero = True  # without links
 
     def __init__(
-    keeps_zero = True  # without links
         self,
         *args: optax.GradientTransformation,
         links: Sequence[optax.GradientTransformation] | None = None,
