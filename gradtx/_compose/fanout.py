@@ -139,8 +139,7 @@ class fanout(Transform):
 
     def __repr__(self) -> str:
         if self.combine not in _SIGN or len(self.branches) != 2:
-            combine = self.combine.__name__ if callable(self.combine) else repr(self.combine)
-            return f"fanout({combine}, {', '.join(map(show, self.branches))})"
+            return f"fanout({show(self.combine)}, {', '.join(map(show, self.branches))})"
         sign, rank = _SIGN[self.combine]
         left, right = self.branches
         return f"{_operand(left, rank)} {sign} {_operand(right, rank + 1)}"

@@ -15,6 +15,22 @@ if TYPE_CHECKING:
     from gradtx._compose.fanout import Branch, fanout
 
 
+class _NotATuple:
+    """What a named tuple has and a transformation does not: to read it is an error."""
+
+    def __init__(self, remedy: str) -> None:
+        self.remedy = remedy
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        raise AttributeError(
+            f"`{owner.__name__}` is a value and not a named tuple, so it has no `{self.name}`: "
+            f"{self.remedy}."
+        )
+
+
 class Pair(optax.GradientTransformationExtraArgs):
     """An `optax.GradientTransformationExtraArgs` whose `init` and `update` are methods."""
 
@@ -41,13 +57,13 @@ class Pair(optax.GradientTransformationExtraArgs):
 
     __lt__ = __le__ = __gt__ = __ge__ = _unordered  # pyright: ignore
 
-    def _no_tuple(self, *args: Any, **kwargs: Any) -> Any:
-        raise TypeError(
-            f"`{type(self).__name__}` is a value and not a named tuple. Use "
-            "`gradtx.replace(tx, name=...)` for a changed copy, and read a field as `tx.name`."
-        )
-
-    _replace = _asdict = _no_tuple  # pyright: ignore
+    _replace = _NotATuple("use `gradtx.replace(tx, name=...)` for a changed copy")  # pyright: ignore
+    _asdict = _NotATuple(  # pyright: ignore
+        "read a field as `tx.name`, or write the value with `gradtx.to_config(tx)`"
+    )
+    _make = _NotATuple("call the class, such as `gradtx.adamw(1e-3)`")  # pyright: ignore
+    _fields = _field_defaults = _NotATuple("`dataclasses.fields(tx)` lists its fields")  # pyright: ignore
+    count = index = _NotATuple("its two methods are `tx.init` and `tx.update`")  # pyright: ignore
 
     # Higher files attach these methods (`fanout.py` and `equations.py`); a type checker reads them here.
 

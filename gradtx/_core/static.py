@@ -3,15 +3,15 @@
 `static` makes a function part of a pytree's structure, and `frozendict` is a mapping that is hashable.
 """
 
-import inspect
-import sys
 import typing
 from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from gradtx._core.arguments import explained
+from gradtx._core.printed import array_text, is_named, name_of
 
 
 class static:
@@ -77,7 +77,11 @@ jax.tree_util.register_pytree_with_keys(
 
 def show(value: Any) -> str:
     """`repr`, except that a function or class prints as its name, and an array with all its digits."""
-    if inspect.isroutine(value) or inspect.isclass(value):
-        return value.__name__
-    with np.printoptions(floatmode="unique", threshold=sys.maxsize):
-        return repr(value)
+    if is_named(value):
+        return name_of(value)
+    if isinstance(value, np.ndarray | jax.Array) and not isinstance(value, Tracer):
+        try:
+            return array_text(value)
+        except (TypeError, ValueError, RuntimeError):
+            pass  # a random key, an array that was donated, or one that lies in other processes
+    return repr(value)
