@@ -1,0 +1,81 @@
+"""How a sweep calls the function that trains: its arguments, its key, and the score of its result."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gradtx._core.authors import described
+
+
+def seed_list(seeds: Any) -> tuple[int, ...] | None:
+    if seeds is None:
+        return None
+    named = tuple(range(seeds)) if isinstance(seeds, int | np.integer) else tuple(map(int, seeds))
+    if not named:
+        raise ValueError(f"`sweep(seeds={seeds!r})` must be at least one seed.")
+    return named
+
+
+def check_call(train: Any, args: tuple[Any, ...], seeds: tuple[int, ...] | None) -> None:
+    """Raise a sentence if `train` cannot be called as `sweep` calls it."""
+    if not callable(train):
+        raise TypeError(
+            f"`sweep(train, txs)` needs a function to train with, not {described(train)}."
+        )
+    try:
+        signature = inspect.signature(train)
+    except (TypeError, ValueError):  # a function that has no signature in Python
+        return
+    keyword = {} if seeds is None else {"key": None}
+    try:
+        signature.bind(None, *args, **keyword)
+    except TypeError as error:
+        written = ", ".join(["tx", *["..."] * bool(args), *["key=key"] * bool(keyword)])
+        hint = " Pass `seeds=1` to give it a key." if "'key'" in str(error) and not keyword else ""
+        raise TypeError(
+            f"`sweep` calls `train({written})`, which does not fit its signature `{signature}`: "
+            f"{error}.{hint}"
+        ) from None
+
+
+def score_function(score: Any) -> Callable[[Any], Any]:
+    """The function that takes the score from the result of `train`."""
+
+    def score_of(result: Any) -> Any:
+        if isinstance(score, str):
+            value = result[score] if isinstance(result, Mapping) else getattr(result, score)
+        else:
+            value = result if score is None else score(result)
+        number = isinstance(value, int | float) or hasattr(value, "dtype")
+        if not number or jnp.shape(value) or jnp.issubdtype(jnp.asarray(value).dtype, complex):
+            raise TypeError(
+                f"The score of a training must be one real number, and it is {_kind(value)}. Say which "
+                "number is to be small: `sweep(..., score=lambda result: ...)`."
+            )
+        return value
+
+    return score_of
+
+
+def _kind(value: Any) -> str:
+    if hasattr(value, "dtype"):
+        return f"an array of dtype {value.dtype} and shape {jnp.shape(value)}"
+    return f"a value of the type `{type(value).__name__}`"
+
+
+def split_arrays(args: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
+    """The arrays in the arguments of `train`, and a function that puts others in their places."""
+    leaves, structure = jax.tree.flatten(args)
+    is_array = [isinstance(x, jax.Array | np.ndarray | np.generic) for x in leaves]
+
+    def rebuild(arrays: list[Any]) -> Any:
+        rest = iter(arrays)
+        return structure.unflatten(
+            [next(rest) if yes else x for x, yes in zip(leaves, is_array, strict=True)]
+        )
+
+    return [x for x, yes in zip(leaves, is_array, strict=True) if yes], rebuild
