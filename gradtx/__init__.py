@@ -169,14 +169,16 @@ from gradtx._training.migrate import from_version_0_1 as from_version_0_1
 from gradtx._training.migrate import recipe_state as recipe_state
 from gradtx._training.states import set as set
 from gradtx._training.edit import stack as stack
+from gradtx._text.elsewhere import missing as __getattr__  # noqa: F401 - for names that do not exist
+from gradtx._text.parse import parse as parse
+from gradtx._show.routing import routing as routing
+from gradtx._core.numerics import global_norm as global_norm
+
+# Sweeps
 from gradtx._training.sweep import sweep as sweep
 from gradtx._training.grid import grid as grid
 from gradtx._training.samples import samples as samples
 from gradtx._training.distributions import log_uniform as log_uniform
 from gradtx._training.distributions import uniform as uniform
-from gradtx._text.elsewhere import missing as __getattr__  # noqa: F401 - for names that do not exist
-from gradtx._text.parse import parse as parse
-from gradtx._show.routing import routing as routing
-from gradtx._core.numerics import global_norm as global_norm
 
 __version__ = "0.1.0"
