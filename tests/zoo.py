@@ -208,6 +208,20 @@ ROWS = [
         needs_params=True,
     ),
     Row("chain(scale(0.5), partition({True: adam(0.1), False: freeze()}, by_rank(2)))"),
+    # Taps: a norm of the largest finite numbers is infinite
+    Row(
+        "chain(tap('in', norm(per='leaf')), scale_by_momentum(), tap('out', (update_rms(per=1), "
+        "gradient_cosine(), clipped_fraction(), nonfinite_count())))",
+        bounded=False,
+    ),
+    Row("tap('step', (norm(per='layer'), update_ratio()))", bounded=False, needs_params=True),
+    Row("chain(tap('off', active=False), scale_by_momentum(0.8))"),
+    Row(
+        "observe(chain(clip_by_global_norm(0.5), masked(orthogonalize_newton_schulz(), by_rank(2))), "
+        "(norm(), orthogonality_error()))",
+        bounded=False,
+    ),
+    Row("observe(scale(0.25), active=False)"),
     # Optimizers
     Row("sgd(0.1)"),
     Row("sgd(fading)"),

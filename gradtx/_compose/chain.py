@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import optax
 
+from gradtx._compose.iterates import check_links
 from gradtx._core.foreign import Inside, as_transform
 from gradtx._core.latex import Page, Tex
 from gradtx._core.lowering import Lowering
@@ -34,9 +35,9 @@ class identity(Elementwise):
     """
 
     linear = True
-
     keeps_zero = True
     keeps_updates = True
+
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         return update, state
 
@@ -60,7 +61,8 @@ class chain(Transform):
     over the leaves.
 
     Raises:
-        TypeError: if a link is not a transformation, or if the links were passed as one list.
+        TypeError: if a link is not a transformation, if the links were passed as one list, or if a link
+            changes the updates of a link before it that averages the parameters.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.chain(gradtx.clip(1.0), gradtx.scale(-0.1))
@@ -84,6 +86,9 @@ class chain(Transform):
             )
         object.__setattr__(self, "links", tuple(as_transform(x, "chain(...)") for x in links))
         self.__post_init__()
+
+    def validate(self) -> None:
+        check_links(self.links)
 
     def __repr__(self) -> str:
         return f"chain({', '.join(map(repr, self.links))})"

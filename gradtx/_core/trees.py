@@ -63,7 +63,7 @@ def paths(tree: PyTree) -> list[str]:
 def _is_box(x: Any) -> bool:
     # Flax's variables and partitioned arrays are boxes. `nnx.Optimizer` passes them to `init`, but not
     # to `update`, and the path of a leaf must be the same in both.
-    return hasattr(type(x), "raw_value") or hasattr(type(x), "unbox")
+    return _is_variable(x) or hasattr(type(x), "unbox")
 
 
 def is_inexact(x: Any) -> bool:
@@ -82,3 +82,23 @@ def leaf_items(tree: PyTree) -> Iterator[tuple[str, Any]]:
     """The pairs `(path, leaf)` of all leaves that are not None."""
     leaves, _ = flatten(tree)
     return ((p, x) for p, x in zip(paths(tree), leaves, strict=True) if x is not None)
+
+
+def unboxed(tree: PyTree) -> PyTree:
+    """`tree` with the array of every variable of Flax NNX in place of the variable."""
+    return jax.tree.map(
+        lambda x: x.get_value() if _is_variable(x) else x, tree, is_leaf=_is_variable
+    )
+
+
+def boxed_like(new: PyTree, old: PyTree) -> PyTree:
+    """The arrays of `new` inside copies of the variables of Flax NNX that `old` has in their places."""
+
+    def box(variable: Any, x: Any) -> Any:
+        return variable.replace(x) if _is_variable(variable) else x
+
+    return jax.tree.map(box, old, new, is_leaf=lambda x: x is None or _is_variable(x))
+
+
+def _is_variable(x: Any) -> bool:
+    return hasattr(type(x), "raw_value")

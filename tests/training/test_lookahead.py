@@ -6,6 +6,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from rounding import roundings
 
@@ -145,25 +146,61 @@ def test_keeps_the_dtype(dtype):
 
 
 @pytest.mark.parametrize(
-    ("tx", "function", "says"),
+    ("tx", "says"),
     [
-        (sgd(0.1), eval_params, "needs an optimizer that has a momentum with `nesterov=True`"),
-        (sgd(0.1, 0.9), eval_params, "nesterov=True"),
-        (sgd(0.1, 0.9, nesterov=True), lookahead_params, "nesterov=False"),
-        (adam(0.1), lookahead_params, "linear transformations, and not through"),
-        (chain(sgd(0.1, 0.9), clip(1.0)), lookahead_params, r"not through `clip\(1.0\)`"),
-        (chain(sgd(0.1, 0.9), sgd(0.1, 0.9)), lookahead_params, "one momentum only"),
-        (chain(sgd(0.1, 0.9), masked(scale(2.0), by_rank(2))), lookahead_params, "not through"),
-        (masked(muon(0.1), by_rank(2)), eval_params, "not through"),
+        (sgd(0.1), "needs an optimizer that has a momentum with `nesterov=False`"),
+        (sgd(0.1, 0.9, nesterov=True), "nesterov=False"),
+        (adam(0.1), "linear transformations, and not through"),
+        (chain(sgd(0.1, 0.9), clip(1.0)), r"not through `clip\(1.0\)`"),
+        (chain(sgd(0.1, 0.9), sgd(0.1, 0.9)), "one momentum only"),
+        (chain(sgd(0.1, 0.9), masked(scale(2.0), by_rank(2))), "not through"),
+        (gradtx.adam(1e-3, b1=lambda step: 0.5), "momentum"),
     ],
-    ids=lambda x: getattr(x, "__name__", str(x)),
+    ids=str,
 )
-def test_refuses_what_has_no_look_ahead_point(tx, function, says):
+def test_refuses_what_has_no_look_ahead_point(tx, says):
     with pytest.raises(TypeError, match=says):
-        function(tx, PARAMS, tx.init(PARAMS))
+        lookahead_params(tx, PARAMS, tx.init(PARAMS))
 
 
-def test_a_schedule_without_a_momentum_that_looks_ahead_is_refused_too():
-    for tx in (gradtx.adam(1e-3, b1=lambda step: 0.5), gradtx.rmsprop(0.1, decay=lambda step: 0.5)):
-        with pytest.raises(TypeError, match="momentum"):
-            gradtx.eval_params(tx, jnp.ones(2), tx.init(jnp.ones(2)))
+@pytest.mark.parametrize(
+    "tx",
+    [
+        sgd(0.1),
+        sgd(0.1, 0.9),
+        adam(0.1),
+        optax.sgd(0.1),
+        gradtx.rmsprop(0.1, decay=lambda step: 0.5),
+        # Where the momentum does not reach the updates linearly, its iterates are not known.
+        masked(muon(0.1), by_rank(2)),
+        gradtx.nadam(0.1),
+        chain(sgd(0.1, 0.9, nesterov=True), clip(1.0)),
+        chain(sgd(0.1, 0.9, nesterov=True), sgd(0.1, 0.9)),
+    ],
+    ids=lambda tx: type(tx).__name__,
+)
+def test_optimizers_without_other_iterates_are_evaluated_at_their_parameters(tx):
+    params = {k: jnp.asarray(x) for k, x in PARAMS.items() if k != "steps"}
+    _, state = tx.update(params, tx.init(params), params)
+    got = eval_params(tx, params, state)
+    assert all(got[k] is params[k] for k in params)
+
+
+def test_a_group_whose_momentum_is_not_linear_stays_and_the_others_move():
+    groups = {True: muon(0.1), False: sgd(0.1, 0.5, nesterov=True)}
+    (moves,) = gaps((partition(groups, by_rank(2)), eval_params))
+    assert not moves["w"].any() and moves["b"].all()
+
+
+def test_finds_the_momentum_in_wrappers_by_the_numbers_in_their_states():
+    tx, params = gradtx.tunable(sgd(0.1, 0.5, nesterov=True)), jnp.ones(())
+    _, state = tx.update(params, tx.init(params), params)
+    state = gradtx.set(state, learning_rate=0.2)
+    np.testing.assert_allclose(eval_params(tx, params, state), 1 + 0.2 * 0.5, rtol=1e-6)
+
+
+def test_parameters_that_are_missing_are_asked_for():
+    with pytest.raises(
+        ValueError, match=r"`eval_params\(params=None\)`: pass the trained parameters"
+    ):
+        eval_params(sgd(0.1), None, sgd(0.1).init(PARAMS))
