@@ -22,7 +22,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := race
 # Two installations into one environment must not run at once, whatever -j says.
 .NOTPARALLEL:
-.PHONY: race test laws numbers lint format notebooks docs bench clean help
+.PHONY: race test laws numbers lint format notebooks docs site bench clean help
 
 race: $(VENV)/.has-examples  ## set up and run the race of optimizers (the default)
 	@$(PY) -m examples.race $(ARGS)
@@ -58,6 +58,9 @@ notebooks: $(VENV)/.has-notebooks  ## run notebooks/*.py and render each as .ipy
 docs: $(VENV)/.has-docs $(VENV)/.has-notebooks  ## build the documentation into docs/_build/html
 	@$(PY) -m sphinx --fail-on-warning --keep-going -q docs docs/_build/html
 	@echo "documentation: docs/_build/html/index.html"
+
+site: docs $(VENV)/.has-tests  ## build the documentation, and look at it in a headless browser
+	@$(PY) -m pytest tests/project/test_site.py $(ARGS)
 
 bench: $(VENV)/.has-examples  ## measure gradtx beside its peers (ARGS=--quick for fewer rounds)
 	@$(PY) -m benchmarks $(ARGS)
