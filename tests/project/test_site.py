@@ -1,7 +1,7 @@
 """The built documentation in a headless browser: formulas, pictures, search, and nothing that is cut.
 
-`make site` builds the pages and runs this file. It is skipped where the pages are not built or no browser
-is installed; Chromium and Chrome are looked for on the PATH.
+`make site` builds the pages and runs this file. It is skipped where the pages are not built or no
+browser is installed; Chromium and Chrome are looked for on the PATH.
 """
 
 import functools
