@@ -54,6 +54,8 @@ def scalar_dtype() -> jnp.dtype:
 
 def scalar(x: ArrayLike) -> jax.Array:
     """`x` as a strongly typed real array of `scalar_dtype()`; `x` is a scalar, or an array of them."""
+    # A `Number` (`numbers.py`) is an array to `jnp.asarray`, and not to functions of `jax.lax`.
+    x = x if isinstance(x, jax.Array | float | int) else jnp.asarray(x)
     return jax.lax.convert_element_type(x, scalar_dtype())
 
 

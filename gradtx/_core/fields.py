@@ -17,11 +17,12 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from gradtx._core.authors import described
+from gradtx._core.numbers import Number
+from gradtx._core.printed import DTYPES, array_key
 from gradtx._core.static import frozendict, static
+from gradtx._core.tuned import Tuned
 
 _DATA = "data"
-# The kinds of NumPy dtypes that are numeric; bfloat16 and the 8-bit floats have the kind V.
-_NUMERIC = "biufcV"
 
 # A hyperparameter: a number, an array, or a schedule (a function of the step that returns a number).
 if TYPE_CHECKING:
@@ -93,10 +94,14 @@ def convert_data(value: Any, owner: Any, name: str) -> Any:
     match value:
         case bool() | np.bool_():
             pass
-        case None | static() | jax.Array():
+        case None | static() | jax.Array() | Number() | Tuned():
             return value
-        case np.ndarray() if value.dtype.kind in _NUMERIC:
-            return value
+        case np.ndarray() if value.dtype.name in DTYPES and not isinstance(
+            value, np.ma.MaskedArray
+        ):
+            return np.asarray(value, value.dtype.newbyteorder("="))
+        case np.generic() if value.dtype.name in DTYPES and not np.iscomplexobj(value):
+            return float(value)
         case _ if is_value(type(value)):
             return value
         case numbers.Real():
@@ -154,15 +159,12 @@ def convert_static(value: Any, owner: Any, name: str) -> Any:
 
 
 def leaf_key(leaf: Any) -> Hashable:
-    """A key that is equal for equal leaves: a number, or the shape, dtype and bytes of an array."""
+    """A key that is equal for equal leaves: a number, or the shape, dtype and bytes of an array.
+
+    All NaNs are equal, and 0.0 differs from -0.0.
+    """
     if isinstance(leaf, np.ndarray | jax.Array) and not isinstance(leaf, Tracer):
-        return leaf.shape, str(leaf.dtype), np.asarray(leaf).tobytes()
+        return array_key(leaf)
+    if isinstance(leaf, float) and (leaf == 0 or leaf != leaf):
+        return repr(float(leaf))
     return leaf if isinstance(leaf, float | int | str) else id(leaf)
-
-
-def in_interval(value: float, interval: str) -> bool:
-    """Whether a number lies in an interval such as `"[0, 1)"`."""
-    low, high = (float(end) for end in interval[1:-1].split(","))
-    above = value >= low if interval[0] == "[" else value > low
-    below = value <= high if interval[-1] == "]" else value < high
-    return above and below

@@ -15,10 +15,19 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gradtx._core.authors import other_shape, other_state, scalar_update, undescribed
-from gradtx._core.dtypes import cast_floating, compute_dtype, like, real_dtype
+from gradtx._core.authors import (
+    other_shape,
+    other_state,
+    scalar_update,
+    undescribed,
+    wrong_begin,
+    wrong_scalar,
+)
+from gradtx._core.dtypes import cast, cast_floating, compute_dtype, like, real_dtype
 from gradtx._core.layout import Layout
-from gradtx._core.numbers import Number, may_be_argument
+from gradtx._core.numbers import Digits, Number, called, may_be_argument
+from gradtx._core.sharding import varying_like
+from gradtx._core.sums import total_of_each
 
 
 class Split(NamedTuple):
@@ -42,7 +51,8 @@ class Split(NamedTuple):
         leaves = []
         for x in self.numbers:
             if x is None:
-                leaves.append(next(arrays))
+                array = next(arrays)
+                leaves.append(Number(*array) if isinstance(array, Digits) else array)
             elif x is ...:
                 value, complement, log = next(triples)
                 leaves.append(Number(value, complement, log))
@@ -60,7 +70,7 @@ def split(tx: Any) -> tuple[Split, list[Any]]:
         is_number = isinstance(x, float)
         numbers.append(x if is_number else None)
         if not is_number:
-            arrays.append(x)
+            arrays.append(Digits(x.value, x.complement, x.log) if isinstance(x, Number) else x)
     return Split(structure, tuple(numbers)), arrays
 
 
@@ -83,20 +93,27 @@ class Instruction(NamedTuple):
 
 
 class LeafProgram:
-    """A list of instructions, and the index of the result. Equal programs are the same object."""
+    """A list of instructions, the index of the result, and the indices of summands (`probes.py`).
 
-    def __init__(self, instructions: tuple[Instruction, ...], result: int) -> None:
-        self.instructions, self.result = instructions, result
+    Equal programs are the same object.
+    """
+
+    def __init__(
+        self, instructions: tuple[Instruction, ...], result: int, probes: tuple[int, ...] = ()
+    ) -> None:
+        self.instructions, self.result, self.probes = instructions, result, probes
 
     @classmethod
-    def of(cls, instructions: tuple[Instruction, ...], result: int) -> "LeafProgram":
+    def of(
+        cls, instructions: tuple[Instruction, ...], result: int, probes: tuple[int, ...] = ()
+    ) -> "LeafProgram":
         """The program of these instructions: the same object for equal ones, so that `jit` reuses it."""
-        key: list[Any] = [result]
+        key: list[Any] = [result, probes]
         for x in instructions:
             key += [*x[:2], None if x.layout is None else x.layout.key, *x[3:]]
         known = _programs.get(tuple(key))
         if known is None:
-            _programs[tuple(key)] = known = cls(instructions, result)
+            _programs[tuple(key)] = known = cls(instructions, result, probes)
         return known
 
     @functools.cached_property
@@ -107,7 +124,7 @@ class LeafProgram:
             known = tuple(... if n is not None and may_be_argument(n) else n for n in x.tx.numbers)
             numbers += [n for n, k in zip(x.tx.numbers, known, strict=True) if k is ...]
             instructions.append(x._replace(tx=x.tx._replace(numbers=known)))
-        return LeafProgram.of(tuple(instructions), self.result), tuple(numbers)
+        return LeafProgram.of(tuple(instructions), self.result, self.probes), tuple(numbers)
 
 
 # A program is kept as long as a compiled function or an optimizer refers to it.
@@ -123,7 +140,7 @@ def run_leaf(
     updates: tuple[jax.Array, ...],
     cells: tuple[Any, ...],
     param: Any,
-) -> tuple[jax.Array, tuple[Any, ...]]:
+) -> tuple[jax.Array, tuple[Any, ...], tuple[Any, ...]]:
     """Run a program on one leaf, in the common dtype of its updates and its parameter.
 
     Args:
@@ -138,7 +155,7 @@ def run_leaf(
         param: the parameter, or None if the parameters were not passed.
 
     Returns:
-        The update and the new cells.
+        The update, the new cells, and the sums of each probe.
     """
     dtype = compute_dtype(*updates, param)
     shape = updates[0].shape
@@ -160,18 +177,22 @@ def run_leaf(
             args = list(map(values.__getitem__, x.args))
             if layout is None or not layout.size:
                 state = None if layout is None else layout.empty
-                update, new = tx.apply_leaf(args, state, param, begin_values)
+                update, new = called(tx, "apply_leaf", args, state, param, begin_values)
+                if len(values) in program.probes:
+                    values.append(update)
+                    continue
                 if new is not state and jax.tree.leaves(new):
                     raise undescribed(tx, new)
             else:
                 old = list(itertools.islice(cells_next, len(layout.arrays)))
                 filled = layout.fill(layout.arrays, old)
-                update, new = tx.apply_leaf(args, filled, param, begin_values)
+                update, new = called(tx, "apply_leaf", args, filled, param, begin_values)
                 new_cells += checked_arrays(tx, layout, new, old)
             if getattr(update, "shape", None) != shape:
                 update = scalar_update(tx, update, shape, layout)
             values.append(update)
-    return values[program.result].astype(dtype), tuple(like(new_cells, list(cells)))
+    sums = total_of_each(tuple([values[i] for i in program.probes]))
+    return values[program.result].astype(dtype), tuple(like(new_cells, list(cells))), sums
 
 
 def checked_arrays(tx: Any, layout: Layout, new: Any, old: list[Any]) -> list[Any]:
@@ -186,3 +207,31 @@ def checked_arrays(tx: Any, layout: Layout, new: Any, old: list[Any]) -> list[An
                 raise other_shape(tx, layout.names[layout.arrays[i]], arrays[i], o)
             arrays[i] = jnp.asarray(arrays[i])
     return arrays
+
+
+def checked_scalars(tx: Any, layout: Layout, new: Any, old: list[jax.Array]) -> list[jax.Array]:
+    """The new shared scalars, in the dtypes and shapes of the old ones."""
+    try:
+        scalars = layout.pick(layout.scalars, new)
+    except (ValueError, TypeError):
+        raise wrong_begin(tx, new, first=True) from None
+    checked = []
+    for i, (n, o) in enumerate(zip(scalars, old, strict=True)):
+        number = not o.shape and isinstance(n, int | float)
+        if not number and getattr(n, "shape", None) != o.shape:
+            raise wrong_scalar(tx, layout.names[layout.scalars[i]], n, o)
+        checked.append(varying_like(cast(jnp.asarray(n), o.dtype), o))
+    return checked
+
+
+def first_scalars(tx: Any, layout: Layout) -> list[jax.Array]:
+    """The shared scalars before the first step."""
+    scalars = [start.fresh() for start in layout.shared]
+    if scalars:
+        state = tx.first_state(layout.fill(layout.scalars, scalars))
+        first = layout.pick(layout.scalars, state)
+        for i, (x, new) in enumerate(zip(scalars, first, strict=True)):
+            # In a sweep that is not mapped yet, `new` has an axis, and the scalar stays.
+            if new is not x and jnp.shape(new) == x.shape:
+                scalars[i] = jnp.array(new, x.dtype, copy=True)
+    return scalars

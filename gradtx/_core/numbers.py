@@ -9,7 +9,7 @@ them together, as a triple.
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -35,6 +35,14 @@ def may_be_argument(x: float) -> bool:
     return x not in (0.0, 1.0) and math.isfinite(x)
 
 
+class Digits(NamedTuple):
+    """The triple of a number whose value lies in the state (`tuned.py`), each entry a scalar array."""
+
+    value: Any
+    complement: Any
+    log: Any
+
+
 class Number:
     """A hyperparameter that is an argument of the step, with its triple.
 
@@ -48,9 +56,32 @@ class Number:
     def __jax_array__(self) -> jax.Array:
         return self.value
 
+    def __getattr__(self, name: str) -> Any:
+        if name in ("value", "complement", "log") or name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.value, name)  # such as `shape`, `dtype` and `astype`
+
     def __rsub__(self, other: Any) -> Any:
         is_one = isinstance(other, int | float) and other == 1
         return self.complement if is_one else other - self.value
+
+
+def plain(tree: Any) -> Any:
+    """The tree with an array in the place of every `Number`."""
+    return jax.tree.map(lambda x: x.value if isinstance(x, Number) else x, tree)
+
+
+def called(tx: Any, method: str, *args: Any) -> Any:
+    """The result of a method of a transformation, some of whose numbers may be `Number`s.
+
+    A method that passes its number to a function of JAX is called again, with an array in its place.
+    """
+    try:
+        return getattr(tx, method)(*args)
+    except (TypeError, ValueError):
+        if not any(isinstance(x, Number) for x in jax.tree.leaves(tx)):
+            raise
+    return getattr(plain(tx), method)(*args)
 
 
 def _operator(name: str) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 
 from gradtx._core.leaf import LeafProgram, run_leaf
 from gradtx._core.numbers import triples
+from gradtx._core.tuned import settled
 
 
 class Group:
@@ -30,6 +31,7 @@ class Group:
         self.arrays = arrays
         self.begin_calls = [call for call in calls if call.begins]
         self.slots = [first for call in calls for first in call.slots]
+        self.probes: list[Any] = []  # which the program computes as well, in its order
 
     @functools.cached_property
     def parametrized(self) -> tuple[Any, Any]:
@@ -54,6 +56,7 @@ class Pass:
                 for i in group.leaves:
                     out[i] = sources[0][i]
                 continue
+            arrays = settled(group.arrays, frame.found) if group.arrays else group.arrays
             from_begin = list(map(frame.from_begin.__getitem__, group.begin_calls))
             program, numbers = group.parametrized if frame.parametrized else (group.program, None)
             for i in group.leaves:
@@ -63,8 +66,8 @@ class Pass:
                 own = tuple([cells[first + i] for first in group.slots])
                 param = None if params is None else params[i]
                 try:
-                    out[i], new = run_leaf(
-                        program, numbers, group.arrays, from_begin, updates, own, param
+                    out[i], new, sums = run_leaf(
+                        program, numbers, arrays, from_begin, updates, own, param
                     )
                 except Exception as error:
                     shape = updates[0].shape
@@ -74,4 +77,6 @@ class Pass:
                     raise
                 for first, x in zip(group.slots, new, strict=True):
                     cells[first + i] = x
+                for probe, found in zip(group.probes, sums, strict=True):
+                    frame.sums.setdefault(probe, {})[i] = found
         frame.registers[self.result] = out

@@ -2,6 +2,7 @@
 
     Measure   calls `measure` of one transformation, which sees the whole tree
     Begin     calls `begin` of several transformations, and evaluates their schedules
+    Tune      computes the numbers that `tunable` keeps in the state (`tune.py`)
     Pass      calls one function per leaf for several elementwise transformations (`passes.py`)
     Tree      calls `update_tree` of one transformation of the whole tree (`whole.py`)
 
@@ -21,14 +22,15 @@ from gradtx._core.authors import (
     first_non_array,
     raise_for_placeholder,
     wrong_begin,
-    wrong_scalar,
 )
 from gradtx._core.dtypes import cast
 from gradtx._core.layout import Layout
-from gradtx._core.leaf import split
+from gradtx._core.leaf import checked_scalars, first_scalars, split
+from gradtx._core.numbers import called, plain
 from gradtx._core.schedule import at_step, next_count
 from gradtx._core.sharding import varying_like
 from gradtx._core.trees import PyTree
+from gradtx._core.tuned import holds_tuned, settled, settled_tx, started
 
 
 class Frame:
@@ -43,7 +45,8 @@ class Frame:
         parametrized: whether hyperparameters are arguments of the compiled functions (`numbers.py`).
 
     `registers` holds lists of updates, one array per leaf. `measured` holds what each `Measure` found,
-    and `from_begin` what `Begin` computed for the leaves of each call.
+    `from_begin` what `Begin` computed for the leaves of each call, and `found` the numbers that each
+    `Tune` read from the state.
     """
 
     def __init__(
@@ -60,6 +63,8 @@ class Frame:
         self.params = params
         self.from_begin: dict[Any, Any] = {}
         self.measured: dict[Any, Any] = {}
+        self.sums: dict[Any, dict[int, Any]] = {}
+        self.found: dict[Any, list[Any]] = {}
 
     def tree(self, leaves: list[Any], owned: list[bool]) -> PyTree:
         """A tree of the leaves with True in `owned`, and None elsewhere."""
@@ -98,8 +103,9 @@ class Call:
         """Fill the cells before the first step."""
         for first in self.slots:
             cells[first : first + len(params)] = absent
+        every = started(self.tx)
         for i in self.owned:
-            tx = self.tx if self.variants is None else self.variants[i]
+            tx = every if self.variants is None else started(self.variants[i])
             # This is not jitted, since `full_like` keeps the sharding of an array, but not of a tracer.
             state = tx.init_unit(params[i])
             arrays = self.layout.pick(self.layout.arrays, state)
@@ -107,10 +113,9 @@ class Call:
                 shares = x is params[i] or any(x is other for other in arrays[:k])
                 x = jnp.array(x, copy=True) if shares else x
                 cells[first + i] = varying_like(x, params[i], *jax.tree.leaves(tx))
-        numbers = jax.tree.leaves(self.tx)
+        numbers = jax.tree.leaves(every)
         seen = [params[i] for i in self.owned] if self.tx.measures else []
-        for number, start in zip(self.cells, self.layout.shared, strict=True):
-            x = start.fresh()
+        for number, x in zip(self.cells, first_scalars(every, self.layout), strict=True):
             # Inside `shard_map`, a scalar varies over the mesh axes over which the numbers vary. A count
             # does not depend on the numbers, and several transformations may share its cell.
             cells[number] = varying_like(x, *seen, *(() if x.dtype == jnp.int32 else numbers))
@@ -123,6 +128,7 @@ class Measure:
 
     def __init__(self, tx: Any, register: int, owned: list[bool]) -> None:
         self.tx, self.register, self.owned = tx, register, owned
+        self.tuned = holds_tuned(tx)
 
     def run(self, frame: Frame) -> None:
         updates = frame.registers[self.register] if self.register >= 0 else [None] * len(self.owned)
@@ -130,7 +136,8 @@ class Measure:
         if frame.params is not None:
             params = frame.tree(frame.params, self.owned)
         try:
-            known = self.tx.measure(frame.tree(updates, self.owned), params, frame.extra)
+            tx = settled_tx(self.tx, frame.found) if self.tuned else self.tx
+            known = tx.measure(frame.tree(updates, self.owned), params, frame.extra)
         except (TypeError, ValueError) as error:
             raise_for_placeholder(error, params)
             raise
@@ -158,7 +165,8 @@ class Begin:
         shared = [[cells[number] for number in call.cells] for call in self.calls]
         steps = [None if call.step < 0 else cells[call.step] for call in self.calls]
         measured = [call.measured and frame.measured[call.measured] for call in self.calls]
-        inputs = self.program, self.arrays, shared, steps, measured
+        arrays = [settled(own, frame.found) if own else own for own in self.arrays]
+        inputs = self.program, arrays, shared, steps, measured
         try:
             # The numbers are constants of the jitted function, so it is not used where they change.
             results = _begin(*inputs) if frame.parametrized else _begin_jitted(*inputs)
@@ -218,29 +226,14 @@ def _begin(
         )
         if scheduled:
             tx = tx._with(**dict(zip(scheduled, schedule_values, strict=True)))
-        result = tx.begin(layout.fill(layout.scalars, old), known)
+        result = called(tx, "begin", layout.fill(layout.scalars, old), known)
         if type(result) is not tuple or len(result) != 2:
             raise wrong_begin(tx, result)
-        new, values = result
-        advanced = _checked_scalars(tx, layout, new, old)
+        new, values = plain(result) if own else result
+        advanced = checked_scalars(tx, layout, new, old)
         next_step = next_count(step) if counts else None
         results.append((advanced, next_step, (schedule_values, values)))
     return results
 
 
 _begin_jitted = jax.jit(_begin, static_argnums=0)
-
-
-def _checked_scalars(tx: Any, layout: Layout, new: Any, old: list[jax.Array]) -> list[jax.Array]:
-    """The new shared scalars, in the dtypes and shapes of the old ones."""
-    try:
-        scalars = layout.pick(layout.scalars, new)
-    except (ValueError, TypeError):
-        raise wrong_begin(tx, new, first=True) from None
-    checked = []
-    for i, (n, o) in enumerate(zip(scalars, old, strict=True)):
-        number = not o.shape and isinstance(n, int | float)
-        if not number and getattr(n, "shape", None) != o.shape:
-            raise wrong_scalar(tx, layout.names[layout.scalars[i]], n, o)
-        checked.append(varying_like(cast(jnp.asarray(n), o.dtype), o))
-    return checked

@@ -67,6 +67,16 @@ class Unit(Transform):
         """
         return state, measured
 
+    def first_state(self, state: Any) -> Any:
+        """The state with the shared scalars that depend on the hyperparameters before the first step.
+
+        The default returns the state unchanged, with the scalars that `init_leaf` declares.
+
+        Args:
+            state: the state with its shared scalars, and None in place of the arrays of each leaf.
+        """
+        return state
+
     @property
     def bare(self) -> "Unit":
         """A copy with None in place of the schedules and `inner`, which the update does not need.

@@ -28,13 +28,15 @@ from gradtx._core.fields import (
     convert_data,
     convert_static,
     holds_data,
-    in_interval,
     leaf_key,
     mentions as mentions,
     not_a_number,
     number_may_be_none,
 )
+from gradtx._core.limits import outside
+from gradtx._core.printed import name_of, outermost
 from gradtx._core.static import show
+from gradtx._core.tuned import Tuned
 
 # Attributes of tuples and methods of `Transform`, which a field of the same name would hide.
 _RESERVED = frozenset(
@@ -51,16 +53,21 @@ class Value:
     as `"[0, 1)"`. It may override `validate` for checks that an interval cannot express.
 
     When a value is made, numbers in data fields become `float`, NumPy scalars become Python scalars,
-    dtypes become their names, and mappings become immutable. `limits` applies to numbers only: the
-    entries of an array or a tracer are not checked, since they may not be known yet.
+    dtypes become their names, and mappings become immutable. `limits` applies to numbers and to the
+    entries of arrays, as far as they are known: not to tracers, nor to arrays on an accelerator. A
+    number with limits has at least the precision of float32, since 0.999 in bfloat16 is 1.
 
     Raises:
         TypeError: if a data field holds something that is not a number, an array, a schedule or
             another value.
-        ValueError: if a number lies outside its interval in `limits`.
+        ValueError: if a number or an entry of an array lies outside its interval in `limits`, or if an
+            array with limits has a dtype that is narrower than float32.
     """
 
     limits: ClassVar[Mapping[str, str]] = {}
+    # For arguments that Optax has and this class does not: what to write instead. The key "" is for a
+    # call with too many arguments by position.
+    instead: ClassVar[Mapping[str, str]] = {}
     # The names of the data fields and of the static fields, and the annotations of all fields.
     _data: ClassVar[tuple[str, ...]] = ()
     _static: ClassVar[tuple[str, ...]] = ()
@@ -75,6 +82,8 @@ class Value:
         own = inspect.get_annotations(cls, eval_str=True)
         dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
         cls.__setattr__ = _refuse_to_change
+        if "__repr__" in vars(cls):
+            cls.__repr__ = outermost(cls.__repr__)
         for name in ("__init__", "init", "update"):  # the methods that users call
             if name in vars(cls):
                 setattr(cls, name, explained(vars(cls)[name]))
@@ -123,10 +132,10 @@ class Value:
             object.__setattr__(self, name, convert_static(getattr(self, name), self, name))
         for name, interval in self.limits.items():
             value = getattr(self, name)
-            if isinstance(value, float | int) and not in_interval(value, interval):
-                raise ValueError(
-                    f"`{type(self).__name__}({name}={value!r})` must lie in {interval}."
-                )
+            if isinstance(value, Tuned):
+                object.__setattr__(self, name, value.within(interval))
+            elif problem := outside(value, interval):
+                raise ValueError(f"`{type(self).__name__}({name}={show(value)})` {problem}.")
         self.validate()
 
     def validate(self) -> None:
@@ -176,6 +185,7 @@ class Value:
     def __hash__(self) -> int:
         return hash(self._key())
 
+    @outermost
     def __repr__(self) -> str:
         shown = []
         for field in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
@@ -184,7 +194,7 @@ class Value:
                 shown.append(self._shown(field.name, value))
             elif not is_default(value, field.default):
                 shown.append(f"{field.name}={self._shown(field.name, value)}")
-        return f"{type(self).__name__}({', '.join(shown)})"
+        return f"{name_of(type(self))}({', '.join(shown)})"
 
     def _shown(self, name: str, value: Any) -> str:
         """The text of one field, as `repr` prints it."""
@@ -206,4 +216,6 @@ def is_default(value: Any, default: Any) -> bool:
     """Whether the value of a field is the field's default."""
     if isinstance(default, int | float) and not isinstance(default, bool):
         default = float(default) if isinstance(value, float) else default
+    if isinstance(value, float) and value == 0:
+        return str(value) == str(default)  # -0.0 is not 0.0
     return type(value) is type(default) and not hasattr(value, "shape") and bool(value == default)

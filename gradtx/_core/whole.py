@@ -13,6 +13,7 @@ from gradtx._core.layout import is_placeholder, shared
 from gradtx._core.numerics import bounded
 from gradtx._core.schedule import next_count
 from gradtx._core.trees import Structure, path_string
+from gradtx._core.tuned import holds_tuned, settled_tx, started
 
 
 class Tree:
@@ -32,6 +33,7 @@ class Tree:
 
     def __init__(self, tx: Any, source: int, result: int, owned: list[bool]) -> None:
         self.tx, self.source, self.result, self.owned = tx, source, result, owned
+        self.tuned = holds_tuned(tx)
 
     def init(
         self, cells: list[Any], params: list[Any], absent: list[Any], structure: Structure
@@ -39,7 +41,7 @@ class Tree:
         """Fill its cells before the first step."""
         gap = absent if self.tx.is_foreign else [None] * len(params)
         own = [p if has else x for p, x, has in zip(params, gap, self.owned, strict=True)]
-        state = self.tx.init_tree(structure.unflatten(own))
+        state = started(self.tx).init_tree(structure.unflatten(own))
         if not self.tx.is_foreign:
             for x in jax.tree.leaves(state, is_leaf=is_placeholder):
                 if isinstance(x, shared):
@@ -54,7 +56,7 @@ class Tree:
             cells[self.step] = jnp.int32(0)
 
     def run(self, frame: Any) -> None:
-        tx, cells = self.tx, frame.cells
+        tx, cells = settled_tx(self.tx, frame.found) if self.tuned else self.tx, frame.cells
         if self.step >= 0:
             tx = tx.at(cells[self.step])
             cells[self.step] = next_count(jnp.asarray(cells[self.step]))

@@ -8,8 +8,10 @@ import jax
 from gradtx._core.dtypes import cast_floating, compute_dtype, like
 from gradtx._core.layout import Layout
 from gradtx._core.leaf import Split, checked_arrays, split
+from gradtx._core.numbers import called
 from gradtx._core.sharding import replicated
 from gradtx._core.stages import Call
+from gradtx._core.tuned import settled
 from gradtx._matrices.groups import map_groups
 
 
@@ -45,7 +47,7 @@ class MatrixStage:
             self.call.layout,
             self.call.scheduled,
             len(inputs),
-            self.arrays,
+            settled(self.arrays, frame.found),
             from_begin,
         )
         out: list[Any] = [None] * len(self.axes)
@@ -80,5 +82,5 @@ def _update_matrices(
         tx = tx._with(**dict(zip(scheduled, values, strict=True)))
     old = list(stacks[count:])
     state = layout.fill(layout.arrays, cast_floating(old, dtype))
-    x, new = tx.apply_matrices(list(stacks[:count]), state, now)
+    x, new = called(tx, "apply_matrices", list(stacks[:count]), state, now)
     return x.astype(dtype), *like(checked_arrays(tx, layout, new, old), old)

@@ -16,8 +16,8 @@ class adagrad(Conventional):
     $$ G_t = G_{t-1} + |g_t|^2, \qquad u_t = -\eta\, g_t / \sqrt{G_t + \epsilon} $$
 
     Args:
-        learning_rate: the learning rate $\eta \ge 0$. This and every other number may be a schedule, or
-            an array under `vmap`, unless its entry says that it must be constant.
+        learning_rate: the learning rate $\eta$; a negative rate ascends. This and every other number
+            may be a schedule, or an array under `vmap`, unless its entry says that it must be constant.
         initial_accumulator_value: $G_0 \ge 0$, which must be constant. It is 0 in the paper.
         eps: $\epsilon \ge 0$.
         eps_in_sqrt: whether $\epsilon$ is added under the root. The paper adds it to the root.

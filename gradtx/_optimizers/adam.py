@@ -32,8 +32,8 @@ class adam(Conventional):
        \hat m = m / (1 - b_1^t), \qquad \hat v = v / (1 - b_2^t) $$
 
     Args:
-        learning_rate: the learning rate $\eta \ge 0$. This and every other number may be a schedule, or
-            an array under `vmap`, unless its entry says that it must be constant.
+        learning_rate: the learning rate $\eta$; a negative rate ascends. This and every other number
+            may be a schedule, or an array under `vmap`, unless its entry says that it must be constant.
         b1: the decay of the average $m$ of the gradients $g$, in [0, 1).
         b2: the decay of the average $v$ of the squares $|g|^2$, in [0, 1).
         eps: $\epsilon \ge 0$, which is added to the root.
@@ -99,8 +99,8 @@ class adamw(Conventional):
     $$ u = -\eta\, (\hat m / (\sqrt{\hat v} + \epsilon) + \lambda\, \theta) $$
 
     Args:
-        learning_rate: the learning rate $\eta \ge 0$. This and every other number may be a schedule, or
-            an array under `vmap`, unless its entry says that it must be constant.
+        learning_rate: the learning rate $\eta$; a negative rate ascends. This and every other number
+            may be a schedule, or an array under `vmap`, unless its entry says that it must be constant.
         b1: the decay of the average $m$ of the gradients $g$, in [0, 1).
         b2: the decay of the average $v$ of the squares $|g|^2$, in [0, 1).
         eps: $\epsilon \ge 0$, which is added to the root.
@@ -168,8 +168,8 @@ class amsgrad(Conventional):
     $$ u = -\eta\, \hat m / (\sqrt{\max_{s \le t} \hat v_s} + \epsilon) $$
 
     Args:
-        learning_rate: the learning rate $\eta \ge 0$. This and every other number may be a schedule, or
-            an array under `vmap`, unless its entry says that it must be constant.
+        learning_rate: the learning rate $\eta$; a negative rate ascends. This and every other number
+            may be a schedule, or an array under `vmap`, unless its entry says that it must be constant.
         b1: the decay of the average $m$ of the gradients $g$, in [0, 1).
         b2: the decay of the average $v$ of the squares $|g|^2$, in [0, 1).
         eps: $\epsilon \ge 0$, which is added to the root.

@@ -99,7 +99,6 @@ class muon(Recipe):
     axes: MatrixRule = hidden_matrices()
     auxiliary: Transform | optax.GradientTransformation | None = None
     instead = MUON
-
     group_names = property(_group_names)  # what `routing` calls the two groups
 
     def expand(self) -> Transform:
@@ -161,7 +160,6 @@ class normuon(Recipe):
     scaling: ShapeFactor = "match_rms"
     axes: MatrixRule = hidden_matrices()
     auxiliary: Transform | optax.GradientTransformation | None = None
-
     group_names = property(_group_names)  # what `routing` calls the two groups
 
     def expand(self) -> Transform:
@@ -220,7 +218,6 @@ class adamuon(Recipe):
     axes: MatrixRule = hidden_matrices()
     auxiliary: Transform | optax.GradientTransformation | None = None
     limits = {"eps": "[0, inf)"}
-
     group_names = property(_group_names)  # what `routing` calls the two groups
 
     def expand(self) -> Transform:

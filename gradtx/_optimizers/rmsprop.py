@@ -14,8 +14,8 @@ class rmsprop(Conventional):
     $$ v_t = b\, v_{t-1} + (1 - b)\, |g_t|^2, \qquad u_t = -\eta\, g_t / \sqrt{v_t + \epsilon} $$
 
     Args:
-        learning_rate: the learning rate $\eta \ge 0$. This and every other number may be a schedule, or
-            an array under `vmap`, unless its entry says that it must be constant.
+        learning_rate: the learning rate $\eta$; a negative rate ascends. This and every other number
+            may be a schedule, or an array under `vmap`, unless its entry says that it must be constant.
         decay: $b$ of the average, in [0, 1).
         eps: $\epsilon \ge 0$. The lecture has none.
         initial_scale: $v_0 \ge 0$, which must be constant.

@@ -26,8 +26,8 @@ class scion(Recipe):
     second form is for leaves that are not hidden matrices.
 
     Args:
-        learning_rate: the learning rate $\eta \ge 0$. This and every other number except
-            `steps` may be a schedule, or an array under `vmap`.
+        learning_rate: the learning rate $\eta$; a negative rate ascends. This and every other number
+            except `steps` may be a schedule, or an array under `vmap`.
         beta: the decay of the momentum $m$, an average of the gradients, in [0, 1).
         radius: $\rho \ge 0$ for hidden matrices.
         sign_radius: $\rho \ge 0$ for all other leaves.

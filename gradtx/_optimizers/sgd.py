@@ -18,8 +18,8 @@ class sgd(Conventional):
        u_t = -\eta\, m_t \quad\text{with}\quad m_t = b\, m_{t-1} + g_t $$
 
     Args:
-        learning_rate: the learning rate $\eta \ge 0$. This and every other number may be a schedule, or
-            an array under `vmap`, unless its entry says that it must be constant.
+        learning_rate: the learning rate $\eta$; a negative rate ascends. This and every other number
+            may be a schedule, or an array under `vmap`, unless its entry says that it must be constant.
         momentum: $b$ of a heavy ball, in [0, 1]. None means no momentum.
         nesterov: whether the momentum looks one step ahead, $u_t = -\eta\, (g_t + b\, m_t)$. The
             parameters are then the points at which gradients are taken (`eval_params`).

@@ -5,6 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+from jax.core import Tracer
 
 from gradtx._core.authors import described
 from gradtx._core.program import Program
@@ -12,25 +14,36 @@ from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree
 
 
-def _named(state: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any, bool]]:
+def _steps(name: Any) -> tuple[str, ...]:
+    """The steps of a path that the name of an entry stands for, such as `learning_rate.peak_value`."""
+    return tuple(str(name).split("."))
+
+
+def _named(
+    state: Any, path: tuple[str, ...] = (), own: bool = False
+) -> list[tuple[tuple[str, ...], Any, bool]]:
     """The named parts of a state, which are the fields of NamedTuples and the entries of dictionaries.
 
-    For each part the result has its path, its value, and whether it is the field of a NamedTuple.
+    For each part the result has its path, its value, and whether the library chose its name. This is so
+    for the fields of NamedTuples and for hyperparameters (`own`), and not for parameters and labels.
     """
     if isinstance(state, Transform):
         return []
     if isinstance(state, tuple) and hasattr(state, "_fields"):
         items, named, field = zip(state._fields, state, strict=True), True, True  # pyright: ignore
     elif isinstance(state, dict):
-        items, named, field = state.items(), True, False
+        items, named, field = state.items(), True, own
     elif isinstance(state, tuple | list):
         items, named, field = ((str(i), x) for i, x in enumerate(state)), False, False
     else:
         return []
     found = []
     for name, value in items:
-        here = (*path, str(name))
-        found += ([(here, value, field)] if named else []) + _named(value, here)
+        here = (*path, *_steps(name))
+        tuned = isinstance(state, optax.InjectStatefulHyperparamsState) and name == "hyperparams"
+        # The keys of `hyperparams_states` are names of hyperparameters, whose values are elsewhere.
+        inside = [] if name == "hyperparams_states" else _named(value, here, tuned)
+        found += ([(here, value, field)] if named else []) + inside
     return found
 
 
@@ -104,7 +117,8 @@ def set(state: PyTree, **values: Any) -> PyTree:
 
     Raises:
         KeyError: if no entry has this name.
-        ValueError: if a new value has a different structure or shape.
+        ValueError: if a new value has a different structure or shape, or if it is meant for a
+            hyperparameter of `tunable` that is a schedule.
 
     >>> import gradtx, jax.numpy as jnp
     >>> state = gradtx.set(gradtx.adam(1e-3).init(jnp.ones(2)), mu=jnp.ones(2))
@@ -132,26 +146,44 @@ def plain_state(function: str, tx: Transform, program: Program, state: PyTree) -
         ) from None
 
 
-def _assigned(node: Any, targets: Any, value: Any, path: tuple[str, ...] = ()) -> Any:
-    """A copy of `node` in which the entries at the paths `targets` are `value`."""
+def _assigned(
+    node: Any, targets: Any, value: Any, path: tuple[str, ...] = (), scheduled: Any = ()
+) -> Any:
+    """A copy of `node` in which the entries at the paths `targets` are `value`.
+
+    `scheduled` has the names of the hyperparameters that are schedules.
+    """
 
     def child(name: Any, old: Any) -> Any:
-        here = (*path, str(name))
+        here = (*path, *_steps(name))
         if here not in targets:
-            return _assigned(old, targets, value, here)
-        if jax.tree.structure(old) != jax.tree.structure(value):
+            return _assigned(old, targets, value, here, scheduled)
+        if path[-1:] == ("hyperparams",) and name in scheduled:
             raise ValueError(
-                f"`set`: the new value of `{'.'.join(here)}` must have the structure "
-                f"{jax.tree.structure(old)}, not {jax.tree.structure(value)}."
+                f"`set`: `{name}` is a schedule, which computes the value at every step. Set a number "
+                f"inside of the schedule, such as `{name}.peak_value`, if the state has one; or make an "
+                "optimizer with another schedule, and continue with the same state."
+            )
+        leaves, structure = jax.tree.flatten(old)
+        if structure != jax.tree.structure(value):
+            # Flax NNX keeps every array in a variable, which is a pytree with one leaf.
+            if structure.num_leaves == 1 == jax.tree.structure(value).num_nodes:
+                return structure.unflatten([_as_entry(value, leaves[0], ".".join(here))])
+            raise ValueError(
+                f"`set`: the new value of `{'.'.join(here)}` must have the structure {structure}, not "
+                f"{jax.tree.structure(value)}."
             )
         return jax.tree.map(lambda o, v: _as_entry(v, o, ".".join(here)), old, value)
 
+    if isinstance(node, optax.InjectStatefulHyperparamsState):
+        scheduled = (*node.hyperparams_states,)
+    kind: Any = type(node)
     if isinstance(node, tuple) and hasattr(node, "_fields"):
-        return type(node)(*(child(n, v) for n, v in zip(node._fields, node, strict=True)))  # pyright: ignore
+        return kind(*(child(n, v) for n, v in zip(kind._fields, node, strict=True)))
     if isinstance(node, dict):
-        return type(node)((n, child(n, v)) for n, v in node.items())
+        return kind((n, child(n, v)) for n, v in node.items())
     if isinstance(node, tuple | list):
-        return type(node)(child(i, v) for i, v in enumerate(node))
+        return kind(child(i, v) for i, v in enumerate(node))
     return node
 
 
@@ -160,4 +192,7 @@ def _as_entry(value: Any, old: Any, name: str) -> jax.Array:
         raise ValueError(
             f"`set`: the new value of `{name}` must have shape {np.shape(old)}, not {np.shape(value)}."
         )
-    return jnp.asarray(value, old.dtype)
+    new = jnp.asarray(value, jnp.result_type(old))  # a user may have put a Python number there
+    # A scalar of the state that lies on a mesh stays there, since another sharding would be compiled.
+    placed = isinstance(old, jax.Array) and not isinstance(old, Tracer) and old.committed
+    return jax.device_put(new, old.sharding) if placed and not isinstance(new, Tracer) else new

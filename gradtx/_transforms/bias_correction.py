@@ -7,8 +7,9 @@ import numpy as np
 
 from gradtx._compose.wrapper import Wrapper, as_inner, moment_of
 from gradtx._core.dtypes import scalar
-from gradtx._core.latex import Page, Tex, complement, fraction, number, plus, times
+from gradtx._core.latex import Page, Tex, fraction, plus, times
 from gradtx._core.layout import shared
+from gradtx._core.limits import outside
 from gradtx._core.numerics import compensated_add, log
 from gradtx._core.schedule import at_step, next_count
 from gradtx._core.unit import Elementwise
@@ -75,7 +76,7 @@ class bias_correction(Wrapper, Elementwise):
                 "Wrap `scale_by_momentum(...)` or `second_moment(...)` directly, and take roots and "
                 "quotients of the result."
             )
-        if isinstance(inside.decay, float) and inside.decay == 1:
+        if outside(inside.decay, "[0, 1)"):
             raise ValueError(
                 f"`bias_correction({self.inner!r})`: with decay 1 the moment is a sum, whose gain grows "
                 "with every step. Pass a decay below 1."
@@ -105,14 +106,15 @@ class bias_correction(Wrapper, Elementwise):
 
     def tex(self, g: Tex, page: Page) -> Tex:
         moment: Any = moment_of(self)
-        m, b = page.symbol(self.inner.tex(g, page)), number(moment.decay)
+        m = page.symbol(self.inner.tex(g, page))
+        b = page.number(moment.decay, r"\beta")
         ahead = getattr(moment, "nesterov", False)
         if callable(moment.decay):
-            kept = Tex(rf"\prod_{{s<t}} {number(moment.decay, 's').text}")
+            kept = Tex(rf"\prod_{{s \leq t}} {b.at('s').text}")
             kept = times(b, kept) if ahead else kept
         else:
             kept = Tex(rf"{b.within(2)}^{{{'t+1' if ahead else 't'}}}")
         heavy = getattr(moment, "form", "ema") == "heavy_ball"
-        new = times(complement(moment.decay), m) if heavy else m
+        new = times(page.complement(moment.decay, r"\beta"), m) if heavy else m
         letter = rf"\hat{{{m.text.removesuffix('_t')}}}"
         return page.define(letter, lambda _: fraction(new, plus(Tex("1"), kept, "-")))

@@ -8,8 +8,10 @@ import optax
 from jax.typing import DTypeLike
 
 from gradtx._core.dtypes import accumulator
-from gradtx._core.latex import Page, Tex, complement, number, plus, square, times
+from gradtx._core.latex import Page, Tex, plus, square, times
+from gradtx._core.limits import outside
 from gradtx._core.numerics import abs_square, average, average_of_squares, log
+from gradtx._core.static import show
 from gradtx._core.unit import Elementwise, refuse_schedule
 from gradtx._core.values import Fixed, Hyper
 
@@ -96,10 +98,10 @@ class scale_by_momentum(Moment):
             raise ValueError(
                 f"`scale_by_momentum(form={self.form!r})` must be 'ema' or 'heavy_ball'."
             )
-        if self.form == "ema" and isinstance(self.decay, float) and self.decay == 1:
+        if self.form == "ema" and outside(self.decay, "[0, 1)"):
             raise ValueError(
-                "`scale_by_momentum(decay=1.0)` gives every gradient the weight 0. Pass a decay "
-                'below 1, or `form="heavy_ball"` for the sum of all gradients.'
+                f"`scale_by_momentum(decay={show(self.decay)})` gives every gradient the weight 0. Pass "
+                'a decay below 1, or `form="heavy_ball"` for the sum of all gradients.'
             )
 
     def init_leaf(self, param: Any) -> Any:
@@ -114,9 +116,10 @@ class scale_by_momentum(Moment):
         return (self.decay * m + rate * update if self.nesterov else m), type(state)(m)
 
     def tex(self, g: Tex, page: Page) -> Tex:
-        weight = complement(self.decay) if self.form == "ema" else Tex("1")
+        average_form = self.form == "ema"
+        weight = page.complement(self.decay, r"\beta") if average_form else Tex("1")
         m = page.average("m", self.decay, g, weight=weight)
-        ahead = plus(times(number(self.decay), m), times(weight, g))
+        ahead = plus(times(page.number(self.decay, r"\beta"), m), times(weight, g))
         return page.define("n", lambda _: ahead) if self.nesterov else m
 
     def gain(self, log_kept: Any, decay: Any) -> Any:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx._core.dtypes import scalar
-from gradtx._core.latex import Page, Tex, call, number, times
+from gradtx._core.latex import Page, Tex, call, times
 from gradtx._core.layout import shared
 from gradtx._core.schedule import next_count
 from gradtx._core.unit import Elementwise
@@ -41,7 +41,7 @@ class scale(Elementwise):
         return self.step_size * update, state
 
     def tex(self, g: Tex, page: Page) -> Tex:
-        return times(number(self.step_size), g)
+        return times(page.number(self.step_size), g)
 
 
 class LearningRateState(NamedTuple):
@@ -112,7 +112,7 @@ class scale_by_learning_rate(Elementwise):
         return f"ascends {'since' if negative.all() else 'where'} the rate is negative"
 
     def tex(self, g: Tex, page: Page) -> Tex:
-        step = times(number(self.learning_rate), g)
+        step = times(page.number(self.learning_rate, r"\eta"), g)
         return times(Tex("-1"), step) if self.flip_sign else step
 
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from compilations import Compilations
 from zoo import tree
 
 import gradtx
@@ -12,17 +13,6 @@ from gradtx import adam, adamw, chain, clip_by_global_norm, muon, replace, sgd
 
 PARAMS = {"w": jnp.linspace(-1.0, 1.0, 6).reshape(2, 3), "b": jnp.ones(3)}
 GRADIENTS = [tree(seed=seed, shapes={"w": (2, 3), "b": (3,)}) for seed in range(3)]
-
-
-class Compilations:
-    """The number of programs that were compiled since it was made."""
-
-    def __init__(self):
-        self.count = 0
-        jax.monitoring.register_event_duration_secs_listener(self.listen)
-
-    def listen(self, event, duration, **_):
-        self.count += event == "/jax/core/compile/backend_compile_duration"
 
 
 def loop(make, steps):

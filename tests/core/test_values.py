@@ -25,6 +25,7 @@ from gradtx import (
     replace,
     scale,
     scale_by_momentum,
+    second_moment,
     sgd,
 )
 
@@ -57,11 +58,11 @@ def test_numbers_are_stored_as_python_floats_and_dtypes_by_name():
 
 
 def test_arrays_compare_by_shape_dtype_and_bytes():
-    value = sample(jnp.asarray([0.5, 2.0]))
-    assert value == sample(np.asarray([0.5, 2.0], "f4")) and hash(value) == hash(copy.copy(value))
+    value = scale(jnp.asarray([0.5, 2.0]))
+    assert value == scale(np.asarray([0.5, 2.0], "f4")) and hash(value) == hash(copy.copy(value))
     for other in ([0.5, 2.5], [[0.5, 2.0]]):
-        assert value != sample(jnp.asarray(other))
-    assert value != sample(jnp.asarray([0.5, 2.0], jnp.bfloat16)) and value != sample(0.5)
+        assert value != scale(jnp.asarray(other))
+    assert value != scale(jnp.asarray([0.5, 2.0], jnp.bfloat16)) and value != scale(0.5)
     assert pickle.loads(pickle.dumps(value)) == value
 
 
@@ -175,16 +176,48 @@ def test_numbers_outside_their_limits_are_refused_by_name(bad):
         sample(bad)
 
 
-def test_limits_hold_for_numbers_only():
-    assert sample(jnp.asarray(7.0)).rate == 7  # an array has no value to look at under jit
-    batch = jax.vmap(lambda x: sample(x))(jnp.arange(3.0))
-    assert batch.rate.shape == (3,)
+@pytest.mark.parametrize("make", [np.float32, np.asarray, jnp.float32])
+def test_limits_hold_for_the_entries_of_arrays(make):
+    assert adam(0.1, b2=make(0.999)).b2 == make(0.999)
+    with pytest.raises(ValueError, match=r"adam\(.*second_moment\(decay=.*must lie in \[0, 1\)\."):
+        adam(0.1, b2=make(1.0))
+    several = np.asarray if make is np.float32 else lambda x: make(x)
+    for entries, place in (([0.9, 0.99, 1.5], "2"), ([[0.9, -0.5]], "0, 1"), ([0.5, np.nan], "1")):
+        with pytest.raises(
+            ValueError, match=rf"must lie in \[0, 1\), and its entry \[{place}\] is"
+        ):
+            adam(0.1, b2=several(entries))
+    assert adam(0.1, b2=several([0.5, 0.9])).b2.shape == (2,)
+    for bad in (make(1.0), several([0.5, 1.0])):
+        with pytest.raises(ValueError, match="gives every gradient the weight 0"):
+            adam(0.1, b1=bad)
+        with pytest.raises(ValueError, match="with decay 1 the moment is a sum"):
+            gradtx.bias_correction(scale_by_momentum(bad, form="heavy_ball"))
+
+
+def test_limits_do_not_hold_for_what_is_not_known():
+    batch = jax.vmap(lambda x: second_moment(x))(jnp.arange(3.0))
+    assert batch.decay.shape == (3,)
+    assert jax.jit(lambda x: second_moment(x).decay)(7.0) == 7
+    donated = jnp.float32(0.5)
+    donated.delete()
+    assert second_moment(donated).decay is donated
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float8_e4m3fn"])
+@pytest.mark.parametrize("field", ["b1", "b2", "eps", "weight_decay"])
+def test_a_number_with_limits_needs_the_precision_of_float32(dtype, field):
+    message = rf"has the dtype {dtype}.*needs float32 at least.*hyperparam_dtype=jnp.float32"
+    with pytest.raises(ValueError, match=message):
+        adamw(0.1, **{field: jnp.asarray(0.5, dtype)})
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(lambda x: adamw(0.1, **{field: x}), jax.ShapeDtypeStruct((), dtype))
+    adamw(jnp.asarray(0.5, dtype))  # the learning rate has no limits
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: adam(-1.0), r"learning_rate=-1.0.*\[0, inf\)"),
         (lambda: adam(0.1, b1=1.5), r"adam\(.*decay=1.5"),
         (lambda: adam(0.1, b2=1.0), r"adam\(.*decay=1.0.*\[0, 1\)"),
         (lambda: adamw(0.1, weight_decay=-0.1), r"weight_decay=-0.1"),

@@ -1,6 +1,9 @@
 """Hyperparameters that have no meaning are refused when the optimizer is made."""
 
+import jax
+import jax.numpy as jnp
 import pytest
+from zoo import exactly
 
 from gradtx import (
     adadelta,
@@ -20,9 +23,18 @@ from gradtx import (
 @pytest.mark.parametrize(
     "recipe", [sgd, adagrad, rmsprop, adadelta, adam, adamw, amsgrad, nadam, nadamw, muon]
 )
-def test_a_negative_rate_is_refused(recipe):
-    with pytest.raises(ValueError, match=r"learning_rate=-0.1.*\[0, inf\)"):
-        recipe(-0.1)
+def test_a_negative_rate_ascends(recipe):
+    """A number, an array and a schedule alike: the updates are those of the positive rate, negated."""
+    params = {"w": jnp.array([[1.0, -2.0], [3.0, 0.5]]), "b": jnp.ones(2)}
+    decay = {"weight_decay": 0.0} if recipe in (adamw, nadamw, muon) else {}
+
+    def step(rate):
+        tx = recipe(rate, **decay)
+        return tx.update(params, tx.init(params), params)[0]
+
+    want = jax.tree.map(jnp.negative, step(0.1))
+    for rate in (-0.1, jnp.float32(-0.1), lambda count: jnp.float32(-0.1)):
+        exactly(step(rate), want)
 
 
 INVALID = [

@@ -152,7 +152,7 @@ def test_every_public_class_of_values_can_be_read():
         ("foreign(sgd(1))", 0, "`foreign` is not a name"),
         ("Transform()", 0, "`Transform` is not a name"),
         ("chain(sgd(1), 3)", 0, "must be a gradient transformation"),
-        ("chain(sgd(-1.0))", 6, "must lie in [0, inf)"),
+        ("chain(clip(-1.0))", 6, "must lie in [0, inf)"),
         ("chain(sgd())", 6, "needs `learning_rate`: write `sgd(learning_rate, ...)`"),
         (
             "adam(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)",
