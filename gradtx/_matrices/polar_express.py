@@ -15,16 +15,17 @@ Triple = tuple[float, float, float]
 Coefficients = tuple[Triple, ...]
 
 # Steps are unrolled, and five to ten are usual, so a larger number than this is a mistake.
-MOST_STEPS = 1000
+MOST_STEPS = 100
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _cached(f: F) -> F:
-    """`functools.cache`, which to a type checker keeps the signature of `f`."""
-    return functools.cache(f)  # pyright: ignore
+    """`functools.lru_cache`, which to a type checker keeps the signature of `f`."""
+    return functools.lru_cache(maxsize=1000)(f)  # pyright: ignore
 
 
+@_cached  # since `n` steps and `n + 1` steps have the first `n` intervals in common
 def _nearest_to_one(lower: float, upper: float) -> Triple:
     """Return the odd quintic nearest to one on `[lower, upper]` in the maximum norm.
 

@@ -1,20 +1,18 @@
 """The grammar of texts that describe values, and a recursive descent parser for it.
 
-    either   both ("|" both)*
-    both     sum ("&" sum)*
-    sum      product (("+" | "-") product)*
-    product  factor (("*" | "/") factor)*
-    factor   ("+" | "-" | "~") factor | number | string | name | name "(" arguments ")"
-             | "(" either ")" | tuple | list | dict
+    expression  operand (operator operand)*          with the precedence of Python
+    operator    "|" | "&" | "+" | "-" | "*" | "/"
+    operand     ("+" | "-" | "~") operand | primary ("." method "(" arguments ")")*
+    primary     number | string | name | name "(" arguments ")" | "(" expression ")"
+                | tuple | list | dict
 
-Nothing is evaluated as code. A name has the meaning that the vocabulary gives to it, and the grammar has
-no attributes or subscripts by which a text could reach any other object.
+Nothing is evaluated as code. A name has the meaning that the vocabulary gives to it. The only attributes
+are the methods of schedules, and there are no subscripts, so a text cannot reach any other object.
 """
 
 import difflib
-import inspect
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import jax
@@ -23,30 +21,22 @@ import numpy as np
 from gradtx._compose.rules import Rule
 from gradtx._core.transform import Transform
 from gradtx._core.values import Value
+from gradtx._schedules.schedule import Schedule
+from gradtx._text.budget import MOST_LEVELS, Budget
 from gradtx._text.tokens import Source, Token
+from gradtx._text.vocabulary import METHODS, Called
 
-# How deep expressions may be nested. The functions that walk through a value are recursive, so a deeply
-# nested value could exceed Python's limit on recursion.
-_MAX_DEPTH = 50
-
-_OPERATORS: list[dict[str, Callable[[Any, Any], Any]]] = [
-    {"|": operator.or_},
-    {"&": operator.and_},
-    {"+": operator.add, "-": operator.sub},
-    {"*": operator.mul, "/": operator.truediv},
-]
+# For each operator how tightly it binds, and its function.
+_OPERATORS: dict[str, tuple[int, Callable[[Any, Any], Any]]] = {
+    "|": (0, operator.or_),
+    "&": (1, operator.and_),
+    "+": (2, operator.add),
+    "-": (2, operator.sub),
+    "*": (3, operator.mul),
+    "/": (3, operator.truediv),
+}
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
-
-
-class Called:
-    """The meaning of a name that must be called: the constructor, and the names of its arguments."""
-
-    def __init__(self, make: Callable[..., Any]) -> None:
-        self.make = make
-        named = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-        self.arguments = [
-            p.name for p in inspect.signature(make).parameters.values() if p.kind in named
-        ]
+_NUMBERS = (int, float, complex)
 
 
 class Parser(Source):
@@ -55,115 +45,158 @@ class Parser(Source):
     The height is the number of levels at which expressions are nested in it.
     """
 
-    def __init__(self, text: str, names: Mapping[str, Any]) -> None:
-        super().__init__(text)
-        self.names, self.next, self.depth = names, 0, 0
+    def __init__(self, text: str, names: Mapping[str, Any], budget: Budget) -> None:
+        super().__init__(text, budget)
+        self.names, self.depth = names, 0
 
     def value(self) -> Value:
         """The value that the whole text describes."""
-        value, _ = self.sum()
-        if self.tokens[self.next].kind != "end":
-            self.unexpected()
+        first = self.look()
+        value = self.literal()
         if not isinstance(value, Value):
-            self.fail(self.tokens[0].at, "this is not a transformation, rule or schedule.")
+            self.fail(first.at, "this is not a transformation, rule or schedule.")
         return value
 
-    def sum(self, rank: int = 0) -> tuple[Any, int]:
-        if rank == len(_OPERATORS):
-            return self.factor()
-        left, height = self.sum(rank + 1)
-        while sign := self.take(*_OPERATORS[rank]):
-            right, other = self.sum(rank + 1)
+    def literal(self) -> Any:
+        """What the whole text describes, which may also be a number, a list or a function."""
+        value, _ = self.expression()
+        if self.look().kind != "end":
+            self.unexpected()
+        return value
+
+    def expression(self, least: int = 0) -> tuple[Any, int]:
+        """Read operands that are joined by operators of at least this precedence."""
+        left, height = self.operand()
+        while True:
+            sign = self.look()
+            binds, function = (
+                _OPERATORS.get(sign.text, (-1, None)) if sign.kind == "sign" else (-1, None)
+            )
+            if function is None or binds < least:
+                return left, height
+            self.advance()
+            right, other = self.expression(binds + 1)
             height = self.level(sign, height, other)
             rules = sign.text in "|&"
             if not (_combinable(left, right) if rules else _joinable(left, right)):
-                kinds = "rules" if rules else "transformations and numbers"
+                kinds = "rules" if rules else "transformations, schedules and numbers"
                 self.fail(sign.at, f"{sign} can stand only between {kinds}.")
-            left = self.made(sign, _OPERATORS[rank][sign.text], left, right)
-        return left, height
+            left = self.made(sign, function, left, right)
 
-    def factor(self) -> tuple[Any, int]:
-        token = self.tokens[self.next]
-        self.next += 1
+    def operand(self) -> tuple[Any, int]:
+        token = self.look()
         self.depth += 1
         self.level(token, self.depth - 1)
-        match token.kind:
-            case "number":
-                result = self.number(token), 1
-            case "string":
-                result = self.string(token), 1
-            case "name":
-                result = self.named(token)
-            case "sign" if token.text in "+-":
-                number, height = self.factor()
-                if type(number) not in (int, float):
-                    self.fail(token.at, f"{token} can stand only before a number.")
-                result = (-number if token.text == "-" else number), self.level(token, height)
-            case "sign" if token.text == "~":
-                rule, height = self.factor()
-                if not isinstance(rule, Rule):
-                    self.fail(token.at, f"{token} can stand only before a rule.")
-                result = self.made(token, operator.invert, rule), self.level(token, height)
-            case "sign" if token.text in _CLOSING:
-                result = self.bracket(token)
-            case _:
-                self.next -= 1
-                self.unexpected()
+        if token.kind == "sign" and token.text in "+-~":
+            self.advance()
+            value, height = self.operand()
+            result = self.signed(token, value), self.level(token, height)
+        else:
+            result = self.methods(*self.primary(token))
         self.depth -= 1
         return result
 
+    def signed(self, sign: Token, value: Any) -> Any:
+        if sign.text == "~":
+            if not isinstance(value, Rule):
+                self.fail(sign.at, f"{sign} can stand only before a rule.")
+            return self.made(sign, operator.invert, value)
+        if type(value) not in _NUMBERS and not (isinstance(value, Schedule) and sign.text == "-"):
+            self.fail(sign.at, f"{sign} can stand only before a number or a schedule.")
+        return self.made(sign, operator.neg, value) if sign.text == "-" else value
+
+    def primary(self, token: Token) -> tuple[Any, int]:
+        match token.kind:
+            case "number":
+                return self.number(self.advance()), 1
+            case "string":
+                return self.string(self.advance()), 1
+            case "name":
+                return self.named(self.advance())
+            case "unclear":
+                self.unclear(token)
+            case "sign" if token.text in _CLOSING:
+                return self.bracket(self.advance())
+            case _:
+                self.unexpected()
+
+    def methods(self, value: Any, height: int) -> tuple[Any, int]:
+        """Read the calls of methods after a schedule."""
+        while dot := self.take("."):
+            if not isinstance(value, Schedule):
+                self.fail(dot.at, f"{dot} can stand only after a schedule.")
+            name = self.advance()
+            if name.text not in METHODS:
+                self.unknown(name, METHODS, f"{name} is not a method of schedules", "methods")
+            if not self.take("("):
+                self.fail(name.at, f"{name} must be called: write `.{name.text}(...)`.")
+            args, keywords, other = self.arguments(name, METHODS[name.text])
+            value = self.made(name, getattr(value, name.text), *args, **keywords)
+            height = self.level(name, height, other)
+        return value, height
+
     def named(self, token: Token) -> tuple[Any, int]:
         if token.text not in self.names:
+            if token.text == "gradtx" and self.take("."):
+                self.fail(token.at, "write names without the prefix `gradtx.`.")
             self.unknown(token, self.names, f"{token} is not a name of gradtx")
         meaning = self.names[token.text]
         if not isinstance(meaning, Called):
             return meaning, 1
         if not self.take("("):
             self.fail(token.at, f"{token} must be called: write `{token.text}(...)`.")
-        args, keywords, heights = [], {}, [0]
+        args, keywords, height = self.arguments(token, meaning.arguments)
+        value = self.made(token, meaning.make, *args, cost=meaning.cost, **keywords)
+        return value, self.level(token, height)
+
+    def arguments(
+        self, owner: Token, known: Sequence[str]
+    ) -> tuple[list[Any], dict[str, Any], int]:
+        """Read arguments up to the closing parenthesis."""
+        args, keywords, height = [], {}, 0
         while not self.take(")"):
             name = self.keyword()
             if name is None and keywords:
-                self.fail(self.tokens[self.next].at, "a positional argument follows a keyword.")
-            if name and name.text not in meaning.arguments:
-                self.unknown(name, meaning.arguments, f"{token} has no argument {name}")
+                self.fail(self.look().at, "a positional argument follows a keyword.")
+            if name and name.text not in known:
+                self.unknown(name, known, f"{owner} has no argument {name}", "arguments")
             if name and name.text in keywords:
                 self.fail(name.at, f"the argument {name} is given twice.")
-            value, height = self.sum()
-            heights.append(height)
+            value, other = self.expression()
+            height = max(height, other)
             if name:
                 keywords[name.text] = value
             else:
                 args.append(value)
             self.separator(")")
-        return self.made(token, meaning.make, *args, **keywords), self.level(token, *heights)
+        return args, keywords, height
 
     def keyword(self) -> Token | None:
         """The name of the next argument, if it is a keyword argument `name=value`."""
-        name = self.tokens[self.next]
-        if name.kind != "name" or self.tokens[self.next + 1].text != "=":
+        if self.look().kind != "name" or self.look(1).text != "=":
             return None
-        self.next += 2
+        name = self.advance()
+        self.advance()
         return name
 
     def bracket(self, opening: Token) -> tuple[Any, int]:
         """Read a tuple, a list, a dict, or an expression in parentheses."""
-        closing, items, keys, heights, comma = _CLOSING[opening.text], [], [], [0], None
+        closing, items, keys, height, comma = _CLOSING[opening.text], [], {}, 0, None
         while not self.take(closing):
             if closing == "}":
-                keys.append(self.key(keys))
-            item, height = self.sum()
+                keys[self.key(keys)] = None
+            item, other = self.expression()
             items.append(item)
-            heights.append(height)
+            height = max(height, other)
             comma = self.separator(closing)
         if closing == ")" and len(items) == 1 and not comma:
-            return items[0], heights[1]
+            return items[0], height
         made = {")": tuple, "]": list, "}": lambda x: dict(zip(keys, x, strict=True))}[closing]
-        return made(items), self.level(opening, *heights)
+        return made(items), self.level(opening, height)
 
-    def key(self, before: list[Any]) -> Any:
-        token = self.tokens[self.next]
-        key, _ = self.sum()
+    def key(self, before: Mapping[Any, None]) -> Any:
+        token = self.look()
+        key, _ = self.expression()
         if not isinstance(key, str | int | float | None):
             self.fail(token.at, "a key must be a string, a number, a bool or None.")
         if key in before:
@@ -172,46 +205,60 @@ class Parser(Source):
             self.unexpected()
         return key
 
-    def take(self, *signs: str) -> Token | None:
-        """The next token, if it is one of these signs, else None."""
-        token = self.tokens[self.next]
-        if token.kind != "sign" or token.text not in signs:
-            return None
-        self.next += 1
-        return token
+    def take(self, sign: str) -> Token | None:
+        """The next token, which is consumed, if it is this sign, else None."""
+        token = self.look()
+        return self.advance() if token.kind == "sign" and token.text == sign else None
 
     def separator(self, closing: str) -> Token | None:
         """The comma after an item. It may be missing before the closing bracket."""
         comma = self.take(",")
-        if not comma and self.tokens[self.next].text != closing:
+        if not comma and self.look().text != closing:
             self.unexpected()
         return comma
 
     def level(self, token: Token, *heights: int) -> int:
         """The height of an expression around others of these heights, unless it is too high."""
         height = 1 + max(heights)
-        if height > _MAX_DEPTH:
-            self.fail(token.at, f"expressions are nested more than {_MAX_DEPTH} levels deep.")
+        if height > MOST_LEVELS:
+            self.fail(token.at, f"expressions are nested more than {MOST_LEVELS} levels deep.")
         return height
 
-    def made(self, token: Token, make: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+    def made(
+        self, token: Token, make: Callable[..., Any], *args: Any, cost: int = 1, **keywords: Any
+    ) -> Any:
         """The result of `make`. An error that it raises is reported at `token`."""
+        if problem := self.budget.call(cost):
+            self.fail(token.at, problem)
         try:
-            return make(*args, **keywords)
+            value = make(*args, **keywords)
         except Exception as error:
             reason = str(error) or type(error).__name__
             self.fail(token.at, f"{token}: {reason}", error)
+        if isinstance(value, int) and value.bit_length() > 1024:
+            self.fail(token.at, "the number is too large.")
+        return value
 
     def unexpected(self) -> NoReturn:
-        token = self.tokens[self.next]
+        token = self.look()
         self.fail(token.at, f"{token} cannot stand here.")
 
-    def unknown(self, token: Token, names: Iterable[str], problem: str) -> NoReturn:
-        known = list(names)
-        near = difflib.get_close_matches(token.text[:100], known, 1)
-        listed = "" if len(known) > 40 else f"; its arguments are {', '.join(known)}"
-        hint = f"; did you mean `{near[0]}`?" if near else f"{listed}."
-        self.fail(token.at, problem + hint)
+    def unknown(self, token: Token, names: Iterable[str], problem: str, what: str = "") -> NoReturn:
+        self.fail(token.at, problem + suggestion(token.text, names, what))
+
+
+def suggestion(name: str, known: Iterable[str], what: str = "") -> str:
+    """The end of a sentence about an unknown name: the nearest known name, or a list of all.
+
+    Args:
+        name: the unknown name.
+        known: the known names.
+        what: what the names are, such as "arguments". If it is empty, the names are not listed.
+    """
+    known = list(known)
+    if near := difflib.get_close_matches(name[:100], known, 1):
+        return f"; did you mean `{near[0]}`?"
+    return f"; its {what} are {', '.join(known)}." if what and known else "."
 
 
 def _combinable(left: Any, right: Any) -> bool:
@@ -219,7 +266,11 @@ def _combinable(left: Any, right: Any) -> bool:
 
 
 def _joinable(*operands: Any) -> bool:
-    numbers = [type(x) in (int, float) for x in operands]
-    branches = [isinstance(x, Value | jax.Array | np.ndarray) for x in operands]
-    some = any(isinstance(x, Transform) for x in operands)
-    return all(numbers) or (some and all(map(operator.or_, numbers, branches)))
+    if all(type(x) in _NUMBERS for x in operands):
+        return True
+    known = all(type(x) in _NUMBERS or _is_operand(x) for x in operands)
+    return known and any(isinstance(x, Transform | Schedule) for x in operands)
+
+
+def _is_operand(x: Any) -> bool:
+    return isinstance(x, Value | jax.Array | np.ndarray) or callable(x)
