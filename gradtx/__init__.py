@@ -35,6 +35,10 @@ from gradtx._matrices.axes import hidden_matrices as hidden_matrices
 from gradtx._compose.by import by_path as by_path
 from gradtx._compose.by import by_rank as by_rank
 from gradtx._compose.by import by_shape as by_shape
+from gradtx._compose.decay_mask import decay_mask as decay_mask
+from gradtx._matrices.fan_in import by_fan_in as by_fan_in
+from gradtx._wrappers.layerwise import layerwise as layerwise
+from gradtx._wrappers.mup import mup as mup
 
 # Transformations
 from gradtx._transforms.adam import scale_by_adam as scale_by_adam
@@ -65,6 +69,7 @@ from gradtx._wrappers.averaged import averaged as averaged
 from gradtx._wrappers.cautious import cautious as cautious
 from gradtx._wrappers.tunable import inject_hyperparams as inject_hyperparams
 from gradtx._wrappers.tunable import tunable as tunable
+from gradtx._wrappers.plateau import reduce_on_plateau as reduce_on_plateau
 from gradtx._matrices.rows import equilibrate_rows as equilibrate_rows
 from gradtx._matrices.rows import keep_norm as keep_norm
 from gradtx._matrices.rows import scale_by_neuron_rms as scale_by_neuron_rms
@@ -79,6 +84,7 @@ from gradtx._matrices.qk_clip import qk_clip as qk_clip
 from gradtx._transforms.scale import scale as scale
 from gradtx._transforms.scale import scale_by_learning_rate as scale_by_learning_rate
 from gradtx._transforms.scale import scale_by_sign as scale_by_sign
+from gradtx._transforms.scale_by_path import scale_by_path as scale_by_path
 
 # Names from Optax
 from gradtx._compose.partition import multi_transform as multi_transform
@@ -161,11 +167,14 @@ from gradtx._show.summary import summarize as summarize
 from gradtx._training.edit import axes as axes
 from gradtx._training.evaluate import eval_params as eval_params
 from gradtx._training.lookahead import lookahead_params as lookahead_params
+from gradtx._training.nnx_step import make_nnx_step as make_nnx_step
+from gradtx._training.step import make_step as make_step
 from gradtx._training.states import get as get
 from gradtx._training.edit import replace as replace
 from gradtx._training.migrate import expanded_state as expanded_state
 from gradtx._training.migrate import from_optax as from_optax
 from gradtx._training.migrate import from_version_0_1 as from_version_0_1
+from gradtx._training.carry import migrate as migrate
 from gradtx._training.migrate import recipe_state as recipe_state
 from gradtx._training.states import set as set
 from gradtx._training.edit import stack as stack

@@ -96,6 +96,7 @@ ROWS = [
     Row("constant(2.0)", at_zero=lambda p: np.full_like(p, 2)),
     Row("freeze()"),
     Row("freeze(by_rank(2))"),
+    Row("freeze(by_rank(2) & ~by_path('a', optional=True))"),
     # Multiplications
     Row("scale(0.5)"),
     Row("scale(fading)"),
@@ -175,16 +176,9 @@ ROWS = [
     Row("masked(keep_norm(scale_by_sign()), by_rank(2))"),
     Row("masked(cautious(keep_norm(scale_by_neuron_rms(fading))), by_rank(2))"),
     Row("cautious(scale_by_momentum())"),
-    # Averages of the parameters
-    Row("averaged(adamw(0.1))", at_zero=decay(1e-4, -0.1), needs_params=True),
-    Row(
-        "averaged(sgd(0.1), weight=mean_weight(), start=2, every=2, mask=by_rank(2))",
-        needs_params=True,
-    ),
-    Row(
-        "chain(clip(0.5), averaged(sgd(fading), weight=power_weight(1.0), start=0))",
-        needs_params=True,
-    ),
+    # Factors per leaf
+    Row("scale_by_path({'kernel': 0.5, 'bias': fading}, optional=True)"),
+    Row("layerwise(scale_by_momentum(), 0.5, stacked='')"),
     # Compositions
     Row("chain()"),
     Row("chain(clip_by_global_norm(0.5), scale_by_momentum(), scale_by_learning_rate(fading))"),
@@ -203,7 +197,7 @@ ROWS = [
         needs_params=True,
     ),
     Row(
-        "partition({'slow': sgd(0.01), 'fast': adamw(0.1)}, by_path({'kernel': 'fast'}, 'slow'))",
+        "partition({'slow': sgd(0.01), 'fast': adamw(0.1)}, by_path({'kernel': 'fast'}, 'slow', optional=True))",
         at_zero=None,
         needs_params=True,
     ),
@@ -217,7 +211,7 @@ ROWS = [
     Row("tap('step', (norm(per='layer'), update_ratio()))", bounded=False, needs_params=True),
     Row("chain(tap('off', active=False), scale_by_momentum(0.8))"),
     Row(
-        "observe(chain(clip_by_global_norm(0.5), masked(orthogonalize_newton_schulz(), by_rank(2))), "
+        "observe(chain(clip_by_block_rms(0.5), masked(orthogonalize_newton_schulz(), by_rank(2))), "
         "(norm(), orthogonality_error()))",
         bounded=False,
     ),
@@ -277,6 +271,14 @@ ROWS = [
     Row("normuon(0.1)"),
     Row("adamuon(0.1)", at_zero=decay(0.01, -0.1), needs_params=True),
     Row("scion(0.01)", at_zero=decay(-0.01), needs_params=True),
+    # Numbers in the state
+    Row(
+        "tunable(chain(clip_by_global_norm(0.5), adamw(0.1, weight_decay=fading)))",
+        at_zero=None,
+        needs_params=True,
+    ),
+    Row("tunable(normuon(0.1), ('learning_rate', 'beta', 'b2'))"),
+    Row("tunable(scale(inverse_time(0.5)))"),
     # Classes of a user. Those that work on whole trees are not here: what they do with complex leaves or
     # with an absent gradient is up to their author.
     Row("scale_by_lion()"),

@@ -17,7 +17,7 @@ class by_path(Rule):
             order, in paths such as `layers/0/attention/kernel`, where upper and lower case are the
             same. With one expression in place of the mapping, the rule says whether it is found.
         otherwise: the label of a leaf in whose path none of the patterns is found.
-        whole: whether a pattern must match whole parts of the path, from slash to slash. Then
+        whole_names: whether a pattern must match whole parts of the path, from slash to slash. Then
             `layers/1` is found in `layers/1/kernel` and not in `layers/10/kernel`.
         optional: the patterns that may match none of the parameters, or True for all of them.
 
@@ -37,7 +37,7 @@ class by_path(Rule):
 
     patterns: Mapping[str, Any] | str
     otherwise: Any = None
-    whole: bool = False
+    whole_names: bool = False
     optional: bool | str | tuple[str, ...] = False
 
     def validate(self) -> None:
@@ -86,7 +86,7 @@ class by_path(Rule):
 
     def __call__(self, path: str, leaf: Any) -> Any:
         for pattern, label in self._labels().items():
-            if found(pattern, path, self.whole):
+            if found(pattern, path, self.whole_names):
                 return label
         return False if isinstance(self.patterns, str) else self.otherwise
 
@@ -94,7 +94,7 @@ class by_path(Rule):
         needed = [pattern for pattern in self._labels() if pattern not in self._optional()]
         remedy = "pass `optional=True` to `by_path` if it may match nothing"
         for pattern in needed:
-            if not has_pattern(pattern, paths, self.whole):
+            if not has_pattern(pattern, paths, self.whole_names):
                 raise unmatched("by_path", pattern, paths, remedy)
 
 

@@ -122,7 +122,7 @@ def check_patterns(rule: Any, low: Lowering, where: str) -> None:
     Raises:
         ValueError: if a pattern that is not optional matches no path.
     """
-    if not isinstance(rule, Rule) or not low.leaves:
+    if not isinstance(rule, Rule) or all(map(is_none, low.leaves)):
         return
     nodes = jax.tree.leaves(low.tree(low.leaves), is_leaf=_is_left_out)
     if any(map(_is_left_out, nodes)):

@@ -5,7 +5,7 @@ from typing import Any, Literal, TypeAlias
 
 from jax.typing import DTypeLike
 
-from gradtx._core.latex import Page, Tex, call, escape, times
+from gradtx._core.latex import Page, Tex, times
 from gradtx._core.shapes import Matrices
 from gradtx._core.unit import Elementwise
 from gradtx._matrices.axes import MatrixRule, hidden_matrices
@@ -77,7 +77,9 @@ class orthogonalize_newton_schulz(Matrixwise):
         return newton_schulz(x, **options), state
 
     def tex(self, g: Tex, page: Page) -> Tex:
-        return call("NS", g)
+        steps = self.resolved()["steps"]
+        words = rf"{steps} steps of Newton-Schulz, which bring all singular values close to 1"
+        return page.function("NS", rf"\text{{: {words}}}", g)
 
 
 def _match_rms(inputs: int, outputs: int) -> float:
@@ -97,11 +99,19 @@ def _per_input(inputs: int, outputs: int) -> float:
 
 
 ShapeFactor: TypeAlias = Literal["match_rms", "original", "spectral", "per_input"]
-_SCALES = {
+# The factors of `scale_by_shape` as functions of the numbers of inputs and outputs.
+SHAPE_FACTORS = {
     "match_rms": _match_rms,
     "original": _original,
     "spectral": _spectral,
     "per_input": _per_input,
+}
+_IN, _OUT = r"d_{\mathrm{in}}", r"d_{\mathrm{out}}"
+_SCALES_IN_LATEX = {
+    "match_rms": rf"0.2\, \sqrt{{\max\left({_IN}, {_OUT}\right)}}",
+    "original": rf"\sqrt{{\max\left(1, \frac{{{_OUT}}}{{{_IN}}}\right)}}",
+    "spectral": rf"\sqrt{{\frac{{{_OUT}}}{{{_IN}}}}}",
+    "per_input": rf"\frac{{1}}{{{_IN}}}",
 }
 
 
@@ -134,15 +144,20 @@ class scale_by_shape(Elementwise):
     keeps_zero = True
 
     def validate(self) -> None:
-        if self.mode not in _SCALES:
+        if self.mode not in SHAPE_FACTORS:
             raise ValueError(
-                f"`scale_by_shape(mode={self.mode!r})` must be one of {sorted(_SCALES)}."
+                f"`scale_by_shape(mode={self.mode!r})` must be one of {sorted(SHAPE_FACTORS)}."
             )
 
     def at_leaf(self, path: str, leaf: Any) -> Elementwise:
         vector = len(leaf.shape) < 2
         inputs, outputs = (1, leaf.size) if vector else self.axes.axes(path, leaf).size(leaf.shape)
-        return scale(_SCALES[self.mode](inputs, outputs) if inputs and outputs else 1.0)
+        return scale(SHAPE_FACTORS[self.mode](inputs, outputs) if inputs and outputs else 1.0)
 
     def tex(self, g: Tex, page: Page) -> Tex:
-        return times(Tex(rf"s_{{\mathrm{{{escape(self.mode)}}}}}"), g)
+        for name, words in (("in", "inputs"), ("out", "outputs")):
+            if rf"d_{{\mathrm{{{name}}}}}" in _SCALES_IN_LATEX[self.mode]:
+                note = rf"\text{{: the number of {words} of a matrix}}"
+                page.notes[rf"d_{{\mathrm{{{name}}}}}"] = note
+        factor = Tex(_SCALES_IN_LATEX[self.mode])
+        return times(page.define("s", lambda _: factor, index=""), g)

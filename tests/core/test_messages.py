@@ -131,7 +131,7 @@ def test_a_type_error_inside_a_constructor_keeps_its_own_message():
         (lambda: by_rank(generator()), "must be a whole number, 0 or more, not `generator`"),
         (
             lambda: by_path(generator()),
-            "must be a mapping from patterns to labels, not `generator`",
+            "must be a mapping from patterns to labels, or one pattern, not `generator`",
         ),
         (
             lambda: partition({"a": sgd(0.1)}, None),

@@ -23,7 +23,8 @@ def test_every_public_transformation_is_in_the_zoo():
             inside += names(x)
         return inside
 
-    # `qk_clip` asks for logits that belong to a model and not to a tree of parameters.
+    # `qk_clip` asks for logits that belong to a model and not to a tree of parameters, and
+    # `mup` for the shapes of another model, and `reduce_on_plateau` for a loss.
     abstract = {
         gradtx.Transform,
         gradtx.Elementwise,
@@ -31,7 +32,13 @@ def test_every_public_transformation_is_in_the_zoo():
         gradtx.Wrapper,
         gradtx.Moment,
     }
-    abstract |= {gradtx.Recipe, gradtx.foreign, gradtx.qk_clip}
+    abstract |= {
+        gradtx.Recipe,
+        gradtx.foreign,
+        gradtx.qk_clip,
+        gradtx.mup,
+        gradtx.reduce_on_plateau,
+    }
     kinds = (x for x in vars(gradtx).values() if isinstance(x, type))
     public = {x for x in kinds if issubclass(x, gradtx.Transform)} - abstract
     shown = {kind for row in zoo.ROWS for kind in names(row.make())}
