@@ -180,6 +180,8 @@ from gradtx._training.states import set as set
 from gradtx._training.edit import stack as stack
 from gradtx._text.elsewhere import missing as __getattr__  # noqa: F401 - for names that do not exist
 from gradtx._text.parse import parse as parse
+from gradtx._text.from_config import from_config as from_config
+from gradtx._text.to_config import to_config as to_config
 from gradtx._show.routing import routing as routing
 from gradtx._core.numerics import global_norm as global_norm
 
