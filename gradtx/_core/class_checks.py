@@ -68,7 +68,7 @@ def check_class(cls: type, root: type) -> None:
     kinds = [base for base in cls.__mro__ if "_hooks" in vars(base) and base is not root]
     kind: Any = kinds[-2 if len(kinds) > 1 and not kinds[-1]._hooks else -1] if kinds else root
     for hook, base in _CALLED_BY.items():
-        if hook in vars(cls) and hook not in kind._hooks:
+        if hook in vars(cls) and hook not in {*kind._hooks, *cls._hints}:  # pyright: ignore
             own, remedy = f"`{kind.__name__}`", f"`{base}`"
             if cls.wraps and base != "Recipe":  # pyright: ignore
                 own = f"`Wrapper` and {own}" if kind.__name__ != "Wrapper" else own

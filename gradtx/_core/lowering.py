@@ -21,9 +21,10 @@ from gradtx._core.dtypes import scalar_dtype
 from gradtx._core.layout import layout_of
 from gradtx._core.passes import Pass
 from gradtx._core.places import Cell, Slot, cells_of
+from gradtx._core.probes import Probe, groups_of
 from gradtx._core.schedule import ScheduledState
 from gradtx._core.stages import Begin, Call, Measure
-from gradtx._core.terms import BOUNDED, SQUARABLE, Stream, Term, Visit, group_of, register_of
+from gradtx._core.terms import BOUNDED, SQUARABLE, Stream, Term, Visit, register_of
 from gradtx._core.trees import PyTree, Structure, paths
 from gradtx._core.whole import Tree
 
@@ -41,10 +42,12 @@ class Lowering:
         self.leaves, self.structure, self.visit = leaves, structure, visit
         self.stages: list[Any] = []
         self.calls: list[Call] = []
-        self.trees: list[Tree] = []
+        self.trees: list[Any] = []  # the stages that fill cells of their own in `init`
         self.cells = self.registers = 0  # how many there are so far
         self.merged: dict[int, int] = {}  # for the cell of a second counter, the cell of the first
         self.scalars = scalar_dtype()
+        self.gradients: Stream = []
+        self.probes: list[Probe] = []
         self._begins: list[Call] = []
         self._terms: dict[Any, Term] = {}
         self._answers: dict[Any, Any] = {}
@@ -75,7 +78,8 @@ class Lowering:
         """The stream of the incoming gradients, which lie in a register."""
         register = self.register()
         term = Term(None, None, (), register)
-        return [None if x is None else term for x in self.leaves]
+        self.gradients = [None if x is None else term for x in self.leaves]
+        return self.gradients
 
     def register(self) -> int:
         """The number of a new register. A register is a list of arrays, one per leaf."""
@@ -121,11 +125,7 @@ class Lowering:
             return stream
         self.flush_begins()
         register = self.register()
-        leaves: dict[Term, list[int]] = {}
-        for i, term in enumerate(stream):
-            if term is not None:
-                leaves.setdefault(term, []).append(i)
-        self.stages.append(Pass(register, [group_of(t, own) for t, own in leaves.items()]))
+        self.stages.append(Pass(register, groups_of(stream, self.probes)))
         term = Term(None, None, (), register)
         return [None if x is None else term for x in stream]
 
@@ -139,10 +139,9 @@ class Lowering:
         """The stream after a transformation, and its state with places; records the visit."""
         if self.visit is None:
             return tx.lower(self, stream)
-        above = self.visit
-        self.visit = Visit(tx, stream, [])
-        above.inside.append(self.visit)
+        above, self.visit = self.visit, self.visit.below(tx, stream)
         stream, self.visit.state = tx.lower(self, stream)
+        self.visit.left(self, stream)
         self.visit = above
         return stream, self.visit.inside[-1].state
 

@@ -9,6 +9,7 @@ from jax.core import Tracer
 from gradtx._core.boundary import with_empty_parts_of
 from gradtx._core.lowering import Lowering, Visit
 from gradtx._core.places import numbered
+from gradtx._core.record import finish
 from gradtx._core.retrace import changes_often, keep_constant
 from gradtx._core.stages import Frame
 from gradtx._core.terms import register_of
@@ -35,6 +36,7 @@ class Program:
         stream, state = low.lower(tx, low.source())
         stream = low.compute(stream)
         low.flush_begins()
+        finish(low)
         self.result = register_of(stream)
         for call in low.calls:
             for i, number in enumerate(call.cells):

@@ -45,18 +45,29 @@ class Visit:
     def __init__(self, tx: Any, stream: Stream, inside: list["Visit"]) -> None:
         self.tx, self.stream, self.inside = tx, stream, inside
 
+    def below(self, tx: Any, stream: Stream) -> "Visit":
+        """Record that a transformation inside this one is lowered now."""
+        self.inside.append(Visit(tx, stream, []))
+        return self.inside[-1]
+
+    def left(self, low: Any, stream: Stream) -> None:
+        """Called when the transformation was lowered, with the stream after it."""
+
 
 def register_of(stream: Stream) -> int:
     """The register of a computed stream, or -1 for a stream without leaves."""
     return next((term.register for term in stream if term is not None), -1)
 
 
-def group_of(result: Term, leaves: list[int]) -> Group:
-    """The program of the leaves whose update is the term `result`, with what it reads."""
-    if result.register >= 0:
+def group_of(result: Term, leaves: list[int], probes: tuple[Term, ...] = ()) -> Group:
+    """The program of the leaves whose update is the term `result`, with what it reads.
+
+    `probes` are terms of summands (`probes.py`), which the program computes as well.
+    """
+    if result.register >= 0 and not probes:
         return Group(None, leaves, [result.register], [], [])
     terms: dict[Term, None] = {}  # in topological order: every term comes after its arguments
-    waiting = [result]
+    waiting = [*probes, result]
     while waiting:
         term = waiting[-1]
         before = len(waiting)
@@ -88,7 +99,8 @@ def group_of(result: Term, leaves: list[int]) -> Group:
         same = type(getattr(tx, "unit", tx)) is type(call.tx)
         scheduled = call.scheduled if same else ()
         instructions.append(Instruction(key, args, call.layout, scheduled, call.begins))
-    program = LeafProgram.of(tuple(instructions), place[result])
+    summed = tuple(map(place.__getitem__, probes))
+    program = LeafProgram.of(tuple(instructions), place[result], summed)
     return Group(program, leaves, sources, calls, arrays)
 
 

@@ -33,7 +33,10 @@ ALL = {"own": zoo.SHAPES, "same": zoo.SHAPES}
 
 def is_own(path):
     """Whether this is the path of a leaf that differs between devices."""
-    return any(getattr(key, "key", None) == "own" for key in path)
+    keys = [str(getattr(key, "key", "")) for key in path]
+    if any("/" in key for key in keys):  # a reading, which depends on all leaves that its name has
+        return not any("same" in key for key in keys)
+    return "own" in keys
 
 
 def own_leaves(f, tree, *rest):

@@ -23,6 +23,8 @@ def test_state_maps_over_its_parts_that_are_like_the_parameters(row):
         transform_non_params=lambda x: "shared",
         is_leaf=lambda x: x is None,
     )
+    # One leaf stands for all readings of a tap per layer, as in a prefix for `out_shardings`.
+    marked = jax.tree.broadcast(marked, state)
     leaves = jax.tree_util.tree_leaves_with_path(state)
     for (path, _), kind in zip(leaves, jax.tree.leaves(marked), strict=True):
         assert kind == ("like" if getattr(path[-1], "key", None) in SMALL else "shared")
