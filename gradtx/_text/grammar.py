@@ -10,33 +10,18 @@ Nothing is evaluated as code. A name has the meaning that the vocabulary gives t
 are the methods of schedules, and there are no subscripts, so a text cannot reach any other object.
 """
 
-import difflib
-import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
-import jax
-import numpy as np
-
-from gradtx._compose.rules import Rule
-from gradtx._core.transform import Transform
+from gradtx._core.fields import is_value
 from gradtx._core.values import Value
 from gradtx._schedules.schedule import Schedule
 from gradtx._text.budget import MOST_LEVELS, Budget
+from gradtx._text.operators import BEFORE, BETWEEN, before_problem, between_problem
 from gradtx._text.tokens import Source, Token
-from gradtx._text.vocabulary import METHODS, Called
+from gradtx._text.vocabulary import METHODS, Called, suggestion
 
-# For each operator how tightly it binds, and its function.
-_OPERATORS: dict[str, tuple[int, Callable[[Any, Any], Any]]] = {
-    "|": (0, operator.or_),
-    "&": (1, operator.and_),
-    "+": (2, operator.add),
-    "-": (2, operator.sub),
-    "*": (3, operator.mul),
-    "/": (3, operator.truediv),
-}
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
-_NUMBERS = (int, float, complex)
 
 
 class Parser(Source):
@@ -69,41 +54,32 @@ class Parser(Source):
         left, height = self.operand()
         while True:
             sign = self.look()
-            binds, function = (
-                _OPERATORS.get(sign.text, (-1, None)) if sign.kind == "sign" else (-1, None)
-            )
-            if function is None or binds < least:
+            if sign.kind != "sign" or sign.text not in BETWEEN or BETWEEN[sign.text][0] < least:
                 return left, height
             self.advance()
+            binds, function = BETWEEN[sign.text]
             right, other = self.expression(binds + 1)
             height = self.level(sign, height, other)
-            rules = sign.text in "|&"
-            if not (_combinable(left, right) if rules else _joinable(left, right)):
-                kinds = "rules" if rules else "transformations, schedules and numbers"
-                self.fail(sign.at, f"{sign} can stand only between {kinds}.")
-            left = self.made(sign, function, left, right)
+            if problem := between_problem(sign.text, left, right):
+                self.fail(sign.at, f"{sign} {problem}.")
+            cost = is_value(type(left)) or is_value(type(right))
+            left = self.made(sign, function, left, right, cost=cost)
 
     def operand(self) -> tuple[Any, int]:
         token = self.look()
         self.depth += 1
         self.level(token, self.depth - 1)
-        if token.kind == "sign" and token.text in "+-~":
+        if token.kind == "sign" and token.text in BEFORE:
             self.advance()
             value, height = self.operand()
-            result = self.signed(token, value), self.level(token, height)
+            if problem := before_problem(token.text, value):
+                self.fail(token.at, f"{token} {problem}.")
+            made = self.made(token, BEFORE[token.text], value, cost=is_value(type(value)))
+            result = made, self.level(token, height)
         else:
             result = self.methods(*self.primary(token))
         self.depth -= 1
         return result
-
-    def signed(self, sign: Token, value: Any) -> Any:
-        if sign.text == "~":
-            if not isinstance(value, Rule):
-                self.fail(sign.at, f"{sign} can stand only before a rule.")
-            return self.made(sign, operator.invert, value)
-        if type(value) not in _NUMBERS and not (isinstance(value, Schedule) and sign.text == "-"):
-            self.fail(sign.at, f"{sign} can stand only before a number or a schedule.")
-        return self.made(sign, operator.neg, value) if sign.text == "-" else value
 
     def primary(self, token: Token) -> tuple[Any, int]:
         match token.kind:
@@ -245,32 +221,3 @@ class Parser(Source):
 
     def unknown(self, token: Token, names: Iterable[str], problem: str, what: str = "") -> NoReturn:
         self.fail(token.at, problem + suggestion(token.text, names, what))
-
-
-def suggestion(name: str, known: Iterable[str], what: str = "") -> str:
-    """The end of a sentence about an unknown name: the nearest known name, or a list of all.
-
-    Args:
-        name: the unknown name.
-        known: the known names.
-        what: what the names are, such as "arguments". If it is empty, the names are not listed.
-    """
-    known = list(known)
-    if near := difflib.get_close_matches(name[:100], known, 1):
-        return f"; did you mean `{near[0]}`?"
-    return f"; its {what} are {', '.join(known)}." if what and known else "."
-
-
-def _combinable(left: Any, right: Any) -> bool:
-    return any(isinstance(x, Rule) for x in (left, right)) and callable(left) and callable(right)
-
-
-def _joinable(*operands: Any) -> bool:
-    if all(type(x) in _NUMBERS for x in operands):
-        return True
-    known = all(type(x) in _NUMBERS or _is_operand(x) for x in operands)
-    return known and any(isinstance(x, Transform | Schedule) for x in operands)
-
-
-def _is_operand(x: Any) -> bool:
-    return isinstance(x, Value | jax.Array | np.ndarray) or callable(x)

@@ -1,9 +1,10 @@
 """The names that a text or a configuration may use, and their meanings."""
 
+import difflib
 import functools
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import optax
@@ -19,7 +20,7 @@ from gradtx._training.batch import Candidates
 
 _LITERALS = {"None": None, "True": True, "False": False, "inf": math.inf, "nan": math.nan}
 # How many ordinary calls take as long as one call of these.
-_COSTS = {polar_express: 100}
+_COSTS = {polar_express: 100, complex: 0}
 _NAMED = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
 
 
@@ -46,6 +47,10 @@ class Called:
         init = make.__init__ if isinstance(make, type) else make
         own = inspect.get_annotations(init, eval_str=True) if inspect.isfunction(init) else {}
         return own | dict(getattr(make, "_hints", {}))
+
+    def hint(self, parameter: inspect.Parameter | None) -> Any:
+        """The annotation of one of the parameters, or None."""
+        return None if parameter is None else self.hints.get(parameter.name)
 
 
 def vocabulary(names: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -103,3 +108,17 @@ METHODS = {
     for name, method in vars(Schedule).items()
     if inspect.isfunction(method) and not name.startswith("_")
 }
+
+
+def suggestion(name: str, known: Iterable[str], what: str = "") -> str:
+    """The end of a sentence about an unknown name: the nearest known name, or a list of all.
+
+    Args:
+        name: the unknown name.
+        known: the known names.
+        what: what the names are, such as "arguments". If it is empty, the names are not listed.
+    """
+    known = list(known)
+    if near := difflib.get_close_matches(name[:100], known, 1):
+        return f"; did you mean `{near[0]}`?"
+    return f"; its {what} are {', '.join(known)}." if what and known else "."
