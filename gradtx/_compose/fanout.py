@@ -11,7 +11,7 @@ import optax
 from gradtx._core.authors import described
 from gradtx._core.dtypes import real_dtype
 from gradtx._core.foreign import Inside, as_transform
-from gradtx._core.latex import Page, Tex, call, fraction, number, plus, times
+from gradtx._core.latex import Page, Tex, fraction, plus, times
 from gradtx._core.lowering import Lowering
 from gradtx._core.static import show
 from gradtx._core.terms import Stream
@@ -40,7 +40,7 @@ class constant(Elementwise):
         return jnp.broadcast_to(value, update.shape), state
 
     def tex(self, g: Tex, page: Page) -> Tex:
-        return number(self.value)
+        return page.number(self.value)
 
 
 def _divide(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -182,7 +182,8 @@ class fanout(Transform):
             case "divide", [a, b]:
                 return fraction(a, b)
             case _:
-                return call(show(self.combine), *branches)
+                words = r"\text{: the function that combines the branches}"
+                return page.function(show(self.combine), words, *branches)
 
 
 def _branch(x: Any) -> Any:

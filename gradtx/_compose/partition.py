@@ -7,7 +7,7 @@ import optax
 
 from gradtx._compose.labels import as_mask, as_rule, label_leaves, mask_leaves, rule_name
 from gradtx._core.foreign import AsTransform, Inside
-from gradtx._core.latex import Page, Tex, cases, escape
+from gradtx._core.latex import OTHERWISE, Page, Tex, cases, escape, if_rule
 from gradtx._core.lowering import Lowering
 from gradtx._core.terms import Stream
 from gradtx._core.transform import Transform
@@ -99,7 +99,11 @@ class partition(Transform):
 
     def tex(self, g: Tex, page: Page) -> Tex:
         g = page.symbol(g)
-        return cases(*((tx.tex(g, page), escape(str(k))) for k, tx in self.transforms.items()))
+        rows = []
+        for label, tx in self.transforms.items():
+            where = rf"\text{{for leaves labeled }}\mathrm{{{escape(str(label))}}}"
+            rows.append((tx.tex(g, page), where))
+        return cases(*rows)
 
 
 multi_transform = partition  # Optax's older name
@@ -156,4 +160,4 @@ class masked(Transform):
 
     def tex(self, g: Tex, page: Page) -> Tex:
         g = page.symbol(g)
-        return cases((self.inner.tex(g, page), rule_name(self.mask)), (g, "otherwise"))
+        return cases((self.inner.tex(g, page), if_rule(rule_name(self.mask))), (g, OTHERWISE))

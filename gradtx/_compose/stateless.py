@@ -7,6 +7,8 @@ from typing import Any
 import jax
 
 from gradtx._core.authors import described
+from gradtx._core.latex import THETA, Page, Tex
+from gradtx._core.static import show
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree
 from gradtx._core.unit import Elementwise
@@ -30,6 +32,10 @@ class _Function(Transform):
             ) from None
         except ValueError:  # a function that has no signature in Python
             pass
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        words = r"\text{: the function that was passed}"
+        return page.function(show(self.f), words, g, THETA)
 
 
 class stateless(_Function):

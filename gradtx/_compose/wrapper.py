@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from gradtx._core.foreign import AsTransform
-from gradtx._core.latex import Page, Tex, call
+from gradtx._core.latex import Page, Tex
 from gradtx._core.lowering import Lowering
 from gradtx._core.terms import Stream
 from gradtx._core.transform import Transform
@@ -95,7 +95,7 @@ class Wrapper(Transform):
         return type(self).update_tree is not Transform.update_tree
 
     def tex(self, g: Tex, page: Page) -> Tex:
-        return call(type(self).__name__, self.inner.tex(g, page))
+        return page.unknown(type(self).__name__, self.inner.tex(g, page))
 
 
 def _as_inner(self: Any) -> bool:

@@ -9,7 +9,7 @@ import optax
 from gradtx._core import boundary
 from gradtx._core.authors import described
 from gradtx._core.dtypes import like
-from gradtx._core.latex import Page, Tex, call
+from gradtx._core.latex import Page, Tex
 from gradtx._core.static import frozendict
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree
@@ -54,8 +54,14 @@ class foreign(Transform):
         return updates, like(new, state) if same else new
 
     def tex(self, g: Tex, page: Page) -> Tex:
-        init: Any = self.tx.init
-        return call(init.__qualname__.split(".")[0], g)
+        words = r"\text{: the transformation of Optax that has this name}"
+        return page.function(self.origin, words, g)
+
+    @property
+    def origin(self) -> str:
+        """The name of the function that made the transformation."""
+        names = [f.__qualname__.split(".")[0] for f in (self.tx.update, self.tx.init)]  # pyright: ignore
+        return names[names[0] == "with_extra_args_support"]
 
 
 def _as_array(x: Any) -> Any:

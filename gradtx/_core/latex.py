@@ -20,28 +20,56 @@ class Tex(NamedTuple):
         """The text, in parentheses if the expression binds less tightly than `rank`."""
         return self.text if self.rank >= rank else rf"\left({self.text}\right)"
 
+    def at(self, index: str) -> "Tex":
+        """The same quantity at another step, if it is a symbol that depends on the step."""
+        name = self.text.removesuffix("_t")
+        return self if name == self.text else Tex(f"{name}_{{{index}}}", self.rank)
+
+
+GRADIENT = Tex("g_t")
+THETA = Tex(r"\theta_{t-1}")
+BEFORE = Tex("t-1", 0)  # the number of steps before step t, at which schedules are evaluated
+_NOTES = {
+    GRADIENT: r"\text{: the gradient in step }t = 1, 2, \dots",
+    THETA: r"\text{: the parameters before step }t",
+}
+
 
 class Page:
-    """The definitions of the symbols in an equation, in the order in which they are needed."""
+    """An equation with the definitions of its symbols, in the order in which they are needed.
+
+    Attributes:
+        lines: for each symbol the rest of the line that defines it, such as `= 0.9\\, m_{t-1} + g_t`.
+        zeros: the symbols of the quantities that are 0 before the first step, without their index.
+        notes: for each other symbol or function the rest of a line that says in words what it is.
+    """
 
     def __init__(self) -> None:
         self.lines: dict[str, str] = {}
+        self.zeros: dict[str, None] = {}
+        self.notes: dict[str, str] = {}
 
-    def define(self, letter: str, definition: Callable[[str], Tex]) -> Tex:
+    def define(
+        self, letter: str, definition: Callable[[str], Tex], *, index: str = "_t", sign: str = "="
+    ) -> Tex:
         """A symbol with its definition; a letter that has another definition already gets a prime.
 
         Args:
             letter: the letter of the symbol.
             definition: returns the defining expression, given the letter with its primes.
+            index: the index of the symbol; "" for a quantity that does not depend on the step.
+            sign: the sign between the symbol and the expression.
         """
         name = letter
-        while self.lines.setdefault(f"{name}_t", text := definition(name).text) != text:
+        while (
+            self.lines.setdefault(name + index, line := f"{sign} {definition(name).text}") != line
+        ):
             name += "'"
-        return Tex(f"{name}_t")
+        return Tex(name + index)
 
     def symbol(self, x: Tex) -> Tex:
         """A symbol for the expression `x`, so that it can be used several times."""
-        return x if x.text == "g_t" or x.text in self.lines else self.define("x", lambda _: x)
+        return x if x == GRADIENT or x.text in self.lines else self.define("x", lambda _: x)
 
     def average(
         self, letter: str, decay: Any, new: Tex, *, weight: Tex | None = None, initial: Any = 0.0
@@ -55,14 +83,90 @@ class Page:
             weight: the factor of `new`; None means one minus the decay.
             initial: the value of the average before the first step.
         """
-        new = times(complement(decay) if weight is None else weight, new)
+        keep = self.number(decay, r"\beta")
+        new = times(self.complement(decay, r"\beta") if weight is None else weight, new)
+        zero = isinstance(initial, float) and initial == 0
+        first = None if zero else self.number(initial, f"{letter}_0")
 
         def definition(m: str) -> Tex:
-            zero = isinstance(initial, float) and initial == 0
-            start = "" if zero else rf",\quad {m}_0 = {number(initial).text}"
-            return Tex(plus(times(number(decay), Tex(f"{m}_{{t-1}}")), new).text + start)
+            start = rf",\quad {m}_0 = {first.text}" if first else ""
+            return Tex(plus(times(keep, Tex(f"{m}_{{t-1}}")), new).text + start)
 
-        return self.define(letter, definition)
+        return (
+            self.from_zero(self.define(letter, definition))
+            if zero
+            else self.define(letter, definition)
+        )
+
+    def from_zero(self, symbol: Tex) -> Tex:
+        """`symbol`, for which the page says that it is 0 before the first step."""
+        self.zeros[symbol.text.removesuffix("_t")] = None
+        return symbol
+
+    def number(self, x: Any, letter: str = "c", at: Tex = BEFORE) -> Tex:
+        """A hyperparameter: its digits, or a symbol for a schedule or for the values of a sweep.
+
+        Args:
+            x: a number, an array or a schedule.
+            letter: the letter of the symbol.
+            at: the number of steps at which a schedule is evaluated. It is 0 in the first step, $t = 1$.
+        """
+        if callable(x):
+            value = self.value(x, at)
+            return self.define(letter, lambda _: value)
+        if np.ndim(x):
+            return self.define(letter, lambda _: _values(x), index="", sign=r"\in")
+        return number(x)
+
+    def value(self, schedule: Any, at: Tex) -> Tex:
+        """A schedule's value after `at` steps; a number is written with its digits."""
+        if not callable(schedule):
+            return self.number(schedule)
+        tex: Any = getattr(schedule, "tex", None)
+        if tex is not None:
+            return tex(at, self)
+        name = show(schedule) if isinstance(schedule, static) else type(schedule).__name__
+        words = r"\text{: a function of the number of steps before this one}"
+        return self.function(name, words, at)
+
+    def complement(self, decay: Any, letter: str) -> Tex:
+        """One minus a decay."""
+        if isinstance(decay, float):
+            return number(float(f"{1 - decay:.12g}"))
+        return plus(Tex("1"), self.number(decay, letter), "-")
+
+    def function(self, name: str, words: str, *args: Tex) -> Tex:
+        """A function applied to `args`. `words`, in LaTeX, say what the function is."""
+        self.notes.setdefault(rf"\operatorname{{{escape(name)}}}", words)
+        return call(name, *args)
+
+    def unknown(self, name: str, *args: Tex) -> Tex:
+        """A transformation without an equation of its own, as a function of its updates."""
+        return self.function(
+            name, rf"\text{{: the updates of the class }}\mathrm{{{escape(name)}}}", *args
+        )
+
+    def norm(self, x: Tex, index: str, words: str) -> Tex:
+        """A norm of `x`. `words` say what is meant by a norm with this index, which may be ""."""
+        self.notes.setdefault(rf"\|\cdot\|{index}", words)
+        return Tex(rf"\|{x.text}\|{index}")
+
+    def where(self, condition: str) -> Tex:
+        """The factor that is 1 where a condition holds, and 0 elsewhere."""
+        self.notes.setdefault(
+            r"[\,\cdot\,]", r"\text{: 1 where the condition holds, and 0 elsewhere}"
+        )
+        return Tex(f"[{condition}]")
+
+    def text(self, left: str, update: Tex) -> str:
+        """The whole page as a displayed equation of `left`, with everything that it needs below it."""
+        lines = [f"{left} &= {update.text}", *(f"{name} &{x}" for name, x in self.lines.items())]
+        used = " ".join(lines)
+        if self.zeros:
+            lines.append(f"{' = '.join(name + '_0' for name in self.zeros)} &= 0")
+        known = {x.text: words for x, words in _NOTES.items() if x.text in used}
+        lines += [f"{name} &{words}" for name, words in {**known, **self.notes}.items()]
+        return r"$$\begin{aligned}" + r" \\ ".join(lines) + r"\end{aligned}$$"
 
 
 def escape(text: str) -> str:
@@ -70,16 +174,8 @@ def escape(text: str) -> str:
     return re.sub(r"[^\w .,()=+/:-]", "", text).replace("_", r"\_").replace(" ", r"\ ")
 
 
-def number(x: Any, step: str = "t-1") -> Tex:
-    """A hyperparameter: its digits, or a schedule as a function of `step`.
-
-    A schedule is evaluated at 0 in the first step, which is $t = 1$, hence at $t - 1$.
-    """
-    if callable(x):
-        name = show(x) if isinstance(x, static) else type(x).__name__
-        return Tex(rf"\operatorname{{{escape(name)}}}({step})")
-    if np.ndim(x):
-        return Tex(r"\mathrm{array}")
+def number(x: Any) -> Tex:
+    """The digits of a number."""
     x = float(x)
     if not math.isfinite(x):
         return Tex(r"\mathrm{nan}" if math.isnan(x) else r"\infty" if x > 0 else r"-\infty")
@@ -90,11 +186,12 @@ def number(x: Any, step: str = "t-1") -> Tex:
     return Tex({"1": power, "-1": "-" + power}.get(mantissa, rf"{mantissa} \cdot {power}"), 1)
 
 
-def complement(decay: Any) -> Tex:
-    """One minus a decay."""
-    if isinstance(decay, float):
-        return number(float(f"{1 - decay:.12g}"))
-    return plus(Tex("1"), number(decay), "-")
+def _values(x: Any) -> Tex:
+    """The values of a sweep as a set: the first, the second and the last, if there are many."""
+    flat = [number(f"{v:.6g}").text for v in np.asarray(x, np.float64).reshape(-1)]
+    shown = flat if len(flat) <= 5 else [*flat[:2], r"\dots", flat[-1]]
+    size = rf"\quad\text{{({len(flat)} values)}}" if len(flat) > 5 else ""
+    return Tex(rf"\left\{{{', '.join(shown)}\right\}}{size}")
 
 
 def plus(a: Tex, b: Tex, sign: str = "+") -> Tex:
@@ -113,7 +210,8 @@ def times(a: Tex, b: Tex) -> Tex:
     sign = "-" if sum(x.startswith("-") for x in texts) == 1 else ""
     texts = [x for x in (x.removeprefix("-") for x in texts) if x != "1"] or ["1"]
     rank = 1 if sign or len(texts) > 1 else min(a.rank, b.rank)
-    return Tex(sign + r"\, ".join(texts), max(rank, 1))
+    dot = r" \cdot " if texts[-1][0].isdigit() else r"\, "  # between two numbers
+    return Tex(sign + dot.join(texts), max(rank, 1))
 
 
 def fraction(a: Tex, b: Tex) -> Tex:
@@ -137,6 +235,14 @@ def call(name: str, *args: Tex) -> Tex:
 
 
 def cases(*rows: tuple[Tex, str]) -> Tex:
-    """A distinction of cases: expressions, each with a text that says where it holds."""
-    lines = r" \\ ".join(rf"{x.text} & \mathrm{{{where}}}" for x, where in rows)
+    """A distinction of cases: expressions, each with the LaTeX that says where it holds."""
+    lines = r" \\ ".join(rf"{x.text} & {where}" for x, where in rows)
     return Tex(rf"\begin{{cases}}{lines}\end{{cases}}")
+
+
+def if_rule(name: str) -> str:
+    """The words of a case that holds for the leaves that a rule says True for."""
+    return rf"\text{{if }}\mathrm{{{name}}}"
+
+
+OTHERWISE = r"\text{otherwise}"

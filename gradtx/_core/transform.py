@@ -18,7 +18,7 @@ import optax
 from gradtx._core import boundary
 from gradtx._core.class_checks import check_class
 from gradtx._core.dtypes import scalar_dtype
-from gradtx._core.latex import Page, Tex, call
+from gradtx._core.latex import Page, Tex
 from gradtx._core.lowering import Lowering
 from gradtx._core.pair import Pair
 from gradtx._core.program import Program
@@ -247,4 +247,4 @@ class Transform(Value, Pair):
 
         `page` collects the definitions of its symbols. The default applies the class's name to `g`.
         """
-        return call(type(self).__name__, g)
+        return page.unknown(type(self).__name__, g)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from gradtx._core.dtypes import compute_dtype
+from gradtx._core.latex import THETA, Page, Tex, fraction, plus
 from gradtx._core.shapes import Leaf
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, flatten, paths
@@ -74,6 +75,13 @@ class qk_clip(Transform):
             if leaves[i] is not None and logits is not None:
                 leaves[i] = self._clipped(path, leaves[i], owners[i], jnp.asarray(logits))
         return structure.unflatten(leaves), state
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        page.notes["S_t"] = r"\text{: the largest logit of the head of an entry}"
+        limit = fraction(page.number(self.threshold, r"\tau"), Tex("S_t"))
+        gain = page.define(r"\gamma", lambda _: Tex(rf"\min\left(1, {limit.text}\right)"))
+        moved = plus(THETA, g)
+        return Tex(rf"\sqrt{{{gain.text}}}\, \left({moved.text}\right) - {THETA.text}", 0)
 
     def _clipped(self, path: str, u: Leaf, p: Leaf, logits: Heads) -> Leaf:
         dtype = compute_dtype(u, p)

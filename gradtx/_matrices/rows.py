@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from gradtx._compose.wrapper import Wrapper, as_inner
 from gradtx._core.dtypes import accumulator
+from gradtx._core.latex import Page, Tex, fraction, plus, sqrt as sqrt_tex, square, times
 from gradtx._core.numerics import abs_square, average_of_squares, sqrt
 from gradtx._core.shapes import Matrices
 from gradtx._core.values import Hyper
@@ -66,6 +67,11 @@ class equilibrate_rows(Matrixwise):
     def update_matrix(self, x: Matrices, state: Any) -> tuple[Matrices, Any]:
         return _rescaled(x, 1.0, axis=(-2,)), state
 
+    def tex(self, g: Tex, page: Page) -> Tex:
+        g = page.symbol(g)
+        words = r"\text{: the norm of the row that an entry lies in, one row per output}"
+        return fraction(g, page.norm(g, r"_{\mathrm{row}}", words))
+
 
 class scale_to_rms(Matrixwise):
     r"""Every matrix is scaled to the same root mean square, and a matrix of zeros stays zero.
@@ -91,6 +97,11 @@ class scale_to_rms(Matrixwise):
     def update_matrix(self, x: Matrices, state: Any) -> tuple[Matrices, Any]:
         size = (x.shape[-2] * x.shape[-1]) ** 0.5
         return _rescaled(x, jnp.asarray(self.rms, jnp.finfo(x.dtype).dtype) * size), state
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        g = page.symbol(g)
+        size = page.function("matrix rms", r"\text{: the root mean square of one matrix}", g)
+        return times(page.number(self.rms, "r"), fraction(g, size))
 
 
 class keep_norm(Wrapper, Matrixwise):
@@ -118,6 +129,11 @@ class keep_norm(Wrapper, Matrixwise):
 
     def update_matrix(self, x: Matrices, state: Any, given: Matrices) -> tuple[Matrices, Any]:
         return _rescaled(x, _norm(given)), state
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        g, words = page.symbol(g), r"\text{: the Frobenius norm of one matrix}"
+        u = page.symbol(self.inner.tex(g, page))
+        return times(fraction(page.norm(g, "_F", words), page.norm(u, "_F", words)), u)
 
 
 class ScaleByNeuronRmsState(NamedTuple):
@@ -164,3 +180,9 @@ class scale_by_neuron_rms(Matrixwise):
         nu = average_of_squares(state.nu, square, self.decay)
         root = sqrt(nu) + self.eps
         return x / jnp.where(root == 0, 1, root).astype(x.dtype), ScaleByNeuronRmsState(nu)
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        words = r"\text{: the mean of the row that an entry lies in, one row per output}"
+        g = page.symbol(g)
+        v = page.average("v", self.decay, page.function("rowmean", words, square(g)))
+        return fraction(g, plus(sqrt_tex(v), page.number(self.eps, r"\epsilon")))

@@ -68,7 +68,8 @@ def state_arrays(state: Any, params: list[Any], structure: Structure) -> tuple[S
             found.setdefault(name, []).extend(p for p in pairs if not _is_absent(p[0]))
             return
         for key, inside in _entries(node):
-            hidden = key in ("inner_state", "inner_states")  # which `gradtx.get` passes over
+            # A dotted name may leave out parts of the path, so these two do not make it longer.
+            hidden = isinstance(node, optax.MaskedState | optax.transforms.PartitionState)
             visit(inside, name if hidden else f"{name}.{key}" if name else key)
         if not _entries(node):
             found.setdefault(name, []).extend((x, None) for x in jax.tree.leaves(node))

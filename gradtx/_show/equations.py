@@ -2,11 +2,11 @@
 
 The method `tex` of each class returns the LaTeX of its update, for incoming updates `g`. A chain passes
 the expression of one link to the next link, and a quotient of two branches becomes a fraction. A
-quantity that the state keeps, such as a momentum, becomes a letter; its recurrence is added to the page,
-which lists the definitions of all letters.
+quantity that the state keeps, such as a momentum, becomes a letter, and so does a schedule. Below the
+equation, the page defines all letters, and says in words what is not an equation.
 """
 
-from gradtx._core.latex import Page, Tex
+from gradtx._core.latex import GRADIENT, Page
 from gradtx._core.transform import Transform
 
 
@@ -18,11 +18,10 @@ def equations(tx: Transform) -> str | None:
     """
     page = Page()
     try:
-        update = tx.tex(Tex("g_t"), page)
+        update = tx.tex(GRADIENT, page)
     except (TypeError, ValueError):
         return None
-    lines = [f"u_t &= {update.text}", *(f"{name} &= {x}" for name, x in page.lines.items())]
-    return r"$$\begin{aligned}" + r" \\ ".join(lines) + r"\end{aligned}$$"
+    return page.text("u_t", update)
 
 
 # Notebooks call this method to display a value. It is attached here, since `Transform` lies in a lower

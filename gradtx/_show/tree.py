@@ -78,8 +78,7 @@ def _parts_of(node: Any) -> tuple[str, list[str], str]:
     if not isinstance(node, Transform):
         return brief(node), [], ""
     if isinstance(node, foreign):  # its fields are functions, whose origin is their only name
-        init: Any = node.tx.init
-        return "foreign", [init.__qualname__.split(".")[0]], ""
+        return "foreign", [node.origin], ""
     fields = [f"{name}={text}" for name, text in settings(node)]
     if isinstance(node, fanout):  # `combine` is its first argument
         fields = [field.removeprefix("combine=") for field in fields]
@@ -102,7 +101,8 @@ def settings(tx: Transform) -> list[tuple[str, str]]:
             continue
         if name in tx._data:
             if value is not None:
-                shown.append((name, brief(value)))
+                number = callable(value) or hasattr(value, "shape") or isinstance(value, float)
+                shown.append((name, brief(value) if number else cut(brief(value))))
             continue
         words = isinstance(value, str) and not isinstance(tx, Recipe)
         counts = isinstance(value, int) and not isinstance(value, bool)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from gradtx._core.dtypes import accumulator
-from gradtx._core.latex import Page, Tex, complement, fraction, number, plus, sqrt, square, times
+from gradtx._core.latex import Page, Tex, fraction, plus, sqrt, square, times
 from gradtx._core.numerics import abs_square, average_of_squares, bounded, squarable
 from gradtx._core.unit import Elementwise
 from gradtx._core.values import Hyper
@@ -65,8 +65,10 @@ class scale_by_adadelta(Elementwise):
             )
 
         def average(x: str) -> Tex:
-            old = times(number(self.rho), Tex(f"{x}_{{t-1}}"))
-            return plus(old, times(complement(self.rho), square(update(x))))
+            old = times(page.number(self.rho, r"\beta"), Tex(f"{x}_{{t-1}}"))
+            return plus(old, times(page.complement(self.rho, r"\beta"), square(update(x))))
 
-        eps, v = number(self.eps), page.average("v", self.rho, square(g))
-        return update(page.define("x", average).text.removesuffix("_t"))
+        eps = page.number(self.eps, r"\epsilon")
+        v = page.average("v", self.rho, square(g))
+        x = page.from_zero(page.define("x", average))
+        return update(x.text.removesuffix("_t"))

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gradtx._core.latex import Page, Tex, call, number, times
+from gradtx._core.latex import THETA, Page, Tex, fraction, times
 from gradtx._core.numerics import nonzero_or_one, norm_parts, real_parts, shard_axes, sqrt
 from gradtx._core.trees import PyTree
 from gradtx._core.unit import Elementwise
@@ -48,7 +48,8 @@ class clip(Elementwise):
         return jnp.clip(update, -limit, limit), state
 
     def tex(self, g: Tex, page: Page) -> Tex:
-        return call("clip", g, Tex(rf"\pm {number(self.max_delta).text}"))
+        limit = page.number(self.max_delta, r"\delta").text
+        return Tex(rf"\min\left(\max\left({g.text}, -{limit}\right), {limit}\right)")
 
 
 class clip_by_global_norm(Elementwise):
@@ -99,7 +100,8 @@ class clip_by_global_norm(Elementwise):
 
     def tex(self, g: Tex, page: Page) -> Tex:
         g = page.symbol(g)
-        return times(Tex(rf"\min\left(1, {number(self.max_norm).text} / \|{g.text}\|\right)"), g)
+        norm = page.norm(g, "", r"\text{: the norm of all arrays together}")
+        return times(_at_most_one(fraction(page.number(self.max_norm), norm)), g)
 
 
 class clip_by_block_rms(Elementwise):
@@ -132,6 +134,11 @@ class clip_by_block_rms(Elementwise):
         size = update.size * (jax.lax.axis_size(axes) if axes else 1)
         factor, unit = _shrink(unit, ratio, self.threshold * math.sqrt(size))
         return update / unit * factor, state
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        g = page.symbol(g)
+        size = page.function("rms", r"\text{: the root mean square of one array}", g)
+        return times(_at_most_one(fraction(page.number(self.threshold), size)), g)
 
 
 class adaptive_grad_clip(Elementwise):
@@ -174,6 +181,21 @@ class adaptive_grad_clip(Elementwise):
         unit, ratio = _neuron_norm(update, axes)
         factor, unit = _shrink(unit, ratio, limit)
         return update / unit * factor, state
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        def size(x: Tex) -> Tex:
+            if self.axis == ():
+                return Tex(rf"\left|{x.text}\right|")
+            return page.norm(x, r"_{\mathrm{n}}", r"\text{: the norm of the entries of one neuron}")
+
+        g, least = page.symbol(g), page.number(self.eps, r"\epsilon").text
+        weights = Tex(rf"\max\left({size(THETA).text}, {least}\right)")
+        limit = times(page.number(self.clipping), weights)
+        return times(_at_most_one(fraction(limit, size(g))), g)
+
+
+def _at_most_one(x: Tex) -> Tex:
+    return Tex(rf"\min\left(1, {x.text}\right)")
 
 
 def _neuron_axes(shape: tuple[int, ...]) -> tuple[int, ...]:

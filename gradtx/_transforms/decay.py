@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from gradtx._compose.labels import as_mask, rule_name
 from gradtx._compose.partition import masked
-from gradtx._core.latex import Page, Tex, number, plus, times
+from gradtx._core.latex import THETA, Page, Tex, plus, times
 from gradtx._core.lowering import Lowering
 from gradtx._core.terms import Stream
 from gradtx._core.unit import Elementwise
@@ -79,12 +79,12 @@ class decoupled_weight_decay(Elementwise):
     def tex(self, g: Tex, page: Page) -> Tex:
         if _is_zero(self.weight_decay):
             return g
-        decay = times(number(self.weight_decay), Tex(r"\theta"))
+        decay = times(page.number(self.weight_decay, r"\lambda"), THETA)
         if self.mask is not None:
-            decay = times(decay, Tex(rf"[\mathrm{{{rule_name(self.mask)}}}]"))
+            decay = times(decay, page.where(rf"\mathrm{{{rule_name(self.mask)}}}"))
         if self.cautious:
             g = page.symbol(g)
-            decay = times(decay, Tex(rf"[{g.text}\, \theta \geq 0]"))
+            decay = times(decay, page.where(rf"{g.text}\, {THETA.text} \geq 0"))
         return plus(g, decay)
 
 

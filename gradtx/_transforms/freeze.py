@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from gradtx._compose.labels import as_mask, rule_name
 from gradtx._compose.partition import masked
-from gradtx._core.latex import Page, Tex, cases
+from gradtx._core.latex import OTHERWISE, Page, Tex, cases, if_rule
 from gradtx._core.lowering import Lowering
 from gradtx._core.terms import Stream
 from gradtx._core.unit import Elementwise
@@ -56,4 +56,6 @@ class freeze(Elementwise):
 
     def tex(self, g: Tex, page: Page) -> Tex:
         zero = Tex("0")
-        return zero if self.mask is None else cases((zero, rule_name(self.mask)), (g, "otherwise"))
+        if self.mask is None:
+            return zero
+        return cases((zero, if_rule(rule_name(self.mask))), (g, OTHERWISE))

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from gradtx._core.dtypes import promote
+from gradtx._core.latex import Page, Tex
 from gradtx._core.numerics import nonzero_or_one
 from gradtx._core.sharding import replicated
 from gradtx._core.unit import Elementwise
@@ -68,6 +69,15 @@ class scale_by_full_matrix_adagrad(Elementwise):
         total = jnp.where(overflows, state.outer_products, total)
         u = _over_root(total, g, jnp.asarray(self.eps, g.real.dtype))
         return back(u.reshape(update.shape)), OuterProductsState(total)
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        g, eps = page.symbol(g), page.number(self.eps, r"\epsilon")
+        page.notes["I"] = r"\text{: the identity matrix}"
+        page.notes[r"\cdot^H"] = r"\text{: the conjugate transpose; an array is one column}"
+        product = rf"{g.text}\, {g.text}^H"
+        total = page.define("G", lambda s: Tex(rf"{s}_{{t-1}} + {product}"))
+        inverse = rf"\left({eps.text}\, I + {page.from_zero(total).text}^{{1/2}}\right)^{{-1}}"
+        return Tex(rf"{inverse}\, {g.text}", 1)
 
 
 def _spectrum(matrix: jax.Array, eps: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

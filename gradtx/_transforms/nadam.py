@@ -8,7 +8,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from gradtx._core.dtypes import accumulator, scalar
-from gradtx._core.latex import Page, Tex, complement, fraction, number, plus, times
+from gradtx._core.latex import Page, Tex, fraction, number, plus, times
 from gradtx._core.layout import shared
 from gradtx._core.numerics import average, compensated_add, log
 from gradtx._core.schedule import at_step, next_count
@@ -102,13 +102,23 @@ class scale_by_nadam_momentum(Elementwise):
         return self._with(**dict.fromkeys(changes)) if changes else self
 
     def tex(self, g: Tex, page: Page) -> Tex:
-        if callable(self.decay) or self.momentum_decay is not None:
-            return super().tex(g, page)
-        b, rest = number(self.decay), complement(self.decay)
-        m = page.average("m", self.decay, g, weight=rest)
+        m = page.average("m", self.decay, g)
+        mu = b = page.number(self.decay, r"\beta")
+        if self.momentum_decay is not None:
+            psi = page.number(self.momentum_decay, r"\psi")
+            power = Tex(rf"0.96^{{{psi.within(1)}\, t}}", 1)
+            warmup = plus(Tex("1"), times(number(0.5), power), "-")
+            mu = page.define(r"\mu", lambda _: times(b, warmup))
+        elif callable(self.decay):
+            mu = page.define(r"\mu", lambda _: b)
 
-        def gain(power: str) -> Tex:
-            return plus(Tex("1"), Tex(rf"{b.within(2)}^{{{power}}}"), "-")
+        def gain(last: str) -> Tex:
+            constant = mu.at(last) == mu
+            product = rf"{mu.within(2)}^{{{last}}}"
+            kept = product if constant else rf"\prod_{{s \leq {last}}} {mu.at('s').text}"
+            return plus(Tex("1"), Tex(kept), "-")
 
-        ahead, now = fraction(times(b, m), gain("t+1")), fraction(times(rest, g), gain("t"))
+        rest = page.complement(self.decay, r"\beta") if mu == b else plus(Tex("1"), mu, "-")
+        ahead = fraction(times(mu.at("t+1"), m), gain("t+1"))
+        now = fraction(times(rest, g), gain("t"))
         return page.define("n", lambda _: plus(ahead, now))

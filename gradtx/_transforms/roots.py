@@ -103,4 +103,5 @@ class running_max(Wrapper, Elementwise):
     def tex(self, g: Tex, page: Page) -> Tex:
         x = page.symbol(self.inner.tex(g, page)).text
         letter = rf"\bar{{{x.removesuffix('_t')}}}"
-        return page.define(letter, lambda m: Tex(rf"\max\left({m}_{{t-1}}, {x}\right)"))
+        largest = lambda m: Tex(rf"\max\left({m}_{{t-1}}, {x}\right)")
+        return page.from_zero(page.define(letter, largest))

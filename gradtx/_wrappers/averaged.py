@@ -9,7 +9,7 @@ from gradtx._compose.labels import as_mask, mask_leaves
 from gradtx._compose.partition import select
 from gradtx._compose.wrapper import Wrapper, as_inner
 from gradtx._core.dtypes import accumulator, promote
-from gradtx._core.latex import Page, Tex, number, plus, times
+from gradtx._core.latex import THETA, Page, Tex, plus, times
 from gradtx._core.layout import shared
 from gradtx._core.lowering import Lowering
 from gradtx._core.schedule import at_step, next_count
@@ -151,7 +151,10 @@ class averaged(Wrapper, Elementwise):
 
     def tex(self, g: Tex, page: Page) -> Tex:
         update = page.symbol(self.inner.tex(g, page))
-        old = Tex(r"\bar\theta_{t-1}")
-        new = plus(plus(Tex(r"\theta_{t-1}"), update), old, "-")
-        page.define(r"\bar\theta", lambda _: plus(old, times(number(self.weight, "n"), new)))
+        value = page.value(self.weight, Tex("n"))
+        weight = page.define("w", lambda _: value, index="_n")
+        old = Tex(r"\bar{\theta}_{t-1}")
+        new = plus(plus(THETA, update), old, "-")
+        page.define(r"\bar{\theta}", lambda _: plus(old, times(weight, new)))
+        page.notes["n"] = r"\text{: the number of parameters that the average holds already}"
         return update

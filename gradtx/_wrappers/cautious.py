@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from gradtx._compose.wrapper import Wrapper, as_inner
+from gradtx._core.latex import Page, Tex, fraction, times
 from gradtx._core.unit import Elementwise
 
 
@@ -47,3 +48,10 @@ class cautious(Wrapper, Elementwise):
         # A NaN agrees with no gradient, but it must not be hidden.
         kept = jnp.where(agrees | jnp.isnan(update), update, jnp.zeros((), update.dtype))
         return kept / jnp.maximum(share, 1e-3).astype(update.dtype), state
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        g = page.symbol(g)
+        u = page.symbol(self.inner.tex(g, page))
+        agrees = page.define(r"\phi", lambda _: page.where(rf"{u.text}\, {g.text} > 0"))
+        share = page.function("mean", r"\text{: the mean over one array}", agrees)
+        return fraction(times(u, agrees), Tex(rf"\max\left({share.text}, 10^{{-3}}\right)"))

@@ -1,4 +1,4 @@
-"""The equation that a notebook shows, which is checked by computing with it."""
+"""The equation that a notebook shows is complete, is valid LaTeX, and is what is computed."""
 
 import math
 import re
@@ -17,46 +17,136 @@ from gradtx import adam, adamw, by_rank, chain, masked, muon, partition, scale, 
 each = pytest.mark.parametrize("row", zoo.ROWS, ids=str)
 
 
-def lines(tx):
-    """The equations of `tx`: a left side for each right side."""
-    text = tx._repr_latex_()
-    assert text.startswith(r"$$\begin{aligned}u_t &= ") and text.endswith(r"\end{aligned}$$")
+def page(value):
+    """The lines of the page of a value: what stands left and right of `&`."""
+    text = value._repr_latex_()
+    assert text.startswith(r"$$\begin{aligned}") and text.endswith(r"\end{aligned}$$")
     text = text.removeprefix(r"$$\begin{aligned}").removesuffix(r"\end{aligned}$$")
-    text = re.sub(r"\\begin{cases}.*?\\end{cases}", lambda m: m[0].replace(r" \\ ", r" \or "), text)
-    return dict(line.split(" &= ") for line in text.split(r" \\ "))
+    # The rows of cases are not lines of the page.
+    inside = lambda m: m[0].replace(r" \\ ", r" \or ").replace(" & ", r" \quad ")
+    text = re.sub(r"\\begin{cases}.*?\\end{cases}", inside, text)
+    return [tuple(line.split(" &")) for line in text.split(r" \\ ")]
+
+
+def lines(value):
+    """The equations of the page: a left side for each right side."""
+    found = {left: right[2:] for left, right in page(value) if right.startswith("= ")}
+    return {left: right for left, right in found.items() if not left.endswith("_0")}
+
+
+# --- The page is complete -------------------------------------------------------------------------
+
+WORDS_OF_LATEX = """frac sqrt left right cdot begin end quad dots min max prod leq geq infty in or text
+    mathrm operatorname pi cos exp log lfloor rfloor"""
+STRUCTURE = {"\\" + word for word in WORDS_OF_LATEX.split()}
+SYMBOL = re.compile(
+    r"(\\(?:hat|bar){(?:[^{}]|{[^{}]*})*}|\\[A-Za-z]+|[A-Za-z])('*)(_{\\mathrm{\w+}})?"
+)
+STANDARD = {"sign"}  # functions that have this name everywhere
+
+
+def symbols(latex):
+    """The letters, functions and other notations that occur in a piece of LaTeX."""
+    functions = set(re.findall(r"\\operatorname{(.*?)}", latex)) - STANDARD
+    found = {rf"\operatorname{{{name}}}" for name in functions}
+    found |= {
+        rf"\|\cdot\|{index}"
+        for index in re.findall(r"\\\|(?!\\cdot|,|[^|]*\\\|)(_\w|_{.*?}}|)", latex)
+    }
+    found |= {r"[\,\cdot\,]"} if re.search(r"(?<!\\left)\[(?!\\,\\cdot)", latex) else set()
+    found |= {r"\cdot^H"} if "^H" in latex else set()
+    latex = re.sub(r"\\operatorname{.*?}|\\text{[^{}]*}|(?<!_{)\\mathrm{[^{}]*}|\^H", " ", latex)
+    latex = re.sub(r"\\\|_(\w|{.*?}})|_\w\b|_{[^\\{}]*}|{cases}", " ", latex)
+    for base, primes, index in SYMBOL.findall(latex):
+        if base not in STRUCTURE and base not in ("t", "s"):
+            found.add(base + primes + index)
+    return found
+
+
+def undefined(value):
+    """The symbols on the page of a value that nothing on the page defines."""
+    rows = page(value)
+    known = set()
+    for left, _ in rows:
+        for name in left.split(" = "):
+            plain = re.sub(r"_(\w|{t-1})$", "", name)
+            known |= {name, plain, plain.split("(")[0]}
+    used = set()
+    for left, right in rows:
+        used |= symbols(right) | (symbols(left) if right.startswith("= ") else set())
+    return used - known
+
+
+@each
+def test_every_symbol_is_defined_on_the_page(row):
+    assert undefined(row.make()) == set()
+
+
+def test_a_symbol_without_a_definition_is_found():
+    class fake:
+        def __init__(self, text):
+            self.text = text
+
+        def _repr_latex_(self):
+            return r"$$\begin{aligned}" + self.text + r"\end{aligned}$$"
+
+    assert undefined(fake(r"u_t &= \eta\, g_t \\ g_t &\text{: a gradient}")) == {r"\eta"}
+    assert undefined(fake(r"u_t &= \hat{m}_t + x'_t \\ x_t &= 1")) == {r"\hat{m}", "x'"}
+    assert undefined(fake(r"u_t &= \operatorname{NS}\left(u_t\right)")) == {r"\operatorname{NS}"}
+    assert undefined(fake(r"u_t &= \|u_t\|_F + d_{\mathrm{in}}")) == {
+        r"\|\cdot\|_F",
+        r"d_{\mathrm{in}}",
+    }
+    assert undefined(fake(r"u_t &= [u_t > 0]")) == {r"[\,\cdot\,]"}
+
+
+# Shown as a function of the updates: classes of users and of Optax.
+@each
+def test_every_class_of_the_library_has_an_equation(row):
+    own = {name for name in gradtx.__dir__() if isinstance(getattr(gradtx, name), type)}
+    functions = re.findall(r"the updates of the class }\\mathrm{(.*?)}", row.make()._repr_latex_())
+    assert not own & {name.replace(r"\_", "_") for name in functions}
 
 
 @each
 def test_every_equation_is_valid(row):
+    check_latex(row.make())
+
+
+def check_latex(value):
+    """Assert that brackets match, and that matplotlib can typeset every line."""
     parser = MathTextParser("path")
-    for left, right in lines(row.make()).items():
+    for left, right in page(value):
         for name in ("{}", "()"):
-            depth = np.cumsum([(c == name[0]) - (c == name[1]) for c in right])
+            visible = right.replace(r"\{", "").replace(r"\}", "")
+            depth = np.cumsum([(c == name[0]) - (c == name[1]) for c in visible])
             assert depth[-1] == 0 and min(depth) >= 0
         assert right.count(r"\left") == right.count(r"\right") and "^t^" not in right
         # Matplotlib knows no cases: their rows one after the other are as good a test.
-        flat = (
-            re.sub(r"\\(begin|end){cases}", " ", right).replace("&", r"\quad").replace(r"\or", ",")
-        )
-        parser.parse(f"${left} = {flat}$")
+        flat = re.sub(r"\\(begin|end){cases}", " ", right).replace(r"\or", ",")
+        parser.parse(f"${left} {flat}$")
+
+
+# --- Computing with the page ----------------------------------------------------------------------
 
 
 def python(latex):
     """An equation's side as an expression in Python."""
     for pattern, new in [
+        (r"\\prod_\{s \\leq (t(?:\+1)?)\} (\\\w+'*)_\{s\}", r"product('\2', \1)"),
+        (r"(\\[a-z]+'*)_\{t\+1\}", r"at('\1', t+1)"),
         (r"_\{t-1\}", "_old"),
         (r"\\(hat|bar)\{([^{}]*)\}", r"\1\2"),
-        (r"'", "p"),
+        (r"(?<=\w)'(?=[_'])", "p"),
+        (r"\\left\|(((?!\\right).)*)\\right\|(?!\^2)", r"abs(\1)"),
         (r"\\left\|", "square("),
         (r"\\right\|\^2", ")"),
         (r"\\(left|right)(?=[()])", ""),
-        (r"\\\|(.*?)\\\|", r"norm(\1)"),
+        (r"\\\|(.*?)\\\|(_\{\\mathrm\{n\}\})?", r"norm(\1)"),
         (r"\\,|\\cdot", "*"),
-        (r"\\pm ", ""),
+        (r"\[([^\[\]]*)\]", r"(1.0 * (\1))"),
         (r"\\operatorname\{(\w*)\}", r"\1"),
-        (r"\\(theta|min|max)", r"\1"),
-        (r"\\prod_\{s<t\} fading\(s\)", "product(fading)"),
-        (r"\\mathrm\{array\}|\\operatorname", "unknown"),
+        (r"\\operatorname", "unknown"),
     ]:
         for _ in range(3):
             latex = re.sub(pattern, new, latex)
@@ -66,7 +156,7 @@ def python(latex):
         )
     ) != latex:
         latex = inner
-    return latex
+    return re.sub(r"\\(?=[a-z])", "", latex)
 
 
 def innermost(match):
@@ -80,44 +170,62 @@ def divide(a, b):
     return np.where(b == 0, 0.0, a / np.where(b == 0, 1.0, b))
 
 
+FUNCTIONS = {
+    "sqrt": np.sqrt,
+    "square": np.square,
+    "divide": divide,
+    "sign": np.sign,
+    "min": np.minimum,
+    "max": np.maximum,
+    "norm": np.linalg.norm,
+    "mean": np.mean,
+    "rms": lambda x: np.sqrt(np.mean(x**2)),
+    "fading": zoo.fading,
+    "halved": lambda x, theta: 0.5 * x,
+    "longest": lambda a, b: np.where(abs(a) >= abs(b), a, b),
+}
+
+
 def computed(tx, gradients, theta):
     """The updates for these gradients by the equation that a notebook shows."""
     equations = {python(left): python(right) for left, right in lines(tx).items()}
-    u, old, updates = equations.pop("u_t"), {}, []
+    u, old, updates = equations.pop("u_t"), {"theta_old": theta}, []
     for left, right in equations.items():
-        equations[left], _, initial = right.partition(r",\quad ")
+        equations[left], _, initial = right.partition(r",quad")
+        equations[left] = equations[left].rstrip("\\ ")
         old[left.replace("_t", "_old")] = float(initial.split(" = ")[1]) if initial else 0.0
-    known = {
-        "sqrt": np.sqrt,
-        "square": np.square,
-        "divide": divide,
-        "sign": np.sign,
-        "theta": theta,
-    }
-    known |= {"min": np.minimum, "max": np.maximum, "norm": np.linalg.norm, "clip": clip}
-    known |= {"fading": zoo.fading, "longest": lambda a, b: np.where(abs(a) >= abs(b), a, b)}
+
+    def at(name, t):
+        """A quantity that depends on the step alone, at step t."""
+        known = FUNCTIONS | {"t": t, "at": at}
+        text = equations[f"{name}_t"]
+        others = {left: at(left[:-2], t) for left in equations if left in text}
+        return eval(text, known | others)
+
+    def product(name, last):
+        return math.prod(at(name, t) for t in range(1, last + 1))
+
     for t, g in enumerate(gradients, 1):
-        known |= {"t": t, "g_t": g, "product": lambda f, t=t: math.prod(map(f, range(t)))}
+        known = FUNCTIONS | {"t": t, "g_t": g, "at": at, "product": product}
         for left, right in equations.items():
             known[left] = eval(right, known | old)
         updates.append(eval(u, known | old) * np.ones_like(g))
-        old = {left.replace("_t", "_old"): known[left] for left in equations}
+        old |= {left.replace("_t", "_old"): known[left] for left in equations}
     return updates
 
 
-def clip(x, limit):
-    return np.clip(x, -limit, limit)
-
-
 # What the translation above knows, so that all else is an error and not a skip.
-KNOWN = {"fading", "longest", "sign", "clip"}
+WORDS = {"g_t", r"\theta_{t-1}", r"[\,\cdot\,]", r"\|\cdot\|", r"\|\cdot\|_{\mathrm{n}}"}
+KNOWN = {"fading", "longest", "sign", "mean", "rms", "halved"}
 
 
 def computable(tx):
     text = tx._repr_latex_()
     names = set(re.findall(r"\\operatorname\{(.*?)\}", text))
-    by_shape = r"s_{\mathrm" in text  # a factor that only a leaf's shape gives a number to
-    return names <= KNOWN and not by_shape and "cases" not in text and "[" not in text
+    # What words define, such as a factor that depends on the shape of a leaf, is not computed.
+    words = {left for left, right in page(tx) if right.startswith(r"\text")}
+    words = {x for x in words if r"\operatorname" not in x}
+    return names <= KNOWN and words <= WORDS and "cases" not in text and r"[\mathrm" not in text
 
 
 # An accumulator of few digits is not what its equation says.
@@ -140,17 +248,28 @@ def test_most_of_the_zoo_is_checked_by_computing():
     names = {type(row.make()).__name__ for row in COMPUTABLE}
     assert len(COMPUTABLE) > len(zoo.ROWS) / 2
     assert names >= {"chain", "fanout", "bias_correction", "running_max", "scale_by_momentum"}
-    assert names >= {"sgd", "adam", "adamw", "adagrad", "rmsprop", "adadelta"}
+    assert names >= {"sgd", "adam", "adamw", "adagrad", "rmsprop", "adadelta", "nadam", "cautious"}
+    assert names >= {"clip", "clip_by_global_norm", "clip_by_block_rms", "adaptive_grad_clip"}
+
+
+# --- Single equations -----------------------------------------------------------------------------
 
 
 def test_adamw_reads_as_in_its_paper():
-    assert lines(adamw(0.1)) == {
-        "u_t": r"-0.1\, \left(\frac{\hat{m}_t}{\sqrt{\hat{v}_t} + 10^{-8}} + 0.0001\, \theta\right)",
-        "m_t": r"0.9\, m_{t-1} + 0.1\, g_t",
-        r"\hat{m}_t": r"\frac{m_t}{1 - 0.9^{t}}",
-        "v_t": r"0.999\, v_{t-1} + 0.001\, \left|g_t\right|^2",
-        r"\hat{v}_t": r"\frac{v_t}{1 - 0.999^{t}}",
-    }
+    assert page(adamw(0.1)) == [
+        (
+            "u_t",
+            r"= -0.1\, \left(\frac{\hat{m}_t}{\sqrt{\hat{v}_t} + 10^{-8}}"
+            r" + 0.0001\, \theta_{t-1}\right)",
+        ),
+        ("m_t", r"= 0.9\, m_{t-1} + 0.1\, g_t"),
+        (r"\hat{m}_t", r"= \frac{m_t}{1 - 0.9^{t}}"),
+        ("v_t", r"= 0.999\, v_{t-1} + 0.001\, \left|g_t\right|^2"),
+        (r"\hat{v}_t", r"= \frac{v_t}{1 - 0.999^{t}}"),
+        ("m_0 = v_0", "= 0"),
+        ("g_t", r"\text{: the gradient in step }t = 1, 2, \dots"),
+        (r"\theta_{t-1}", r"\text{: the parameters before step }t"),
+    ]
 
 
 def test_a_power_is_put_in_brackets_before_it_is_raised():
@@ -160,12 +279,34 @@ def test_a_power_is_put_in_brackets_before_it_is_raised():
 
 def test_each_group_has_its_row_and_its_letters():
     text = lines(muon(0.02))
-    assert text["u_t"].startswith(
-        r"\begin{cases}-0.02\, s_{\mathrm{match\_rms}}\, \operatorname{NS}"
-    )
-    assert r"& \mathrm{muon} \or -0.02\," in text["u_t"] and {"m_t", "m'_t"} <= set(text)
+    assert text["u_t"].startswith(r"\begin{cases}-0.02\, s\, \operatorname{NS}\left(n_t\right)")
+    assert r"\text{for leaves labeled }\mathrm{muon}" in text["u_t"]
+    assert {"m_t", "m'_t"} <= set(text)
+    assert text["s"] == r"0.2\, \sqrt{\max\left(d_{\mathrm{in}}, d_{\mathrm{out}}\right)}"
     same = lines(partition({"a": adam(0.1), "b": adam(0.2)}, by_rank(2)))
     assert set(same) == {"u_t", "m_t", "v_t", r"\hat{m}_t", r"\hat{v}_t"}
+
+
+def test_a_schedule_is_a_symbol_with_a_definition():
+    text = lines(sgd(optax.linear_schedule(1.0, 0.0, 9)))
+    assert text["u_t"] == r"-\eta_t\, g_t"
+    assert text[r"\eta_t"] == r"\operatorname{schedule}\left(t-1\right)"
+    twice = lines(adamw(zoo.fading, weight_decay=zoo.fading))
+    assert r"\eta_t" in twice and r"\lambda_t\, \theta_{t-1}" in twice["u_t"]
+    assert lines(chain(scale(zoo.fading), scale(lambda t: t)))["u_t"] == r"c'_t\, c_t\, g_t"
+
+
+def test_a_sweep_shows_its_values():
+    rows = dict(page(sgd(jnp.logspace(-4, 0, 16))))
+    assert rows["u_t"] == r"= -\eta\, g_t"
+    assert rows[r"\eta"] == (
+        r"\in \left\{0.0001, 0.000184785, \dots, 1\right\}\quad\text{(16 values)}"
+    )
+    few = dict(page(sgd(np.array([0.1, 0.2]))))
+    assert few[r"\eta"] == r"\in \left\{0.1, 0.2\right\}"
+    sweep = adam(0.1, b1=jnp.linspace(0.1, 0.9, 8))
+    assert undefined(sweep) == set()
+    check_latex(sweep)
 
 
 @pytest.mark.parametrize(
@@ -174,20 +315,34 @@ def test_each_group_has_its_row_and_its_letters():
         (scale(2.5e-5), r"2.5 \cdot 10^{-5}\, g_t"),
         (scale(-1.0), "-g_t"),
         (scale(float("inf")), r"\infty\, g_t"),
-        (scale(np.ones(3)), r"\mathrm{array}\, g_t"),
+        (scale(np.ones(3)), r"c\, g_t"),
         (scale(jnp.float32(0.5)), r"0.5\, g_t"),
         (1.0 - scale(-2.0), r"1 + 2\, g_t"),
         (scale(3.0) - (scale(1.0) + 2.0), r"3\, g_t - \left(g_t + 2\right)"),
-        (chain(scale(1.0) + 2.0, scale(-0.5), scale(-3.0)), r"3\, 0.5\, \left(g_t + 2\right)"),
-        (masked(scale(2.0), lambda path, leaf: True), r"\begin{cases}2\, g_t & \mathrm{mask}"),
-        (partition({"a_b{\\'$": sgd(0.1)}, by_rank(2)), r"\begin{cases}-0.1\, g_t & \mathrm{a\_b}"),
-        (gradtx.cautious(scale(2.0)), r"\operatorname{cautious}\left(2\, g_t\right)"),
-        (sgd(optax.linear_schedule(1.0, 0.0, 9)), r"-\operatorname{schedule}(t-1)\, g_t"),
+        (chain(scale(1.0) + 2.0, scale(-0.5), scale(-3.0)), r"3 \cdot 0.5\, \left(g_t + 2\right)"),
+        (chain(scale(2.0), gradtx.constant(0.5) * scale(3.0)), r"0.5 \cdot 3 \cdot 2\, g_t"),
+        (
+            masked(scale(2.0), lambda path, leaf: True),
+            r"\begin{cases}2\, g_t \quad \text{if }\mathrm{mask}",
+        ),
+        (
+            gradtx.freeze(by_rank(2)),
+            r"\begin{cases}0 \quad \text{if }\mathrm{by\_rank(2)} \or g_t \quad",
+        ),
+        (
+            partition({"a_b{\\'$": sgd(0.1)}, by_rank(2)),
+            r"\begin{cases}-0.1\, g_t \quad \text{for leaves labeled }\mathrm{a\_b}",
+        ),
+        (gradtx.keep_norm(gradtx.scale_by_sign()), r"\frac{\|g_t\|_F}{\|x_t\|_F}\, x_t"),
+        (gradtx.qk_clip(), r"\sqrt{\gamma_t}\, \left(\theta_{t-1} + g_t\right) - \theta_{t-1}"),
+        (chain(optax.centralize()), r"\operatorname{centralize}\left(g_t\right)"),
     ],
     ids=repr,
 )
 def test_numbers_signs_and_names_in_an_equation(tx, update):
     assert lines(tx)["u_t"].startswith(update)
+    assert undefined(tx) == set()
+    check_latex(tx)
 
 
 def test_a_value_without_numbers_has_no_equation():
