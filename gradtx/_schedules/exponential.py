@@ -73,6 +73,7 @@ def decayed(schedule: Any, count: Any, first: Any, begin: Any) -> jax.Array:
         phases = since(count, begin) / jnp.where(length > 0, length, 1)  # a traced number may be 0
     # The logarithm of a Python number is computed in float64. A rate close to 1 would lose digits.
     log_rate = scalar(math.log(rate) if isinstance(rate, float) else jnp.log(scalar(rate)))
+    log_rate = jnp.maximum(log_rate, -_LARGEST)  # a traced number may be 0
     factor = jnp.exp(jnp.minimum(jnp.maximum(phases, 0) * log_rate, _LARGEST))
     value = scalar(first) * factor
     if schedule.end_value is None:

@@ -17,9 +17,9 @@ from gradtx._schedules.steps import counted_from
 class Schedule(Value):
     r"""A hyperparameter that changes during training: a function of the step, which is a value.
 
-    Subclasses provide `__call__(count)`, which returns a float32 scalar for the number of steps before
-    this one. At the first step it is 0. Their fields are numbers, annotated `Fixed`, or schedules,
-    annotated `Hyper` inside a tuple.
+    Subclasses provide `__call__(count)`, which returns a scalar for the number of steps before this one.
+    At the first step that number is 0. Their fields are numbers, annotated `Hyper`. A field that holds
+    other schedules is annotated with a tuple, `tuple[Hyper, ...]`.
 
     Schedules are added, subtracted, multiplied and divided, by each other, by numbers and by any
     function of the step. A quotient is 0 where its denominator is 0. What results prints as the code
@@ -35,6 +35,14 @@ class Schedule(Value):
     2.0 * cosine_decay_schedule(0.5, 100)
     >>> float(schedule(0)), float(schedule(100))
     (1.0, 0.0)
+    >>> class halving(gradtx.Schedule):
+    ...     peak: gradtx.Hyper
+    ...     half_life_steps: gradtx.Hyper
+    ...
+    ...     def __call__(self, count):
+    ...         return self.peak * 0.5 ** (count / self.half_life_steps)
+    >>> gradtx.adamw(halving(1e-3, 100).min(5e-4))
+    adamw(halving(0.001, 100).min(0.0005))
     """
 
     # With this attribute, `np.float32(2) * schedule` calls `__rmul__` below.
