@@ -159,6 +159,11 @@ def use(tx: gradtx.Transform, params: Any, grads: Any, value: jax.Array) -> Any:
     shown = tx._repr_latex_(), gradtx.summarize(tx, params).state_bytes
     routes = {route.path: route.label for route in gradtx.routing(muon(2e-3), params)}
     mean = gradtx.eval_params(tx, params, state), gradtx.lookahead_params(tx, params, state)
+    swa = gradtx.averaged(optax.adam(0.1), gradtx.mean_weight(), start=3, every=2, mask=gradtx.by_rank(2))
+    mean += (gradtx.eval_params(swa, params, swa.init(params), dtype="float32"),)
+    step = gradtx.make_step(lambda p, x: x * p, has_aux=True, extra_args=lambda aux: {"a": aux})
+    params, state, metrics = step(tx, params, state, value)
+    mean += (gradtx.averaged(tx, lambda n: 1 / (n + 1)), metrics["loss"])
     return target, rate, shown, routes, mean, gradtx.parse(repr(tx), names={"plain": plain})
 
 

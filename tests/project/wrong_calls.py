@@ -171,6 +171,10 @@ def calls(tx: gradtx.Transform, params: Any, state: Any) -> None:
     gradtx.axes(tx, 0)  # reportCallIssue
     gradtx.axes(tx, learning_rate="0")  # reportArgumentType
     gradtx.eval_params(params, state)  # reportCallIssue
+    gradtx.averaged(tx, "0.999")  # reportArgumentType
+    gradtx.averaged(tx, start=2.5)  # reportArgumentType
+    gradtx.ema_weight(0.9, "warm")  # reportArgumentType
+    gradtx.make_step(tx)  # reportArgumentType
     gradtx.eval_params(0.1, params, state)  # reportArgumentType
     gradtx.lookahead_params(optax.sgd(0.1), params, state)  # reportArgumentType
     gradtx.from_optax("adamw", state)  # reportArgumentType
