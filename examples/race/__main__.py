@@ -11,18 +11,15 @@ the lowest validation loss. The test rows only serve to report an accuracy.
 
 import argparse
 import sys
-from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from .data import Task, load
 from .errors import RaceError
 from .racers import chosen
 from .report import draw, print_table
-from .training import Run, check_trainable, race, schedule_of_evaluations
+from .training import Run, check_trainable, race
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -59,14 +56,9 @@ def main(argv: list[str] | None = None) -> None:
     for name, tx in racers.items():
         check_trainable(name, tx, task)
     runs = []
-    columns = TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn()
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
-        evaluations, _ = schedule_of_evaluations(options.steps)
-        bar = progress.add_task("", total=evaluations * len(racers))
-        for name, tx in racers.items():
-            progress.update(bar, description=escape(name))
-            advance = partial(progress.advance, bar)
-            runs.append(race(name, tx, task, options.steps, options.seed, advance))
+    for i, (name, tx) in enumerate(racers.items(), start=1):
+        label = f"{i} of {len(racers)}, {name}"
+        runs.append(race(name, tx, task, options.steps, options.seed, label))
     report(runs, task, out, console)
 
 

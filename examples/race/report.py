@@ -69,6 +69,11 @@ def print_table(console: Console, runs: list[Run], task: Task) -> None:
             there = "not yet" if run.steps_to_goal is None else str(run.steps_to_goal)
             table.add_row(escape(run.name), f"{rate:.2g}", lost, f"{accuracy:.1%}", there, *cost)
     console.print(table)
+    for run in runs:
+        if run.edge and not run.diverged.all():
+            beyond = "smaller" if run.edge == "lowest" else "larger"
+            edge = f"the best rate is the {run.edge} of its grid, so a {beyond} one may be better"
+            console.print(f"{run.name}: {edge}.", highlight=False, markup=False)
 
 
 def draw(runs: list[Run], task: Task, out: Path) -> None:

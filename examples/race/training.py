@@ -1,14 +1,13 @@
 """Training with one optimizer at a whole grid of learning rates, in one compiled program.
 
-`gradtx.stack` makes one optimizer value of many, `gradtx.axes` says which of its numbers differ, and
-`jax.vmap` maps the training over them.
+`gradtx.sweep` compiles the training of one run, and runs it once for every learning rate.
 """
 
 import time
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import gradtx
@@ -24,25 +23,22 @@ ACCURACY_GOAL = 0.95
 
 
 class Run(NamedTuple):
-    """The history of one optimizer: `[rates]`, `[evaluations]` or `[rates, evaluations]`."""
+    """The history of one optimizer: `[rates]`, `[evaluations]` or `[rates, evaluations]`.
+
+    `best` is the index of the rate with the lowest validation loss at the end. `edge` says whether that
+    rate is the "lowest" or the "highest" of the grid, and is empty otherwise.
+    """
 
     name: str
     rates: np.ndarray
     steps: np.ndarray
     loss: np.ndarray
     accuracy: np.ndarray
+    diverged: np.ndarray
+    best: int
+    edge: str
     seconds_per_step: float
     state_bytes: int
-
-    @property
-    def diverged(self) -> np.ndarray:
-        """For each rate, whether the loss at the end is not below the loss at the start, or is NaN."""
-        return ~(self.loss[:, -1] < self.loss[:, 0])
-
-    @property
-    def best(self) -> int:
-        """The index of the rate with the lowest validation loss at the end."""
-        return int(np.argmin(np.where(self.diverged, np.inf, self.loss[:, -1])))
 
     @property
     def steps_to_goal(self) -> int | None:
@@ -51,45 +47,41 @@ class Run(NamedTuple):
         return int(self.steps[np.argmax(reached)]) if reached.any() else None
 
 
-def race(
-    name: str, tx: Any, task: Task, steps: int, seed: int, on_evaluation: Callable[[], None]
-) -> Run:
-    """Train with `tx` at every learning rate of its grid, in one compiled program."""
-    grid = gradtx.stack([with_rate_times(tx, factor) for factor in RATE_FACTORS])
-    mapped = gradtx.axes(grid, learning_rate=0)
+def race(name: str, tx: Any, task: Task, steps: int, seed: int, label: str) -> Run:
+    """Train with `tx` at every learning rate of its grid; `label` says on a bar which one that is."""
     params = initial_params(jax.random.key(seed), task.train_x.shape[1], task.classes)
     shape = schedule_of_evaluations(steps)
     rows = np.random.default_rng(seed).integers(len(task.train_x), size=(*shape, BATCH_SIZE))
     falling = np.linspace(1, 0, shape[0] * shape[1], endpoint=False, dtype=np.float32)
-
-    def start(tx: Any) -> Any:
-        return params, tx.init(params), evaluate(params, task)
-
-    program = jax.jit(
-        jax.vmap(train_then_evaluate, in_axes=(mapped, 0, 0, None, None)), donate_argnums=(1, 2)
+    result = gradtx.sweep(
+        train,
+        [with_rate_times(tx, factor) for factor in RATE_FACTORS],
+        params,
+        task,
+        (rows, falling.reshape(shape)),
+        score=final_loss,
+        progress=label,
     )
-    *run, first = jax.jit(jax.vmap(start, in_axes=(mapped,)))(grid)
-    evaluations = [first]
-    for batches in zip(rows, falling.reshape(shape), strict=True):
-        *run, last = program(grid, *run, task, batches)
-        evaluations.append(jax.block_until_ready(last))
-        on_evaluation()
-    losses, accuracies = (np.stack(x, axis=1) for x in zip(*evaluations, strict=True))
+    histories = [np.stack(x) for x in zip(*result.results, strict=True)]
     return Run(
         name,
         rates=learning_rate(tx) * RATE_FACTORS,
-        steps=shape[1] * np.arange(len(evaluations)),
-        loss=losses,
-        accuracy=accuracies,
+        steps=shape[1] * np.arange(shape[0] + 1),
+        loss=histories[0],
+        accuracy=histories[1],
+        diverged=result.diverged[:, 0],
+        best=int(result.order[0]),
+        edge=next(iter(result.edges.values()), ""),
         seconds_per_step=seconds_per_step(tx, params),
         state_bytes=sum(x.nbytes for x in jax.tree.leaves(tx.init(params))),
     )
 
 
-def train_then_evaluate(tx: Any, params: Any, state: Any, task: Task, batches: Any) -> Any:
-    """Some steps of one run, and an evaluation after the last of them.
+def train(tx: Any, params: Any, task: Task, batches: Any) -> Any:
+    """One run: the validation losses and the test accuracies, before the first step and after it.
 
-    `batches` holds for every step the rows of its batch, and the factor of its learning rate.
+    `batches` holds for every evaluation and every step before it the rows of a batch, and the factor of
+    the learning rate.
     """
 
     def step(carry: Any, batch: Any) -> Any:
@@ -98,8 +90,19 @@ def train_then_evaluate(tx: Any, params: Any, state: Any, task: Task, batches: A
         updates, state = with_rate_times(tx, rate_factor).update(gradients, state, params)
         return (gradtx.apply_updates(params, updates), state), None
 
-    (params, state), _ = jax.lax.scan(step, (params, state), batches)
-    return params, state, evaluate(params, task)
+    def train_then_evaluate(carry: Any, batches: Any) -> Any:
+        carry, _ = jax.lax.scan(step, carry, batches)
+        return carry, evaluate(carry[0], task)
+
+    first = evaluate(params, task)
+    _, later = jax.lax.scan(train_then_evaluate, (params, tx.init(params)), batches)
+    return jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, later)
+
+
+def final_loss(history: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """The loss at the end; NaN if it is not below the loss at the start, which counts as diverged."""
+    losses, _ = history
+    return jnp.where(losses[-1] < losses[0], losses[-1], jnp.nan)
 
 
 def evaluate(params: Any, task: Task) -> tuple[jax.Array, jax.Array]:

@@ -70,7 +70,7 @@ def differences(txs: Sequence[Any]) -> list[dict[str, Any]]:
         path: field if fields.count(field) == 1 else jax.tree_util.keystr(path).lstrip(".")
         for path, field in zip(varying, fields, strict=True)
     }
-    return [{names[path]: x for path, x in leaves if path in names} for leaves in paths]
+    return [{names[path]: plain(x) for path, x in leaves if path in names} for leaves in paths]
 
 
 def _field(path: Any) -> str:

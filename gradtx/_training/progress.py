@@ -13,13 +13,14 @@ _SECONDS_BETWEEN_LINES = 10.0
 class Progress:
     """Counts trainings, and shows the count once the work has taken two seconds.
 
-    In a terminal, `rich` draws a bar if it is installed. Elsewhere, and without `rich`, a line goes to
-    the standard error stream every ten seconds.
+    The label stands before the count; without a label nothing is shown. In a terminal, `rich` draws a
+    bar if it is installed. Elsewhere, and without `rich`, a line goes to the standard error stream every
+    ten seconds.
     """
 
-    def __init__(self, total: int, show: bool) -> None:
-        self.total, self.show, self.done = total, show, 0
-        self.start = self.said = time.monotonic()
+    def __init__(self, total: int, label: str) -> None:
+        self.total, self.label, self.done = total, label, 0
+        self.start = self.said = self.first = time.monotonic()
         self.bar: Any = None
 
     def __enter__(self) -> Self:
@@ -38,24 +39,33 @@ class Progress:
         """Count one training."""
         self.done += 1
         now = time.monotonic()
-        if not self.show or now - self.start < _SILENT_SECONDS:
+        self.first = now if self.done == 1 else self.first
+        if not self.label or now - self.start < _SILENT_SECONDS:
             return
         if sys.stderr.isatty() and importlib.util.find_spec("rich"):
             self._draw()
         elif now - self.said >= _SECONDS_BETWEEN_LINES and self.done < self.total:
             self.said = now
-            left = (now - self.start) * (self.total - self.done) / self.done
             print(
-                f"sweep: {self.done} of {self.total} trainings, {left:.0f} s left", file=sys.stderr
+                f"{self.label}: {self.done} of {self.total} trainings{self._left(now)}",
+                file=sys.stderr,
             )
+
+    def _left(self, now: float) -> str:
+        """The time that is left, as text. The first training says nothing, because it compiles."""
+        if self.done < 2:
+            return ""
+        left = (now - self.first) * (self.total - self.done) / (self.done - 1)
+        return f", {left:.0f} s left"
 
     def _draw(self) -> None:
         import rich.console
+        import rich.markup
         import rich.progress
 
         if self.bar is None:
             self.bar = rich.progress.Progress(
-                rich.progress.TextColumn("sweep"),
+                rich.progress.TextColumn(rich.markup.escape(self.label)),
                 rich.progress.BarColumn(),
                 rich.progress.MofNCompleteColumn(),
                 rich.progress.TimeRemainingColumn(),

@@ -30,7 +30,7 @@ def sweep(
     chunk: int | None = None,
     memory: float | None = None,
     devices: Sequence[Any] | None = None,
-    progress: bool = True,
+    progress: bool | str = True,
 ) -> SweepResult:
     r"""Train with every optimizer of a batch, and compare the results.
 
@@ -60,7 +60,7 @@ def sweep(
         devices: the devices to spread the optimizers over, such as `jax.devices()`. The default is one
             device.
         progress: whether a sweep that takes longer than two seconds shows its progress on the standard
-            error stream.
+            error stream. A string is shown beside the progress.
 
     The result prints as a table. It has the attributes `txs`, `settings` (the values of the swept
     hyperparameters of each optimizer), `seeds`, `scores` (with one row per optimizer and one column per
@@ -113,7 +113,9 @@ def sweep(
 
     columns = max(len(named or ()), 1)
     found: list[list[Any]] = [[None] * columns for _ in optimizers]
-    with Progress(len(optimizers) * columns, show=progress) as bar:
+    with Progress(
+        len(optimizers) * columns, "sweep" if progress is True else progress or ""
+    ) as bar:
         for group in groups(optimizers, named):
             runner = Runner(body, group, dynamic, chunk, memory, devices)
             for (row, column), outcome in runner.outcomes():

@@ -199,6 +199,8 @@ def test_a_list_or_a_stack_shows_the_numbers_in_which_its_optimizers_differ():
     assert stacked.txs == tuple(pairs) and list(stacked.settings) == expected
     swept = sweep(train, sgd(jnp.asarray([0.1, 0.2])), TARGET)
     assert swept.txs == (sgd(0.1), sgd(0.2))
+    scaled = [jax.tree.map(lambda x, i=i: x * np.float64(i), sgd(0.1)) for i in (1, 2, 3)]
+    assert sweep(train, scaled, TARGET).edges == {"learning_rate": "highest"}
     both = [gradtx.chain(sgd(x), sgd(x)) for x in (0.1, 0.2)]
     names = [*sweep(train, both, TARGET).settings[0]]
     assert names == ["links[0].learning_rate", "links[1].learning_rate"]
@@ -243,8 +245,8 @@ def test_a_long_sweep_says_how_far_it_is(capsys, monkeypatch):
     txs = grid(sgd, learning_rate=[0.1, 0.2, 0.3])
     sweep(train, txs, TARGET)
     out, err = capsys.readouterr()
-    lines = [re.sub(r"\d+ s", "N s", line) for line in err.splitlines()]
-    assert out == "" and lines == [f"sweep: {i} of 3 trainings, N s left" for i in (1, 2)]
+    assert out == ""
+    assert re.fullmatch("sweep: 1 of 3 trainings\nsweep: 2 of 3 trainings, [0-9]+ s left\n", err)
     sweep(train, txs, TARGET, progress=False)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
