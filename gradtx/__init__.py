@@ -30,7 +30,7 @@ from gradtx._compose.stateless import stateless as stateless
 from gradtx._compose.stateless import stateless_with_tree_map as stateless_with_tree_map
 from gradtx._compose.partition import masked as masked
 from gradtx._compose.partition import partition as partition
-from gradtx._matrices.axes import MatrixAxes as MatrixAxes
+from gradtx._matrices.matrix_axes import MatrixAxes as MatrixAxes
 from gradtx._matrices.axes import hidden_matrices as hidden_matrices
 from gradtx._compose.by import by_path as by_path
 from gradtx._compose.by import by_rank as by_rank
@@ -163,7 +163,9 @@ from gradtx._training.apply import apply_updates as apply_updates
 from gradtx._training.average import incremental_update as incremental_update
 from gradtx._training.average import safe_increment as safe_increment
 from gradtx._show.equations import equations as _equations  # noqa: F401 - attaches `_repr_latex_`, which notebooks call
+from gradtx._show.drawn import drawn as _drawn  # noqa: F401 - attaches `_repr_html_` to schedules
 from gradtx._show.summary import summarize as summarize
+from gradtx._show.plot import plot as plot
 from gradtx._training.edit import axes as axes
 from gradtx._training.evaluate import eval_params as eval_params
 from gradtx._training.lookahead import lookahead_params as lookahead_params

@@ -33,7 +33,7 @@ METHODS = {
     "Wrapper": "init_tree",
     "Moment": "gain",
     "Recipe": "expand, state",
-    "MatrixAxes": "size, batch, split, join",
+    "MatrixAxes": "size, sizes, batch, split, join, split_parts, join_parts",
     "hidden_matrices": "why, axes",
 }
 

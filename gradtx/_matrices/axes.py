@@ -10,90 +10,13 @@ are a batch.
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-import jax.numpy as jnp
-
+from gradtx._compose.by import is_count
 from gradtx._compose.patterns import EMBEDDING, HEAD, VECTOR, found, has_pattern, unmatched
 from gradtx._compose.rules import Rule
-from gradtx._core.arguments import explained
 from gradtx._core.authors import described
-from gradtx._core.shapes import Leaf, Matrices
-
-
-class MatrixAxes(NamedTuple):
-    """The axes of an array that are the inputs and the outputs of a matrix; all others are a batch.
-
-    Args:
-        inputs: the axes that are flattened into the inputs.
-        outputs: the axes that are flattened into the outputs.
-        blocks: the number of matrices that are fused along the outputs, each with an equal part of them.
-
-    >>> import gradtx, jax.numpy as jnp
-    >>> axes = gradtx.MatrixAxes(inputs=(1,), outputs=(2,), blocks=3)  # stacked layers of fused QKV
-    >>> axes.split(jnp.ones((12, 64, 192))).shape
-    (36, 64, 64)
-    """
-
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    blocks: int = 1
-
-    def size(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        """The numbers of inputs and outputs of one matrix.
-
-        Args:
-            shape: the shape of the array.
-        """
-        inputs = math.prod(map(shape.__getitem__, self.inputs))
-        outputs = math.prod(map(shape.__getitem__, self.outputs))
-        return inputs, outputs // self.blocks
-
-    def batch(self, shape: tuple[int, ...]) -> int:
-        """The number of matrices in an array.
-
-        Args:
-            shape: the shape of the array.
-        """
-        return self.blocks * math.prod(
-            shape[i] for i in self._order(len(shape))[: self._batch_rank(shape)]
-        )
-
-    def split(self, x: Leaf) -> Matrices:
-        """Take an array apart into matrices `[batch, inputs, outputs]`.
-
-        Args:
-            x: the array.
-        """
-        order, batch = self._order(x.ndim), self.batch(x.shape)
-        inputs, outputs = self.size(x.shape)
-        split = batch // self.blocks, inputs, self.blocks, outputs
-        matrices = jnp.transpose(x, order).reshape(split)
-        return jnp.swapaxes(matrices, 1, 2).reshape(batch, inputs, outputs)
-
-    def join(self, matrices: Matrices, shape: tuple[int, ...]) -> Leaf:
-        """Put an array together from its matrices, which undoes `split`.
-
-        Args:
-            matrices: the matrices `[batch, inputs, outputs]`.
-            shape: the shape of the array.
-        """
-        order = self._order(len(shape))
-        inputs, outputs = self.size(shape)
-        split = self.batch(shape) // self.blocks, self.blocks, inputs, outputs
-        x = jnp.swapaxes(matrices.reshape(split), 1, 2)
-        x = x.reshape([shape[i] for i in order])
-        return jnp.transpose(x, sorted(range(len(shape)), key=order.__getitem__))
-
-    def _batch_rank(self, shape: tuple[int, ...]) -> int:
-        return len(shape) - len(self.inputs) - len(self.outputs)
-
-    def _order(self, ndim: int) -> list[int]:
-        matrix = [i % ndim for i in (*self.inputs, *self.outputs)]
-        return [i for i in range(ndim) if i not in matrix] + matrix
-
-
-MatrixAxes.__new__ = explained(MatrixAxes.__new__)  # pyright: ignore[reportAttributeAccessIssue]
+from gradtx._matrices.matrix_axes import MatrixAxes as MatrixAxes
 
 
 class MatrixRule(Protocol):
@@ -129,14 +52,16 @@ class hidden_matrices(Rule):
         output: the pattern of projections from heads. Of three axes or more, the last three are taken
             for `(heads, size, d)`.
         outputs_first: the pattern of leaves whose outputs come before the inputs.
-        blocks: the number of projections that are fused along the outputs, by pattern, such as
-            `{"qkv": 3, "gate_up": 2}`. None means that every projection is separate.
+        blocks: how many projections are fused along the outputs, by pattern, such as
+            `{"qkv": 3, "gate_up": 2}`. Projections of unequal size are given by their ratio:
+            `{"qkv": (4, 1, 1)}` for the queries, keys and values of attention in which four query heads
+            share one key head. None means that every projection is separate.
         exclude: the pattern of further leaves that are not hidden matrices. None means no leaf.
         others: the label of all leaves that are not hidden matrices.
 
     Raises:
         ValueError: if a pattern is not a regular expression; and by `init`, if `exclude` or a pattern in
-            `blocks` is found in the path of none of the parameters.
+            `blocks` is found in the path of none of the parameters, or if outputs cannot be divided so.
 
     >>> import gradtx, jax.numpy as jnp
     >>> rule = gradtx.hidden_matrices()
@@ -151,7 +76,7 @@ class hidden_matrices(Rule):
     query: str = r"(^|/)(query|key|value|q|k|v|[qkv]_?proj)/"
     output: str = r"(att|mha)\w*/(out|o|out_?proj|o_?proj)/"
     outputs_first: str = r"(^|/)weight$"
-    blocks: Mapping[str, int] | None = None
+    blocks: Mapping[str, int | tuple[int, ...]] | None = None
     exclude: str | None = None
     others: str = "adamw"
     says_bools = False
@@ -167,6 +92,14 @@ class hidden_matrices(Rule):
                     f"`hidden_matrices({name}=...)` must be a regular expression, not "
                     f"{described(pattern)} ({error}). The pattern `(?!)` matches no name."
                 ) from None
+
+        for name, blocks in (self.blocks or {}).items():
+            several = blocks if isinstance(blocks, tuple) else (blocks,)
+            if not several or not all(is_count(n, 1) for n in several):
+                raise ValueError(
+                    f"`hidden_matrices(blocks={{{name!r}: {blocks!r}}})` must be a whole number, 1 or "
+                    "more, or a tuple of such numbers, such as (4, 1, 1)."
+                )
 
     def check_paths(self, paths: Sequence[str]) -> None:
         for pattern in [*([] if self.exclude is None else [self.exclude]), *(self.blocks or ())]:
@@ -191,11 +124,12 @@ class hidden_matrices(Rule):
             if found(getattr(self, name), path):
                 return True, {"vector": "norm, gain or bias"}.get(name, name) + ", by its name"
         axes = self.axes(path, leaf)
-        if min(axes.size(leaf.shape)) < 2 and math.prod(leaf.shape) > 0:
+        sizes = axes.sizes(leaf.shape)
+        inputs, outputs = sizes[0][0], " + ".join(str(size[1]) for size in sizes)
+        if min(min(size) for size in sizes) < 2 and math.prod(leaf.shape) > 0:
             return True, "vector, by its shape"
         kind = "convolution" if self._convolves(path, leaf.shape) else "matrix"
-        inputs, outputs = axes.size(leaf.shape)
-        batch = axes.batch(leaf.shape)
+        batch = axes.batch(leaf.shape) // len(sizes)
         return False, f"{kind} {inputs} -> {outputs}" + (f", {batch} of them" if batch > 1 else "")
 
     def _convolves(self, path: str, shape: tuple[int, ...]) -> bool:
@@ -217,7 +151,8 @@ class hidden_matrices(Rule):
             leaf: an array, or whatever else has a shape.
 
         Raises:
-            ValueError: if the leaf has fewer than two axes.
+            ValueError: if the leaf has fewer than two axes, or if its outputs cannot be divided into
+                `blocks`.
         """
         ndim = len(leaf.shape)
         if ndim < 2:
@@ -225,14 +160,25 @@ class hidden_matrices(Rule):
                 f"`{path or '.'}` of shape {leaf.shape} is not a matrix; wrap the transformation in "
                 "`masked(..., by_rank(2))`."
             )
+        axes = self._axes(path, leaf)
         blocks = next((n for p, n in (self.blocks or {}).items() if found(p, path)), 1)
+        outputs = math.prod(leaf.shape[i] for i in axes.outputs)
+        if outputs % (sum(blocks) if isinstance(blocks, tuple) else blocks):
+            raise ValueError(
+                f"`{path or '.'}` of shape {leaf.shape} has {outputs} outputs, which cannot be divided "
+                f"as `hidden_matrices(blocks=...)` says, {blocks}."
+            )
+        return axes._replace(blocks=blocks)
+
+    def _axes(self, path: str, leaf: Any) -> MatrixAxes:
+        ndim = len(leaf.shape)
         first = found(self.outputs_first, path)
         if ndim > 2 and not first and found(self.query, path):
-            return MatrixAxes((ndim - 3,), (ndim - 2, ndim - 1), blocks)
+            return MatrixAxes((ndim - 3,), (ndim - 2, ndim - 1))
         if ndim > 2 and not first and found(self.output, path):
-            return MatrixAxes((ndim - 3, ndim - 2), (ndim - 1,), blocks)
+            return MatrixAxes((ndim - 3, ndim - 2), (ndim - 1,))
         if self._convolves(path, leaf.shape):
             rest = tuple(range(1, ndim)) if first else tuple(range(ndim - 1))
-            return MatrixAxes(rest, (0 if first else ndim - 1,), blocks)
+            return MatrixAxes(rest, (0 if first else ndim - 1,))
         inputs, outputs = (ndim - 1, ndim - 2) if first else (ndim - 2, ndim - 1)
-        return MatrixAxes((inputs,), (outputs,), blocks)
+        return MatrixAxes((inputs,), (outputs,))

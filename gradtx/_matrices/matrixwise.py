@@ -21,6 +21,7 @@ from gradtx._core.sharding import is_sharded, replicated
 from gradtx._core.terms import Stream, Term
 from gradtx._core.unit import Elementwise, Unit
 from gradtx._matrices.axes import MatrixAxes, MatrixRule, hidden_matrices
+from gradtx._matrices.parts import pack, part_shapes, unpack
 from gradtx._matrices.stage import MatrixStage
 
 
@@ -105,6 +106,10 @@ class Matrixwise(Unit):
         """The state of one array with two axes; a tree without leaves takes its structure from here."""
         return _on_matrices(self, MatrixAxes((0,), (1,))).init_unit(param)
 
+    def init_matrices(self, x: Matrices) -> Any:
+        """The state of matrices before the first step, also for a wrapper."""
+        return self.init_matrix(x, INNER) if self.wraps else self.init_matrix(x)
+
     @property
     def whole(self) -> bool:
         return self.grouped or super().whole
@@ -170,8 +175,7 @@ class _on_matrices(Elementwise):
         unit: Any = self.unit
 
         def init(param: Any) -> Any:
-            x = self.axes.split(param)
-            return unit.init_matrix(x, INNER) if unit.wraps else unit.init_matrix(x)
+            return pack([unit.init_matrices(x) for x in self.axes.split_parts(param)])
 
         if not isinstance(param, jax.ShapeDtypeStruct) and not is_sharded(param):
             return init(param)
@@ -183,9 +187,20 @@ class _on_matrices(Elementwise):
     ) -> tuple[Leaf, Any]:
         unit: Any = self.unit
         gathered = [replicated(x) for x in args]
-        matrices = [self.axes.split(x) for x, _ in gathered]
-        x, state = unit.apply_matrices(matrices, state, from_begin)
-        return gathered[0][1](self.axes.join(x, args[0].shape)), state
+        parts = list(zip(*(self.axes.split_parts(x) for x, _ in gathered), strict=True))
+        arrays, structure = jax.tree.flatten(state)
+        shapes = part_shapes(unit.init_matrices, [_shape(xs[0]) for xs in parts])
+        states = [structure.unflatten(own) for own in unpack(arrays, shapes)]
+        done = [
+            unit.apply_matrices(list(xs), own, from_begin)
+            for xs, own in zip(parts, states, strict=True)
+        ]
+        x = self.axes.join_parts([x for x, _ in done], args[0].shape)
+        return gathered[0][1](x), pack([state for _, state in done])
+
+
+def _shape(x: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype)
 
 
 def matrix_axes(rule: Any, low: Lowering, stream: Stream) -> list[MatrixAxes | None]:

@@ -150,9 +150,17 @@ class scale_by_shape(Elementwise):
             )
 
     def at_leaf(self, path: str, leaf: Any) -> Elementwise:
-        vector = len(leaf.shape) < 2
-        inputs, outputs = (1, leaf.size) if vector else self.axes.axes(path, leaf).size(leaf.shape)
-        return scale(SHAPE_FACTORS[self.mode](inputs, outputs) if inputs and outputs else 1.0)
+        if len(leaf.shape) < 2:
+            return scale(self._factor(1, leaf.size))
+        axes = self.axes.axes(path, leaf)
+        sizes = axes.sizes(leaf.shape)
+        factors = [self._factor(inputs, outputs) for inputs, outputs in sizes]
+        if len({*factors}) == 1:
+            return scale(factors[0])
+        return scale(axes.along_outputs(factors, leaf.shape))
+
+    def _factor(self, inputs: int, outputs: int) -> float:
+        return SHAPE_FACTORS[self.mode](inputs, outputs) if inputs and outputs else 1.0
 
     def tex(self, g: Tex, page: Page) -> Tex:
         for name, words in (("in", "inputs"), ("out", "outputs")):

@@ -13,6 +13,7 @@ from gradtx._core.sharding import replicated
 from gradtx._core.stages import Call
 from gradtx._core.tuned import settled
 from gradtx._matrices.groups import map_groups
+from gradtx._matrices.parts import pack, part_shapes, unpack
 
 
 class MatrixStage:
@@ -26,6 +27,7 @@ class MatrixStage:
     ) -> None:
         self.call, self.axes, self.sources, self.result = call, axes, sources, result
         self.tx, self.arrays = split(tx)
+        self.init = tx.init_matrices
         self.transposes = tx.transposes
         self.leaves = [i for i, a in enumerate(axes) if a is not None]
 
@@ -33,14 +35,17 @@ class MatrixStage:
         from_begin = frame.from_begin[self.call] if self.call.begins else ((), None)
         inputs = [frame.registers[source] for source in self.sources]
         leaves = [i for i in self.leaves if inputs[0][i] is not None]
-        stacks, backs = [], []
+        stacks, backs, spans = [], [], []
         for i in leaves:
             dtype = compute_dtype(*(x[i] for x in inputs))
             gathered = [replicated(x[i].astype(dtype)) for x in inputs]
             backs.append(gathered[0][1])
-            matrices = [self.axes[i].split(x) for x, _ in gathered]
+            parts = list(zip(*(self.axes[i].split_parts(x) for x, _ in gathered), strict=True))
+            models = [jax.ShapeDtypeStruct(xs[0].shape, dtype) for xs in parts]
             state = [frame.cells[first + i] for first in self.call.slots]
-            stacks.append((*matrices, *state))
+            states = unpack(state, part_shapes(self.init, models))
+            spans.append(slice(len(stacks), len(stacks) + len(parts)))
+            stacks += [(*xs, *own) for xs, own in zip(parts, states, strict=True)]
         f = functools.partial(
             _update_matrices,
             self.tx,
@@ -54,12 +59,13 @@ class MatrixStage:
         try:
             results = map_groups(f, stacks, transposes=self.transposes)
         except Exception as error:
-            ends = [frame.low.paths[i] or "." for i in (leaves[0], leaves[-1])]
-            error.add_note(f"This is one of the matrices from `{ends[0]}` to `{ends[1]}`.")
+            first, last = (frame.low.paths[i] or "." for i in (leaves[0], leaves[-1]))
+            error.add_note(f"This is one of the matrices from `{first}` to `{last}`.")
             raise
-        for i, back, (x, *state) in zip(leaves, backs, results, strict=True):
-            shape = inputs[0][i].shape
-            out[i] = back(self.axes[i].join(x, shape))
+        for i, back, span in zip(leaves, backs, spans, strict=True):
+            parts = results[span]
+            out[i] = back(self.axes[i].join_parts([x for x, *_ in parts], inputs[0][i].shape))
+            state = pack([own for _, *own in parts])
             for first, new in zip(self.call.slots, state, strict=True):
                 frame.cells[first + i] = new
         frame.registers[self.result] = out

@@ -68,7 +68,8 @@ class _in_axes(Measure):
 
     def entries(self, update: Leaf, param: Any, gradient: Any) -> Any:
         axes: MatrixAxes = self.axes
-        squared = _errors_squared(axes.split(replicated(update)[0]))
+        parts = axes.split_parts(replicated(update)[0])
+        squared = jnp.concatenate(list(map(_errors_squared, parts)))
         return jnp.sum(squared), jnp.full((), squared.size, squared.dtype)
 
 
