@@ -279,6 +279,13 @@ ROWS = [
     ),
     Row("tunable(normuon(0.1), ('learning_rate', 'beta', 'b2'))"),
     Row("tunable(scale(inverse_time(0.5)))"),
+    # With schedules that are values
+    Row("scale(0.5 * piecewise_constant_schedule(1.0, {1: 0.5}))"),
+    Row(
+        "adamw(warmup_cosine_decay_schedule(0, 0.1, 2, 9), weight_decay=linear_schedule(0.1, 0, 5))",
+        at_zero=None,
+        needs_params=True,
+    ),
     # Classes of a user. Those that work on whole trees are not here: what they do with complex leaves or
     # with an absent gradient is up to their author.
     Row("scale_by_lion()"),
