@@ -131,11 +131,17 @@ def convert_static(value: Any, owner: Any, name: str) -> Any:
     """The content of the static field `name` of `owner`, as it is stored.
 
     Raises:
-        TypeError: if the field holds a dtype that is neither floating nor complex.
+        TypeError: if the field holds a dtype that is neither floating nor complex, or a traced value.
     """
     match value:
         case None:
             return None
+        case Tracer():
+            raise TypeError(
+                f"`{type(owner).__name__}({name}=...)` decides how the step is compiled, so it must be "
+                f"known then. Here it is traced: it is {described(value)}. Make it a static argument "
+                "of `jax.jit` (`static_argnames`), or make the value outside of the traced function."
+            )
         case _ if name.endswith("dtype"):
             try:
                 dtype = jnp.dtype(value)

@@ -34,7 +34,8 @@ class tunable(Wrapper):
         names: which hyperparameters are kept in the state: a name or several names as in
             `gradtx.replace`, such as `"learning_rate"` or `"muon.learning_rate"`. None means all
             numbers.
-        hyperparam_dtype: the dtype of the numbers in the state, float32 or wider.
+        hyperparam_dtype: the dtype of the numbers in the state, float32 or wider. None means float32, or
+            float64 if 64 bits are enabled.
 
     The state is `optax.InjectStatefulHyperparamsState(count, hyperparams, hyperparams_states,
     inner_state)`, as that of `optax.inject_hyperparams`. `hyperparams` is a dictionary from names to
@@ -63,12 +64,12 @@ class tunable(Wrapper):
     """
 
     names: tuple[str, ...] | str | None = None
-    hyperparam_dtype: DTypeLike = "float32"
+    hyperparam_dtype: DTypeLike | None = None
     linear = as_inner
     keeps_updates = True
 
     def validate(self) -> None:
-        dtype = jnp.dtype(self.hyperparam_dtype)
+        dtype = jnp.dtype(self.hyperparam_dtype or "float32")
         if not jnp.issubdtype(dtype, jnp.floating) or jnp.finfo(dtype).nmant < 23:
             raise TypeError(
                 f"`tunable(hyperparam_dtype={self.hyperparam_dtype!r})` must be 'float32' or 'float64': "
@@ -105,7 +106,7 @@ class tunable(Wrapper):
         numbers = {name: x for name, x in self.found.items() if not x.is_schedule}
         schedules = {name: x for name, x in self.found.items() if x.is_schedule}
         origin = Origin(tuple(x.value for x in numbers.values()))
-        stage = Tune(origin, list(numbers), self.hyperparam_dtype)
+        stage = Tune(origin, list(numbers), self.hyperparam_dtype or low.scalars)
         tuned = {x.path: origin.number(i, decay=x.decay) for i, x in enumerate(numbers.values())}
         inner = substituted(self.inner, tuned)
         places: dict[str, Any] = {}
@@ -158,8 +159,8 @@ def inject_hyperparams(
     Args:
         inner_factory: an optimizer of gradtx, or a function that returns one.
         static_args: the names of hyperparameters that are not kept in the state.
-        hyperparam_dtype: the dtype of the numbers in the state. None means float32, also for parameters
-            in a narrower dtype, where Optax takes the dtype of the parameters.
+        hyperparam_dtype: the dtype of the numbers in the state, as in `tunable`. None means float32,
+            also for parameters in a narrower dtype, where Optax takes the dtype of the parameters.
 
     Returns:
         A function with the arguments of `inner_factory`, which returns a `tunable`.
@@ -183,9 +184,9 @@ def inject_hyperparams(
 
     @functools.wraps(inner_factory)
     def make(*args: Any, **kwargs: Any) -> tunable:
-        inner, dtype = inner_factory(*args, **kwargs), hyperparam_dtype or "float32"
-        tx = tunable(inner, hyperparam_dtype=dtype)
+        inner = inner_factory(*args, **kwargs)
+        tx = tunable(inner, hyperparam_dtype=hyperparam_dtype)
         kept = [name for name, x in tx.found.items() if not any(map(x.fits, left_out))]
-        return tx if len(kept) == len(tx.found) else tunable(inner, tuple(kept), dtype)
+        return tx if len(kept) == len(tx.found) else tunable(inner, tuple(kept), hyperparam_dtype)
 
     return make

@@ -19,6 +19,7 @@ from gradtx import (
     adamw,
     chain,
     identity,
+    muon,
     partition,
     scale_by_learning_rate,
     scale_by_momentum,
@@ -181,10 +182,25 @@ def test_updates_for_another_state_are_refused_even_without_parameters():
             tx.update({"b": jnp.ones(3)}, state)
 
 
+def test_the_learning_rate_is_right_before_the_first_step():
+    rate = jnp.float32(0.25)
+    for given in (0.25, rate, optax.constant_schedule(0.25), gradtx.inverse_time(0.5) * 0.25):
+        auxiliary = lambda x: muon(0.1, auxiliary=sgd(x))
+        for make in (sgd, adamw, lambda x: gradtx.tunable(sgd(x)), auxiliary):
+            for init in (make(given).init, jax.jit(make(given).init)):
+                state = init({"b": jnp.ones(3), "w": jnp.ones((2, 2))})
+                name = "adamw.last_learning_rate" if make(given).whole else "last_learning_rate"
+                assert gradtx.get(state, name) == 0.25
+                assert gradtx.get(state, name) is not rate
+    # A sweep that is not mapped keeps a scalar.
+    state = sgd(jnp.array([0.1, 0.2])).init(jnp.ones(2))
+    assert gradtx.get(state, "last_learning_rate").shape == ()
+
+
 def test_learning_rate_can_be_a_schedule_and_is_recorded():
     tx = chain(identity(), scale_by_learning_rate(fading))
     state = tx.init(PARAMS)
-    assert float(gradtx.get(state, "last_learning_rate")) == 0
+    assert float(gradtx.get(state, "last_learning_rate")) == 0.5  # that of the first step
     for step in range(3):
         updates, state = tx.update(GRADIENT, state)
         rate = 0.5 / (1 + step)

@@ -165,11 +165,6 @@ def test_a_wrong_setting_is_refused_when_the_value_is_made(make, says):
         make()
 
 
-def test_a_tracer_in_a_static_field_raises_the_error_of_jax():
-    with pytest.raises(jax.errors.JAXTypeError):
-        jax.jit(lambda n: gradtx.muon(0.1, steps=n).learning_rate)(5)
-
-
 @pytest.mark.parametrize("bad", [0, -1, 1.5, np.float32(2), float("nan"), float("inf")])
 def test_numbers_outside_their_limits_are_refused_by_name(bad):
     with pytest.raises(ValueError, match=r"sample\(rate=.*\(0, 1\]"):
@@ -202,6 +197,36 @@ def test_limits_do_not_hold_for_what_is_not_known():
     donated = jnp.float32(0.5)
     donated.delete()
     assert second_moment(donated).decay is donated
+
+
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [
+        (lambda n: gradtx.muon(0.1, steps=n), r"muon\(steps=...\)"),
+        (lambda n: sgd(0.1, momentum=0.9, nesterov=n), r"sgd\(nesterov=...\)"),
+    ],
+)
+def test_a_traced_value_in_a_static_field_is_refused_and_named(make, field):
+    with pytest.raises(
+        TypeError, match=rf"`{field}` decides how the step is compiled.*static_argnames"
+    ):
+        jax.jit(lambda n: make(n))(5)
+
+
+def test_a_recipe_does_not_hide_the_errors_of_jax():
+    class branching(gradtx.Recipe):
+        rate: gradtx.Hyper = 0.5
+
+        def expand(self):
+            return scale(1.0) if self.rate > 0.25 else scale(2.0)
+
+    with pytest.raises(jax.errors.TracerBoolConversionError, match="the function f at"):
+
+        @jax.jit
+        def f(rate):
+            return branching(rate).rate
+
+        f(0.5)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float8_e4m3fn"])

@@ -55,7 +55,7 @@ TRANSFORMS = {
     if inspect.isclass(x) and issubclass(x, gradtx.Transform) and x not in BASES
 }
 # Which leaves an update is for is said in words.
-WITHOUT_EQUATION = {"foreign", "masked", "partition"}
+WITHOUT_EQUATION = {"foreign", "masked", "partition", "tunable"}
 WITHOUT_ERROR = {"identity", "scale_by_sign"}
 # Composition and plain arithmetic.
 WITHOUT_SOURCE = WITHOUT_EQUATION | {"chain", "fanout", "identity", "constant", "root", "clip"}

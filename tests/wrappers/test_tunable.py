@@ -511,7 +511,7 @@ def test_inject_hyperparams_has_the_call_form_of_optax():
     assert names(some) == ["eps", "learning_rate", "weight_decay"]
     assert copy.copy(some) == some and gradtx.parse(repr(some)) == some
     wide = gradtx.inject_hyperparams(adamw, hyperparam_dtype=jnp.float32)(1e-3)
-    assert wide == tunable(adamw(1e-3))
+    assert wide == tunable(adamw(1e-3), hyperparam_dtype="float32")
 
     @gradtx.inject_hyperparams
     def clipped(learning_rate, most):
