@@ -38,7 +38,7 @@ class hidden_matrices(Rule):
 
     The patterns are regular expressions that are searched in paths such as `layers/0/attention/kernel`,
     where upper and lower case are the same. If an output head has no typical name, such as the last of
-    several layers in a list, name it: `hidden_matrices(exclude="layers/2/")`. `routing` shows where
+    several layers in a list, name it: `hidden_matrices(exclude="layers/2")`. `routing` shows where
     each leaf goes.
 
     Args:
@@ -56,7 +56,8 @@ class hidden_matrices(Rule):
             `{"qkv": 3, "gate_up": 2}`. Projections of unequal size are given by their ratio:
             `{"qkv": (4, 1, 1)}` for the queries, keys and values of attention in which four query heads
             share one key head. None means that every projection is separate.
-        exclude: the pattern of further leaves that are not hidden matrices. None means no leaf.
+        exclude: the pattern of further leaves that are not hidden matrices. It must match whole parts of
+            the path: "layers/2" is not found in `layers/20/kernel`. None means no further leaf.
         others: the label of all leaves that are not hidden matrices.
 
     Raises:
@@ -102,8 +103,8 @@ class hidden_matrices(Rule):
                 )
 
     def check_paths(self, paths: Sequence[str]) -> None:
-        for pattern in [*([] if self.exclude is None else [self.exclude]), *(self.blocks or ())]:
-            if not has_pattern(pattern, paths):
+        for pattern in (self.exclude, *(self.blocks or ())):
+            if pattern is not None and not has_pattern(pattern, paths, pattern == self.exclude):
                 raise unmatched("hidden_matrices", pattern, paths, "leave it out")
 
     def __call__(self, path: str, leaf: Any) -> str:
@@ -118,7 +119,7 @@ class hidden_matrices(Rule):
         """
         if len(leaf.shape) < 2:
             return True, ("scalar" if not leaf.shape else "vector")
-        if self.exclude is not None and found(self.exclude, path):
+        if self.exclude is not None and found(self.exclude, path, whole=True):
             return True, "excluded, by its name"
         for name in ("embedding", "head", "vector"):
             if found(getattr(self, name), path):

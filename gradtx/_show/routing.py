@@ -1,6 +1,7 @@
 """The table of the transformation that each parameter goes to, the reason, and other effects."""
 
 from collections.abc import Mapping
+from html import escape
 from typing import Any, NamedTuple
 
 from gradtx._compose.partition import partition
@@ -12,6 +13,7 @@ from gradtx._core.terms import Visit
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, flatten
 from gradtx._core.values import Value
+from gradtx._matrices.heads import possible_heads
 from gradtx._show.effects import effects, leaves_of
 from gradtx._show.html import columns, table
 
@@ -38,14 +40,19 @@ class Route(NamedTuple):
 
 
 class Routes(tuple[Route, ...]):
-    """The rows that `routing` returns. They print as a table, and notebooks display them as a table."""
+    """The rows that `routing` returns. They print as a table, and notebooks display them as a table.
+
+    `notes` are sentences about rows that may be wrong, which stand below the table.
+    """
+
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         header, *rows = self._table
         lines = columns([header, *rows])
         widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
         lines.insert(1, "  ".join("-" * width for width in widths))
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.notes])
 
     @property
     def _table(self) -> list[tuple[str, ...]]:
@@ -55,7 +62,7 @@ class Routes(tuple[Route, ...]):
 
     def _repr_html_(self) -> str:
         header, *rows = self._table
-        return table(header, rows)
+        return table(header, rows) + "".join(f"<p>{escape(note)}</p>" for note in self.notes)
 
 
 def _shape(shape: tuple[int, ...]) -> str:
@@ -75,7 +82,8 @@ def routing(tx: Transform, params: PyTree) -> Routes:
     Returns:
         A tuple of rows `Route(path, shape, label, why, effects)`, one per parameter, which prints as a
         table. If a partition lies inside another one, the label is both labels, joined by " > ". A
-        parameter that no partition labels has the name of `tx` as its label.
+        parameter that no partition labels has the name of `tx` as its label. Below the table, a note
+        names each matrix that may be an output head, though Muon trains it, and says what to do.
 
     Raises:
         ValueError: if a partition has no transformation for the label of a parameter.
@@ -98,9 +106,10 @@ def routing(tx: Transform, params: PyTree) -> Routes:
     (visit,) = root.inside
     _look_inside(visit, low)
     ways: list[tuple[list[str], str]] = [([], "") for _ in shapes]
-    _follow(visit, low, ways, {})
+    notes: dict[str, None] = {}
+    _follow(visit, low, ways, {}, notes)
     on = effects(visit)
-    return Routes(
+    routes = Routes(
         Route(
             path,
             tuple(x.shape),
@@ -111,6 +120,8 @@ def routing(tx: Transform, params: PyTree) -> Routes:
         for i, (path, x, (labels, why)) in enumerate(zip(low.paths, shapes, ways, strict=True))
         if x is not None
     )
+    routes.notes = tuple(notes)
+    return routes
 
 
 def _look_inside(visit: Visit, low: Lowering) -> None:
@@ -126,22 +137,29 @@ def _look_inside(visit: Visit, low: Lowering) -> None:
 
 
 def _follow(
-    visit: Visit, low: Lowering, ways: list[tuple[list[str], str]], names: Mapping[Any, str]
+    visit: Visit,
+    low: Lowering,
+    ways: list[tuple[list[str], str]],
+    names: Mapping[Any, str],
+    notes: dict[str, None],
 ) -> None:
     """Write the labels of every leaf into `ways`, from the outside in, with the last rule's reason.
 
-    `names` are the names that the recipe around a partition gives to its groups, by their labels.
+    `names` are the names that the recipe around a partition gives to its groups, by their labels. What
+    may be wrong is added to `notes`.
     """
     if isinstance(visit.tx, Recipe):
         names = getattr(visit.tx, "group_names", {})
     if isinstance(visit.tx, partition):
         rule, labels = visit.tx.param_labels, visit.tx.labels(low, visit.stream)
+        heads = possible_heads(rule, low.paths, low.leaves)
         for i, term in enumerate(visit.stream):
             if term is not None:
+                notes |= {heads[i]: None} if i in heads else {}
                 name = names.get(labels[i], str(labels[i]))
                 ways[i] = [*ways[i][0], name], _reason(rule, low.paths[i], low.leaves[i])
     for inner in visit.inside:
-        _follow(inner, low, ways, names)
+        _follow(inner, low, ways, names, notes)
 
 
 def _reason(rule: Any, path: str, leaf: Any) -> str:
