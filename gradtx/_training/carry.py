@@ -15,7 +15,7 @@ import numpy as np
 from gradtx._core.authors import described
 from gradtx._core.foreign import as_transform
 from gradtx._core.transform import Transform
-from gradtx._core.trees import PyTree, path_string, paths
+from gradtx._core.trees import PyTree, path_string, paths, unboxed
 
 Entries = dict[tuple[str, str | None], int]  # (field, path of the parameter or None) -> which leaf
 
@@ -65,7 +65,8 @@ def migrate(
     join the run a label of their own in `partition`. The step of the learning rate always continues.
 
     Args:
-        state: the state of the old optimizer, of gradtx or of Optax.
+        state: the state of the old optimizer, of gradtx or of Optax, or what has it as `opt_state`, such
+            as `nnx.Optimizer` and `TrainState` of Flax.
         tx: the new optimizer.
         params: the parameters.
         report: a function that is called with the `Migration`, which lists what was carried over and
@@ -83,6 +84,7 @@ def migrate(
     5 arrays are carried over.
     """
     as_transform(tx, "migrate(tx=...)")
+    state, params = unboxed(getattr(state, "opt_state", state)), unboxed(params)
     known = set(paths(params))
     fresh = tx.init(params)
     old, old_leaves, old_names = _nodes(state, known)
