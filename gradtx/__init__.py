@@ -120,11 +120,13 @@ from gradtx._schedules.piecewise import (
 from gradtx._schedules.joined import join_schedules as join_schedules
 from gradtx._schedules.joined import sgdr_schedule as sgdr_schedule
 
-# Schedules that turn one convention into another
+# Weights of averages
 from gradtx._schedules.averaging import ema_weight as ema_weight
 from gradtx._schedules.averaging import mean_weight as mean_weight
 from gradtx._schedules.averaging import polynomial_weight as polynomial_weight
 from gradtx._schedules.averaging import power_weight as power_weight
+
+# Schedules that turn one convention into another
 from gradtx._schedules.conventions import dampened as dampened
 from gradtx._schedules.conventions import eps_hat as eps_hat
 from gradtx._schedules.conventions import inverse_time as inverse_time

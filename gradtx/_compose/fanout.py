@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gradtx._compose.iterates import check_around
 from gradtx._core.authors import described
 from gradtx._core.dtypes import real_dtype
 from gradtx._core.foreign import Inside, as_transform
@@ -164,6 +165,7 @@ class fanout(Transform):
             shown, squares = low.bounded(stream), low.bounded(stream, nan_for_infinite=False)
         outs, states = [], []
         for branch in self.terms:
+            check_around(self, branch)
             out, state = low.lower(branch, shown if branch.linear else squares)
             outs.append(out)
             states.append(state)

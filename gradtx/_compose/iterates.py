@@ -7,8 +7,6 @@ transformation around it, or after it in a chain, must not change these updates.
 
 from typing import Any
 
-from gradtx._compose.wrapper import Wrapper
-from gradtx._core.schedule import ScheduledState
 from gradtx._core.transform import Transform
 
 
@@ -34,17 +32,20 @@ def check_links(links: tuple[Transform, ...]) -> None:
     """
     kept: Any = None
     for link in links:
-        if kept is not None and not keeps_updates(link):
+        # What a transformation of Optax does is not known, so it is not refused.
+        if kept is not None and not (link.keeps_updates or link.is_foreign):
             raise misplaced(kept, f"`{link!r}` follows it in a chain and")
         kept = link if has_iterate(link) else kept
 
 
-def keeps_updates(tx: Any) -> bool:
-    """Whether a transformation returns the updates that it got, or that its inner one returned.
+def check_around(tx: Transform, inner: Transform) -> None:
+    """Check that a transformation around another one does not change the updates of an iterate.
 
-    What a transformation of Optax does is not known, so it is believed to keep them.
+    Raises:
+        TypeError: if `inner` keeps parameters to evaluate with, and `tx` changes its updates.
     """
-    return tx.is_foreign or bool(getattr(tx, "keeps_updates", False))
+    if has_iterate(inner) and not tx.keeps_updates:
+        raise misplaced(inner, f"`{type(tx).__name__}` around it")
 
 
 def misplaced(tx: Any, why: str) -> TypeError:
@@ -53,33 +54,3 @@ def misplaced(tx: Any, why: str) -> TypeError:
         f"`{tx!r}` computes the parameters to evaluate with from its own updates, but {why} changes "
         "these updates. Put the whole optimizer inside: `averaged(chain(...))`."
     )
-
-
-def inner_of(tx: Any, state: Any) -> tuple[Transform, Any]:
-    """The transformation inside a wrapper as it is run, and its state inside the wrapper's state.
-
-    A wrapper that replaces numbers of the inner transformation by numbers of its state has a method
-    `inner_at(state)`, which returns the inner transformation with these numbers.
-
-    Raises:
-        TypeError: if the wrapper keeps the inner state in another field than `inner` or `inner_state`.
-    """
-    if isinstance(state, ScheduledState) and tx.scheduled:
-        state = state.inner
-    tuned = hasattr(tx, "inner_at")
-    inner = tx.inner_at(state) if tuned else tx.inner
-    if not tuned and not _adds_state(type(tx)):
-        return inner, state
-    for name in ("inner", "inner_state"):
-        if name in getattr(state, "_fields", ()):
-            return inner, getattr(state, name)
-    raise TypeError(
-        f"The state of `{type(tx).__name__}` does not show where the state of `inner` lies. Return a "
-        "NamedTuple that has a field `inner`."
-    )
-
-
-def _adds_state(kind: type) -> bool:
-    """Whether a class of wrappers has a state of its own around the state of `inner`."""
-    hooks = "init_tree", "init_leaf", "init_matrix"
-    return any(getattr(kind, hook, None) is not getattr(Wrapper, hook, None) for hook in hooks)

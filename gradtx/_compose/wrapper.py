@@ -2,9 +2,11 @@
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from gradtx._compose.iterates import check_around
 from gradtx._core.foreign import AsTransform
 from gradtx._core.latex import Page, Tex
 from gradtx._core.lowering import Lowering
+from gradtx._core.schedule import ScheduledState
 from gradtx._core.terms import Stream
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree
@@ -29,6 +31,10 @@ class Wrapper(Transform):
     `update_tree(updates, state, params, extra)`, which may call `self.inner.update_tree(...)`. By
     default the state is the state of `inner`. To add to it, provide `init_tree(params)`, which calls
     `self.inner.init_tree(params)`.
+
+    A wrapper that returns the updates of `inner` unchanged declares `keeps_updates = True`. A state of
+    its own keeps the state of `inner` in a field named `inner`. Then `gradtx.eval_params` finds an
+    average inside the wrapper.
 
     Entries of gradients that are too large to be squared are clipped. A class that never squares a
     gradient declares `linear = True`, and its gradients are not clipped.
@@ -78,6 +84,7 @@ class Wrapper(Transform):
                 "provides `update_tree(updates, state, params, extra)`; a subclass of `Wrapper` and "
                 "`Elementwise` provides `update_leaf(update, state, param, given)`."
             )
+        check_around(self, self.inner)
         stream = low.compute(stream) if self.whole else stream
         made, state = low.lower(self.inner, stream)
         given = stream if self.linear else low.bounded(stream)
@@ -88,6 +95,25 @@ class Wrapper(Transform):
         def lower_unit(
             self, low: Lowering, streams: tuple[Stream, ...], inner: Any
         ) -> tuple[Stream, Any]: ...  # `Elementwise` or `Matrixwise` defines it
+
+    def inner_of(self, state: Any) -> tuple[Transform, Any]:
+        """The inner transformation as it is run, and its state inside the state of this wrapper.
+
+        A wrapper that replaces numbers of `inner` by numbers of its state defines `inner_at(state)`,
+        which returns `inner` with these numbers.
+
+        Args:
+            state: a state of this wrapper.
+        """
+        if isinstance(state, ScheduledState) and self.scheduled:
+            state = state.inner
+        inner = self.inner_at(state) if hasattr(self, "inner_at") else self.inner  # pyright: ignore
+        hooks = "init_tree", "init_leaf", "init_matrix", "lower"
+        if any(getattr(type(self), x, None) is not getattr(Wrapper, x, None) for x in hooks):
+            for name in ("inner", "inner_state"):
+                if name in getattr(state, "_fields", ()):
+                    return inner, getattr(state, name)
+        return inner, state
 
     @property
     def _calls(self) -> bool:

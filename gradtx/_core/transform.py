@@ -59,13 +59,12 @@ class Transform(Value, Pair):
     _transforms: ClassVar[tuple[str, ...]] = ()  # the names of the fields that take transformations
     is_foreign: ClassVar[bool] = False
     keeps_zero: ClassVar[bool] = False  # whether zero updates stay zero, for `routing`
+    keeps_updates: ClassVar[bool] = False  # whether the updates pass unchanged
     # Checks and converts the content of a field that takes transformations; set by `foreign.py`.
     _adopt: ClassVar[Callable[..., Any]]
-    # Whether the class derives from `Wrapper`.
-    wraps: ClassVar[bool] = False
-    # Whether the class overrides `measure`, and whether it overrides `begin`; see `Unit`.
-    measures: ClassVar[bool] = False
-    begins: ClassVar[bool] = False
+    wraps: ClassVar[bool] = False  # whether the class derives from `Wrapper`
+    measures: ClassVar[bool] = False  # whether the class overrides `measure`, see `Unit`
+    begins: ClassVar[bool] = False  # whether the class overrides `begin`
     # Whether the library evaluates the schedules of this class. If False, the class does so itself.
     asks_schedules: ClassVar[bool] = True
     # The degree of each field of the state in the gradient: 1 for an average, 2 for a mean square.

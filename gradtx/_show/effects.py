@@ -59,4 +59,4 @@ def still(visit: Visit, zero: set[int]) -> set[int]:
     if getattr(tx, "effect", "") == "frozen":
         return leaves_of(visit)
     composes = bool(visit.inside) and not tx.wraps
-    return zero if composes or getattr(tx, "keeps_zero", False) else set()
+    return zero if composes or tx.keeps_zero or tx.keeps_updates else set()

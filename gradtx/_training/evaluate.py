@@ -12,9 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import DTypeLike
 
-from gradtx._compose.fanout import fanout
-from gradtx._compose.iterates import evaluates, has_iterate, inner_of, keeps_updates, misplaced
-from gradtx._compose.wrapper import Wrapper
+from gradtx._compose.iterates import evaluates, has_iterate
 from gradtx._core.boundary import as_param
 from gradtx._core.dtypes import compute_dtype, promote
 from gradtx._core.foreign import as_transform
@@ -58,8 +56,7 @@ def eval_params(
 
     Raises:
         ValueError: if `params` is None, or if `state` is not a state of `tx`.
-        TypeError: if `tx` is not a transformation, or if a transformation around an average changes the
-            updates, so that the average is not that of the parameters.
+        TypeError: if `tx` is not a transformation.
 
     Source: for Nesterov's method, Sutskever et al., 2013, eq. 3-4.
 
@@ -136,21 +133,13 @@ def _outermost(visit: Visit) -> list[Visit]:
         return []
     if evaluates(tx) or hasattr(tx, "inner_at") or not visit.inside:
         return [visit]
-    if isinstance(tx, fanout | Wrapper) and not keeps_updates(tx):
-        raise misplaced(_first(tx), f"`{type(tx).__name__}` around it")
     return [found for inside in visit.inside for found in _outermost(inside)]
-
-
-def _first(tx: Transform) -> Transform:
-    return tx if evaluates(tx) else next(_first(x) for x in tx.children if has_iterate(x))
 
 
 def _of_one(tx: Any, params: list[Any], structure: Structure, state: Any) -> list[Any]:
     """For every leaf what this transformation, or the one inside it, evaluates it with."""
     if not evaluates(tx):
-        if not isinstance(tx, Wrapper):
-            raise misplaced(_first(tx), f"`{type(tx).__name__}` around it")
-        inner, state = inner_of(tx, state)
+        inner, state = tx.inner_of(state)
         return _found(inner, params, structure, state)
     if isinstance(state, ScheduledState) and tx.scheduled:
         tx, state = tx.at(state.count), state.inner

@@ -23,7 +23,6 @@ from optax import MaskedNode
 
 from gradtx._compose.chain import chain, identity
 from gradtx._compose.fanout import constant, fanout
-from gradtx._compose.iterates import inner_of, keeps_updates
 from gradtx._compose.partition import masked, partition
 from gradtx._compose.recipe import Recipe
 from gradtx._compose.wrapper import Wrapper
@@ -158,9 +157,9 @@ def _alone(tx: Any, shift: PyTree, found: list[PyTree]) -> PyTree:
 
 @_shift.register
 def _(tx: Wrapper, state: Any, shift: PyTree, nesterov: bool) -> PyTree:
-    if not keeps_updates(tx):
+    if not tx.keeps_updates:
         return _shift.dispatch(object)(tx, state, shift, nesterov)
-    return _shift(*inner_of(tx, state), shift, nesterov)
+    return _shift(*tx.inner_of(state), shift, nesterov)
 
 
 @_shift.register

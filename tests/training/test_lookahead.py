@@ -193,7 +193,8 @@ def test_a_group_whose_momentum_is_not_linear_stays_and_the_others_move():
 
 
 def test_finds_the_momentum_in_wrappers_by_the_numbers_in_their_states():
-    tx, params = gradtx.tunable(sgd(0.1, 0.5, nesterov=True)), jnp.ones(())
+    tx = gradtx.observe(gradtx.tunable(sgd(0.1, 0.5, nesterov=True)))
+    params = jnp.ones(())
     _, state = tx.update(params, tx.init(params), params)
     state = gradtx.set(state, learning_rate=0.2)
     np.testing.assert_allclose(eval_params(tx, params, state), 1 + 0.2 * 0.5, rtol=1e-6)
