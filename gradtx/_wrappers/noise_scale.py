@@ -82,7 +82,8 @@ class gradient_noise_scale(Measure):
                 "`update(micro_batch_norms=...)` must be an array of at least two norms, one for each "
                 f"small batch, not an array of shape {norms.shape}."
             )
-        k, size, decay = norms.size, scalar(self.micro_batch_size), scalar(self.decay)
+        k, size = norms.size, scalar(self.micro_batch_size)
+        decay, rate = scalar(self.decay), scalar(1 - self.decay)
         root, inverse = length(*sums)
         # Huge norms are clipped, since an infinite average would stay infinite; a NaN stays a NaN.
         large = jnp.square(squarable(root * inverse, k))
@@ -90,7 +91,6 @@ class gradient_noise_scale(Measure):
         signal = (k * large - small) / (k - 1)
         noise = size * k / (k - 1) * (small - large)
         signal, noise = (
-            decay * old + (1 - decay) * new
-            for old, new in zip(memory, (signal, noise), strict=True)
+            decay * old + rate * new for old, new in zip(memory, (signal, noise), strict=True)
         )
         return noise / jnp.where(noise == 0, jnp.ones_like(signal), signal), (signal, noise)

@@ -78,8 +78,9 @@ class observe(Wrapper):
     linear = as_inner
     keeps_updates = True
 
-    def validate(self) -> None:
-        measures_of(self.measure, self)
+    def __post_init__(self) -> None:
+        measures_of(self)  # before numbers are looked for in the field
+        super().__post_init__()
 
     def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
         if not self.active:
@@ -119,8 +120,7 @@ class _Taps:
     def add(self, name: str, stream: Stream) -> None:
         self.names[name] += 1
         name += f"_{self.names[name]}" if self.names[name] > 1 else ""
-        measures = measures_of(self.tx.measure, self.tx)
-        probe = Probe(self.low, stream, name, measures, self.tx.axis_name)
+        probe = Probe(self.low, stream, name, measures_of(self.tx), self.tx.axis_name)
         self.low.probes.append(probe)
         self.states.append(probe.state)
 

@@ -59,6 +59,10 @@ class tap(Transform):
     keeps_zero = True
     keeps_updates = True
 
+    def __post_init__(self) -> None:
+        measures_of(self)  # before numbers are looked for in the field
+        super().__post_init__()
+
     def validate(self) -> None:
         if not isinstance(self.name, str):
             raise TypeError(f"`tap(name=...)` must be a string, not {show(self.name)}.")
@@ -66,12 +70,11 @@ class tap(Transform):
             raise ValueError(
                 "`tap(name='')` must not be empty, since the readings are called by it."
             )
-        measures_of(self.measure, self)
 
     def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
         if not self.active:
             return stream, optax.EmptyState()
-        probe = Probe(low, stream, self.name, measures_of(self.measure, self), self.axis_name)
+        probe = Probe(low, stream, self.name, measures_of(self), self.axis_name)
         low.probes.append(probe)
         return stream, probe.state
 
@@ -79,13 +82,13 @@ class tap(Transform):
         return g
 
 
-def measures_of(given: Any, tx: Transform) -> tuple[Measure, ...]:
+def measures_of(tx: Any) -> tuple[Measure, ...]:
     """The measures in the field `measure` of `tx`, which holds one measure or several.
 
     Raises:
         TypeError: if the field holds something else.
     """
-    measures = given if isinstance(given, tuple) else (given,)
+    measures = tx.measure if isinstance(tx.measure, tuple | list) else (tx.measure,)
     for x in measures:
         if not isinstance(x, Measure):
             what = f"`{x.__name__}` itself; call it" if isinstance(x, type) else show(x)
@@ -93,4 +96,4 @@ def measures_of(given: Any, tx: Transform) -> tuple[Measure, ...]:
                 f"`{type(tx).__name__}(measure=...)` must be a measure, such as `norm()`, or a tuple of "
                 f"measures, not {what}."
             )
-    return measures
+    return tuple(measures)

@@ -268,7 +268,7 @@ def test_a_user_s_measure_with_a_number_is_swept_without_compiling_again():
             lambda: tap("t", (norm(), norm())).init({"a": jnp.ones(2)}),
             "both record `t/global_norm`",
         ),
-        (lambda: tap("t", gradtx.Measure()).update(jnp.ones(2), ()), "does not define `entries`"),
+        (lambda: measured(gradtx.Measure(), {"a": jnp.ones(2)}), "does not define `entries`"),
     ],
 )
 def test_mistakes_are_sentences(make, says):
