@@ -28,6 +28,7 @@ from gradtx._core.layout import Layout
 from gradtx._core.numbers import Digits, Number, called, may_be_argument
 from gradtx._core.sharding import varying_like
 from gradtx._core.sums import total_of_each
+from gradtx._core.tuned import At, Tuned
 
 
 class Split(NamedTuple):
@@ -35,18 +36,20 @@ class Split(NamedTuple):
 
     It is hashable, so it can be part of a compiled function's cache key: a transformation that is built
     again with equal numbers is not traced again. The numbers are Python floats while a step is traced.
-    In `numbers`, None stands for an array, and `...` for a number that is an argument (`numbers.py`).
+    In `numbers`, None stands for an array, `...` for a number that is an argument (`numbers.py`), and
+    `At` for a number that lies in the state (`tuned.py`).
     """
 
     structure: Any
     numbers: tuple[Any, ...]
 
-    def join(self, arrays: Any, triples: Any) -> Any:
+    def join(self, arrays: Any, triples: Any, packed: Any = ()) -> Any:
         """The transformation, put together again.
 
         Args:
             arrays: an iterator over arrays; the transformation takes as many as it has.
             triples: an iterator over triples of numbers that are arguments, likewise.
+            packed: what every `Tune` found, one array each.
         """
         leaves = []
         for x in self.numbers:
@@ -56,18 +59,25 @@ class Split(NamedTuple):
             elif x is ...:
                 value, complement, log = next(triples)
                 leaves.append(Number(value, complement, log))
+            elif isinstance(x, At):
+                row = packed[x.origin][x.place]
+                leaves.append(Number(*row) if x.decay else row[0])
             else:
                 leaves.append(x)
         return self.structure.unflatten(leaves)
 
 
-def split(tx: Any) -> tuple[Split, list[Any]]:
-    """The static part of a transformation, and its arrays."""
+def split(tx: Any, *, pack: bool = False) -> tuple[Split, list[Any]]:
+    """The static part of a transformation, and its arrays.
+
+    A number that lies in the state counts as an array; with `pack` it is an `At` of the static part.
+    """
     leaves, structure = jax.tree.flatten(tx)
     numbers: list[Any] = []
     arrays: list[Any] = []
     for x in leaves:
-        is_number = isinstance(x, float)
+        x = x.at if pack and isinstance(x, Tuned) else x
+        is_number = isinstance(x, float | At)
         numbers.append(x if is_number else None)
         if not is_number:
             arrays.append(Digits(x.value, x.complement, x.log) if isinstance(x, Number) else x)
@@ -121,7 +131,7 @@ class LeafProgram:
         """The program that takes its numbers as arguments, and these numbers."""
         instructions, numbers = [], []
         for x in self.instructions:
-            known = tuple(... if n is not None and may_be_argument(n) else n for n in x.tx.numbers)
+            known = tuple(... if may_be_argument(n) else n for n in x.tx.numbers)
             numbers += [n for n, k in zip(x.tx.numbers, known, strict=True) if k is ...]
             instructions.append(x._replace(tx=x.tx._replace(numbers=known)))
         return LeafProgram.of(tuple(instructions), self.result, self.probes), tuple(numbers)
@@ -135,6 +145,7 @@ _programs: Any = weakref.WeakValueDictionary()
 def run_leaf(
     program: LeafProgram,
     numbers: Any,
+    packed: tuple[Any, ...],
     arrays: list[Any],
     from_begin: list[Any],
     updates: tuple[jax.Array, ...],
@@ -146,6 +157,7 @@ def run_leaf(
     Args:
         program: the program.
         numbers: the triples of the numbers that are arguments, shape [numbers, 3], or None.
+        packed: the numbers that lie in the state, as every `Tune` packs them.
         arrays: the arrays among the hyperparameters, instruction after instruction.
         from_begin: for each instruction with `reads_begin`, the values of its schedules and the values
             that `begin` hands to every leaf.
@@ -161,6 +173,7 @@ def run_leaf(
     shape = updates[0].shape
     wide_arrays = iter(cast_floating(arrays, dtype) if arrays else ())
     triples = iter(() if numbers is None else numbers.astype(real_dtype(dtype)))
+    packed = tuple([x.astype(real_dtype(dtype)) for x in packed])
     begin_next = iter(cast_floating(from_begin, dtype) if from_begin else ())
     cells_next = iter(cast_floating(cells, dtype) if cells else ())
     values = [u.astype(dtype) for u in updates]
@@ -170,7 +183,7 @@ def run_leaf(
     is_complex = jnp.issubdtype(dtype, jnp.complexfloating)
     with jax.numpy_dtype_promotion("standard") if is_complex else nullcontext():
         for x in program.instructions:
-            tx, layout = x.tx.join(wide_arrays, triples), x.layout
+            tx, layout = x.tx.join(wide_arrays, triples, packed), x.layout
             schedule_values, begin_values = next(begin_next) if x.reads_begin else ((), None)
             if x.scheduled:
                 tx = tx.with_values(dict(zip(x.scheduled, schedule_values, strict=True)))

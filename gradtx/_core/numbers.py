@@ -27,12 +27,12 @@ def triples(numbers: tuple[float, ...]) -> np.ndarray:
     return np.array([triple(x) for x in numbers], scalar_dtype()).reshape(len(numbers), 3)
 
 
-def may_be_argument(x: float) -> bool:
-    """Whether a number may become an argument.
+def may_be_argument(x: Any) -> bool:
+    """Whether `x` is a Python number that may become an argument.
 
     0, 1 and infinity stay constants, because a transformation may compare with them to omit a term.
     """
-    return x not in (0.0, 1.0) and math.isfinite(x)
+    return isinstance(x, float) and x not in (0.0, 1.0) and math.isfinite(x)
 
 
 class Digits(NamedTuple):

@@ -5,7 +5,6 @@ from typing import Any
 
 from gradtx._core.leaf import LeafProgram, run_leaf
 from gradtx._core.numbers import triples
-from gradtx._core.tuned import settled
 
 
 class Group:
@@ -48,7 +47,7 @@ class Pass:
         self.result, self.groups = result, groups
 
     def run(self, frame: Any) -> None:
-        params, cells = frame.params, frame.cells
+        params, cells, packed = frame.params, frame.cells, tuple(frame.packed)
         out: list[Any] = [None] * len(frame.registers[0])
         for group in self.groups:
             sources = list(map(frame.registers.__getitem__, group.sources))
@@ -56,7 +55,6 @@ class Pass:
                 for i in group.leaves:
                     out[i] = sources[0][i]
                 continue
-            arrays = settled(group.arrays, frame.found) if group.arrays else group.arrays
             from_begin = list(map(frame.from_begin.__getitem__, group.begin_calls))
             program, numbers = group.parametrized if frame.parametrized else (group.program, None)
             for i in group.leaves:
@@ -67,7 +65,7 @@ class Pass:
                 param = None if params is None else params[i]
                 try:
                     out[i], new, sums = run_leaf(
-                        program, numbers, arrays, from_begin, updates, own, param
+                        program, numbers, packed, group.arrays, from_begin, updates, own, param
                     )
                 except Exception as error:
                     shape = updates[0].shape

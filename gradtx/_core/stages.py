@@ -65,6 +65,7 @@ class Frame:
         self.measured: dict[Any, Any] = {}
         self.sums: dict[Any, dict[int, Any]] = {}
         self.found: dict[Any, list[Any]] = {}
+        self.packed: list[Any] = []  # the same numbers, one array for each `Tune`
 
     def tree(self, leaves: list[Any], owned: list[bool]) -> PyTree:
         """A tree of the leaves with True in `owned`, and None elsewhere."""

@@ -87,7 +87,7 @@ def group_of(result: Term, leaves: list[int], probes: tuple[Term, ...] = ()) -> 
         if term.register >= 0:
             continue
         place[term] = len(place)
-        key, own = split(term.tx)
+        key, own = split(term.tx, pack=True)
         arrays += own
         args = tuple(map(place.__getitem__, term.args))
         call, tx = term.call, term.tx

@@ -53,9 +53,10 @@ class Tune:
         if self._program is None:
             self._program = self._compiled()
         numbers = [self._checked(cells[c], n) for c, n in zip(self.cells, self.names, strict=True)]
-        frame.found[self.origin] = evaluate(
+        frame.found[self.origin], packed = evaluate(
             self._program[0], numbers, *self._program[1:], self.origin.constants
         )
+        frame.packed.append(packed)
         for number, x in zip(self.cells, numbers, strict=True):
             cells[number] = x
         step = cells[self.step]

@@ -34,14 +34,15 @@ class Origin:
 
     Args:
         starts: the numbers before the first step: Python numbers, or arrays.
+        place: how many `Tune`s come before in the same program.
 
     Attributes:
         values: every `Tuned` made from these numbers. A step computes all of them.
         constants: the arrays that occur in their expressions.
     """
 
-    def __init__(self, starts: tuple[Any, ...]) -> None:
-        self.starts = starts
+    def __init__(self, starts: tuple[Any, ...], place: int) -> None:
+        self.starts, self.place = starts, place
         self.values: list[Tuned] = []
         self.constants: list[Any] = []
 
@@ -57,6 +58,20 @@ class Origin:
             return ("literal", x)
         self.constants.append(x)
         return ("constant", len(self.constants) - 1)
+
+
+class At(NamedTuple):
+    """The place of a number among those that the `Tune`s of a program found.
+
+    Attributes:
+        origin: the number of the `Tune`.
+        place: the row of the array that this `Tune` packed.
+        decay: whether the number is a decay, see `Tuned`.
+    """
+
+    origin: int
+    place: int
+    decay: bool
 
 
 NOT_KNOWN = (
@@ -81,6 +96,11 @@ class Tuned:
         self.origin, self.expression, self.start, self.decay = origin, expression, start, decay
         self.place = len(origin.values)
         origin.values.append(self)
+
+    @property
+    def at(self) -> "At":
+        """Where its value lies, as a part of a compiled function's cache key."""
+        return At(self.origin.place, self.place, self.decay)
 
     def within(self, interval: str) -> "Tuned":
         """The same number as a field that is limited to `interval` holds it."""
@@ -172,8 +192,11 @@ class Formula(NamedTuple):
 @functools.partial(jax.jit, static_argnums=0)
 def evaluate(
     formulas: tuple[Formula, ...], numbers: list[Any], starts: list[Any], first: Any, constants: Any
-) -> list[Any]:
+) -> tuple[list[Any], Any]:
     """The values at one step: a scalar array for every formula, or `Digits` for a decay.
+
+    The second result holds the same numbers as one array of shape [formulas, 3], since each argument
+    of a compiled function costs time in an un-jitted step.
 
     As long as nobody has changed a number, its value is the Python number that it was made from,
     rounded after `1 - b` and `log b` were computed. So the trajectory is that of the transformation
@@ -213,4 +236,5 @@ def evaluate(
         if known:
             new = jax.tree.map(functools.partial(jnp.where, same(expression)), old, new)
         out.append(new)
-    return out
+    rows = [x if isinstance(x, Digits) else (x, x, x) for x in out]
+    return out, jnp.stack([x for row in rows for x in row]).reshape(len(rows), 3)

@@ -9,7 +9,6 @@ import optax
 from jax.typing import DTypeLike
 
 from gradtx._compose.wrapper import Wrapper, as_inner
-from gradtx._core.arguments import explained
 from gradtx._core.latex import Page, Tex
 from gradtx._core.lowering import Lowering
 from gradtx._core.places import Cell
@@ -105,7 +104,8 @@ class tunable(Wrapper):
     def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
         numbers = {name: x for name, x in self.found.items() if not x.is_schedule}
         schedules = {name: x for name, x in self.found.items() if x.is_schedule}
-        origin = Origin(tuple(x.value for x in numbers.values()))
+        before = sum(isinstance(stage, Tune) for stage in low.stages)
+        origin = Origin(tuple(x.value for x in numbers.values()), before)
         stage = Tune(origin, list(numbers), self.hyperparam_dtype or low.scalars)
         tuned = {x.path: origin.number(i, decay=x.decay) for i, x in enumerate(numbers.values())}
         inner = substituted(self.inner, tuned)
@@ -145,7 +145,6 @@ class tunable(Wrapper):
         return self.inner.tex(g, page)
 
 
-@explained
 def inject_hyperparams(
     inner_factory: Callable[..., optax.GradientTransformation],
     static_args: str | Iterable[str] = (),
