@@ -30,7 +30,35 @@ def horizon(schedule: Any) -> int:
     """How many steps show the shape of a schedule: a tenth more than it says, or 1000."""
     known = getattr(schedule, "horizon", None)
     finite = isinstance(known, float | int) and math.isfinite(known) and known > 0
-    return max(math.ceil(1.1 * known), 2) if finite else _UNKNOWN  # pyright: ignore
+    return max(math.ceil(known + known / 10), 2) if finite else _UNKNOWN  # pyright: ignore
+
+
+def schedules_of(tx: Transform) -> dict[str, Any]:
+    """The schedules in the fields of a transformation and of the parts inside it, by name.
+
+    Equal schedules in fields of one name are listed once. Where schedules in fields of one name differ,
+    the names of their classes stand in front.
+    """
+    found: dict[tuple[str, str], Any] = {}
+
+    def visit(part: Transform) -> None:
+        for name in part._data:
+            value = getattr(part, name)
+            if name not in part._transforms and is_schedule(value):
+                found.setdefault((name, type(part).__name__), value)
+        inside = [getattr(part, name) for name in part._transforms]
+        for x in inside:
+            several = x.values() if isinstance(x, dict) else x if type(x) is tuple else [x]
+            for inner in several:
+                if isinstance(inner, Transform):
+                    visit(inner)
+
+    visit(tx)
+    named: dict[str, Any] = {}
+    for (name, owner), schedule in found.items():
+        same = [x for (other, _), x in found.items() if other == name]
+        named[name if all(x == same[0] for x in same) else f"{owner}.{name}"] = schedule
+    return named
 
 
 def curve(schedule: Any, steps: int | None = None, points: int = 400) -> Curve | None:
@@ -46,7 +74,7 @@ def curve(schedule: Any, steps: int | None = None, points: int = 400) -> Curve |
     leaves = jax.tree.leaves(schedule) if isinstance(schedule, Value) else []
     if any(not isinstance(x, float | int) and np.ndim(x) != 0 for x in leaves):
         return None  # a sweep
-    last = (horizon(schedule) if steps is None else steps) - 1
+    last = horizon(schedule) if steps is None else steps - 1
     at = np.unique(np.linspace(0, max(last, 0), points).round().astype(np.int32))
     try:
         return Curve(at, _values(schedule, at))
