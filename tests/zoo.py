@@ -176,6 +176,16 @@ ROWS = [
     Row("masked(keep_norm(scale_by_sign()), by_rank(2))"),
     Row("masked(cautious(keep_norm(scale_by_neuron_rms(fading))), by_rank(2))"),
     Row("cautious(scale_by_momentum())"),
+    # Averages of the parameters
+    Row("averaged(sgd(0.1))", needs_params=True),
+    Row(
+        "averaged(sgd(0.1), weight=mean_weight(), start=2, every=2, mask=by_rank(2))",
+        needs_params=True,
+    ),
+    Row(
+        "chain(clip(0.5), averaged(sgd(fading), weight=power_weight(1.0), start=0))",
+        needs_params=True,
+    ),
     # Factors per leaf
     Row("scale_by_path({'kernel': 0.5, 'bias': fading}, optional=True)"),
     Row("layerwise(scale_by_momentum(), 0.5, stacked='')"),
