@@ -147,6 +147,14 @@ def test_transformations_get_the_loss_the_gradients_and_what_the_loss_returned()
     assert metrics["aux"]["x"].shape == X.shape
 
 
+def test_the_learning_rate_falls_when_the_loss_that_the_step_passes_does_not():
+    tx = chain(sgd(0.0), gradtx.reduce_on_plateau(factor=0.5, patience=2))
+    params, state = make_params(), tx.init(make_params())
+    for _ in range(3):
+        params, state, _ = STEP(tx, params, state, X, Y)
+    assert gradtx.get(state, "scale") == 0.5
+
+
 def test_takes_optimizers_of_optax_that_use_the_loss():
     # The step of Polyak: the loss over the squared norm of its gradient.
     tx = optax.polyak_sgd(max_learning_rate=10.0)
