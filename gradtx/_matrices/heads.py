@@ -27,7 +27,11 @@ def possible_heads(rule: Any, paths: list[str], leaves: list[Any]) -> dict[int, 
     ):
         return {}
     axes = {i: rule.axes(paths[i], x) for i, x in matrices.items()}
-    taken = {i: axes[i].size(x.shape)[0] for i, x in matrices.items()}
+    taken = {
+        i: axes[i].size(x.shape)[0]
+        for i, x in matrices.items()
+        if not found(rule.embedding, paths[i])  # its inputs are not the outputs of another leaf
+    }
     kinds = [(re.sub(r"\d+", "#", paths[i]), x.shape) for i, x in matrices.items()]
     heads = {}
     for kind, (i, x) in zip(kinds, matrices.items(), strict=True):
