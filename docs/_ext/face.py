@@ -33,7 +33,7 @@ METHODS = {
     "Wrapper": "init_tree",
     "Moment": "gain",
     "Recipe": "expand, state",
-    "Schedule": "__call__, shift, min, max, horizon",
+    "Schedule": "__call__, shift, min, max",
     "MatrixAxes": "size, sizes, batch, split, join, split_parts, join_parts",
     "hidden_matrices": "why, axes",
 }

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from gradtx._core.dtypes import scalar
+from gradtx._core.latex import Page, Tex, fraction, plus, times
 from gradtx._core.static import show
 from gradtx._core.values import Fixed, Hyper, Value
 from gradtx._schedules.steps import counted_from
@@ -25,6 +26,8 @@ class Schedule(Value):
     function of the step. A quotient is 0 where its denominator is 0. What results prints as the code
     that makes it. Numbers of steps, which are the fields whose names end in `steps`, `begin` or
     `boundaries`, print without a decimal point.
+
+    The property `horizon` is the number of steps in which a schedule shows its shape, or None.
 
     Raises:
         TypeError: if a field for a number is a schedule.
@@ -199,6 +202,20 @@ class combined(Schedule):
             return f"{operand(left, 4)}.{self.how}({show(right[0])})"
         return f"{operand(left, self._rank)} {self.how} {operand(right[0], self._rank + 1)}"
 
+    def tex(self, n: Tex, page: Page) -> Tex:
+        left, *right = (page.value(x, n) for x in self.operands)
+        if not right:
+            return times(Tex("-1"), left)
+        match self.how:
+            case "+" | "-":
+                return plus(left, right[0], self.how)
+            case "*":
+                return times(left, right[0])
+            case "/":
+                return fraction(left, right[0])
+            case _:
+                return Tex(rf"\{self.how}\left({left.text}, {right[0].text}\right)")
+
 
 class shifted(Schedule):
     """The schedule that the method `shift` makes."""
@@ -218,6 +235,12 @@ class shifted(Schedule):
 
     def __repr__(self) -> str:
         return f"{operand(self.schedule, 4)}.shift({self._shown('steps', self.steps)})"
+
+    def tex(self, n: Tex, page: Page) -> Tex:
+        later = plus(n, page.number(self.steps), "-")
+        if isinstance(self.steps, float) and self.steps <= 0:
+            return page.value(self.schedule, later)
+        return page.value(self.schedule, Tex(rf"\max\left({later.text}, 0\right)"))
 
 
 def operand(x: Any, rank: int) -> str:
