@@ -1,6 +1,5 @@
 """The base class of batches of optimizers, and what their constructors have in common."""
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -25,6 +24,12 @@ class Candidates(Value):
 
     tx: Value | Callable[..., Any]
     swept: tuple[Any, ...]
+
+    def validate(self) -> None:
+        for (
+            _
+        ) in self:  # makes every optimizer, so that an error is raised here and not in the sweep
+            pass
 
     @property
     def settings(self) -> tuple[dict[str, Any], ...]:
@@ -86,20 +91,6 @@ def plain(x: Any) -> Any:
     if isinstance(x, jax.Array | np.generic) and np.ndim(x) == 0:
         return float(str(np.asarray(x))) if jnp.issubdtype(x.dtype, jnp.floating) else x.item()
     return x
-
-
-def base(tx: Any, settings: tuple[dict[str, Any], ...]) -> Any:
-    """The optimizer or the function from which a batch makes its optimizers.
-
-    A class is replaced by its first optimizer, so that the batch prints as text that `parse` reads. It
-    stays if a constructor does more with these names than to set fields.
-    """
-    batch = [made(tx, setting) for setting in settings]  # Every setting is valid.
-    if isinstance(tx, type) and issubclass(tx, Value):
-        fields = {field.name for field in dataclasses.fields(tx)}  # pyright: ignore
-        if {*settings[0]} <= fields and batch == [made(batch[0], x) for x in settings]:
-            return batch[0]
-    return tx
 
 
 def made(tx: Any, setting: dict[str, Any]) -> Any:

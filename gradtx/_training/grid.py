@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from gradtx._training.batch import Candidates, base, given_values, listed
+from gradtx._training.batch import Candidates, given_values, listed
 
 
 class grid(Candidates):
@@ -37,7 +37,7 @@ class grid(Candidates):
         swept = given_values(self, values, named)
         pairs = tuple((name, listed(self, name, given)) for name, given in swept.items())
         object.__setattr__(self, "swept", pairs)
-        object.__setattr__(self, "tx", base(tx, self.settings))
+        object.__setattr__(self, "tx", tx)
         self.__post_init__()
 
     @property

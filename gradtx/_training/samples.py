@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradtx._core.authors import described
-from gradtx._training.batch import Candidates, base, given_values, listed
+from gradtx._training.batch import Candidates, given_values, listed
 
 
 class samples(Candidates):
@@ -59,9 +59,8 @@ class samples(Candidates):
         if not isinstance(n, int | np.integer) or n < 1:
             raise ValueError(f"`samples(n={described(n)})` must be a positive integer.")
         pairs = tuple((name, _distribution(self, name, given)) for name, given in swept.items())
-        for name, value in {"n": int(n), "seed": int(seed), "swept": pairs}.items():
+        for name, value in {"tx": tx, "n": int(n), "seed": int(seed), "swept": pairs}.items():
             object.__setattr__(self, name, value)
-        object.__setattr__(self, "tx", base(tx, self.settings))
         self.__post_init__()
 
     @property
