@@ -11,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 
 from gradtx._core.arguments import explained
-from gradtx._core.printed import array_text, is_named, name_of
+from gradtx._core.printed import DTYPES, array_text, is_named, name_of
 
 
 class static:
@@ -79,9 +79,10 @@ def show(value: Any) -> str:
     """`repr`, except that a function or class prints as its name, and an array with all its digits."""
     if is_named(value):
         return name_of(value)
-    if isinstance(value, np.ndarray | jax.Array) and not isinstance(value, Tracer):
+    is_array = isinstance(value, np.ndarray | jax.Array) and not isinstance(value, Tracer)
+    if is_array and value.dtype.name in DTYPES:
         try:
             return array_text(value)
         except (TypeError, ValueError, RuntimeError):
-            pass  # a random key, an array that was donated, or one that lies in other processes
+            pass  # the array was donated, or it lies in other processes
     return repr(value)

@@ -205,7 +205,7 @@ class _Reader:
         }
 
     def made(self, place: str, callee: Called, args: list[Any], keywords: dict[str, Any]) -> Any:
-        if problem := self.budget.call(callee.cost):
+        if problem := self.budget.call(callee.price(keywords)):
             self.fail(place, problem)
         try:
             return callee.make(*args, **keywords)

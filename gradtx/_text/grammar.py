@@ -122,7 +122,7 @@ class Parser(Source):
         if not self.take("("):
             self.fail(token.at, f"{token} must be called: write `{token.text}(...)`.")
         args, keywords, height = self.arguments(token, meaning.arguments)
-        value = self.made(token, meaning.make, *args, cost=meaning.cost, **keywords)
+        value = self.made(token, meaning.make, *args, cost=meaning.price(keywords), **keywords)
         return value, self.level(token, height)
 
     def arguments(

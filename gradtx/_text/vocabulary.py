@@ -9,6 +9,7 @@ from typing import Any
 
 import optax
 
+from gradtx._compose.recipe import Recipe
 from gradtx._core.authors import described
 from gradtx._core.foreign import foreign
 from gradtx._core.printed import DTYPES
@@ -36,9 +37,15 @@ class Called:
     """
 
     def __init__(self, make: Callable[..., Any]) -> None:
-        self.make, self.cost = make, _COSTS.get(make, 1)
+        recipe = isinstance(make, type) and issubclass(make, Recipe)  # it makes all of its parts
+        self.make, self.cost = make, _COSTS.get(make, 2 if recipe else 1)
         self.parameters = list(inspect.signature(make).parameters.values())
         self.arguments = [p.name for p in self.parameters if p.kind in _NAMED]
+
+    def price(self, keywords: Mapping[str, Any]) -> int:
+        """How many ordinary calls take as long as one with these keywords."""
+        compiles = self.make is jax_array and keywords.get("weak_type") is True
+        return 300 if compiles else self.cost
 
     @functools.cached_property
     def hints(self) -> Mapping[str, Any]:
