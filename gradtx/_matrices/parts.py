@@ -15,7 +15,7 @@ Packed = Annotated[jax.Array, "..."]
 
 
 def pack(states: list[Any]) -> Any:
-    """The states of all parts as one state; a single state is returned as it is."""
+    """The states of all parts as one state; a single state is returned unchanged."""
     if len(states) == 1:
         return states[0]
     return jax.tree.map(lambda *xs: jnp.concatenate([x.reshape(-1) for x in xs]), *states)

@@ -61,7 +61,7 @@ WITHOUT_ERROR = {"identity", "scale_by_sign"}
 WITHOUT_SOURCE = WITHOUT_EQUATION | {"chain", "fanout", "identity", "constant", "root", "clip"}
 WITHOUT_SOURCE |= {"freeze", "set_to_zero", "scale", "scale_by_schedule"}
 # Each of its modes names a source.
-WITHOUT_SOURCE |= {"scale_by_shape"}
+WITHOUT_SOURCE |= {"scale_by_shape", "scale_by_path"}
 
 
 def report(found):
