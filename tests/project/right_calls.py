@@ -49,6 +49,15 @@ def schedules(schedule: optax.Schedule, function: Callable[[Any], float]) -> Non
     adamw(plain, typed, counted, schedule=schedule, eps_root=function)
     adamw(Cosine(100), gradtx.inverse_time(0.1), gradtx.static(plain))
     gradtx.scale_by_schedule(plain)
+    warm = gradtx.warmup_cosine_decay_schedule(0, jnp.asarray(0.1), 10, 100, exponent=np.float32(1))
+    adamw(2 * warm - 1e-5, b1=(1 - warm).min(0.9).max(plain), weight_decay=-(warm / 2).shift(3))
+    gradtx.join_schedules([warm, 0.1, plain], boundaries=[10, 20])
+    gradtx.sgdr_schedule(
+        [warm, {"init_value": 0.0, "peak_value": 1, "warmup_steps": 0, "decay_steps": 9}]
+    )
+    gradtx.piecewise_constant_schedule(0.1, {10: 0.5})
+    chain(identity() * warm + warm)
+    gradtx.exponential_decay(0.1, 10, 0.9, staircase=True, end_value=None)
     gradtx.clip_by_global_norm(lambda step: jnp.where(step < 10, 1.0, 0.1))
 
 
@@ -159,7 +168,9 @@ def use(tx: gradtx.Transform, params: Any, grads: Any, value: jax.Array) -> Any:
     shown = tx._repr_latex_(), gradtx.summarize(tx, params).state_bytes
     routes = {route.path: route.label for route in gradtx.routing(muon(2e-3), params)}
     mean = gradtx.eval_params(tx, params, state), gradtx.lookahead_params(tx, params, state)
-    swa = gradtx.averaged(optax.adam(0.1), gradtx.mean_weight(), start=3, every=2, mask=gradtx.by_rank(2))
+    swa = gradtx.averaged(
+        optax.adam(0.1), gradtx.mean_weight(), start=3, every=2, mask=gradtx.by_rank(2)
+    )
     mean += (gradtx.eval_params(swa, params, swa.init(params), dtype="float32"),)
     step = gradtx.make_step(lambda p, x: x * p, has_aux=True, extra_args=lambda aux: {"a": aux})
     params, state, metrics = step(tx, params, state, value)

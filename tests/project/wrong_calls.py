@@ -45,6 +45,10 @@ def schedules() -> None:
     gradtx.second_moment(initial=lambda step: 1.0)  # reportArgumentType
     gradtx.sgd(0.1, momentum=0.9, dampening=lambda step: 0.1)  # reportArgumentType
     gradtx.inverse_time(lambda step: 0.1)  # reportArgumentType
+    gradtx.linear_schedule(lambda step: 0.1, 0.0, 10)  # reportArgumentType
+    gradtx.linear_schedule(0.0, "1.0", 10)  # reportArgumentType
+    gradtx.warmup_stable_decay_schedule(0, 1, 2, 3, 4, decay_type="sqrt")  # reportArgumentType
+    gradtx.constant_schedule(1.0) * "2"  # reportOperatorIssue
 
 
 def words() -> None:
