@@ -17,8 +17,10 @@ import jax
 import jax.numpy as jnp
 
 from gradtx._core.dtypes import scalar
+from gradtx._core.latex import Page, Tex, fraction, number, plus
 from gradtx._core.numerics import log
 from gradtx._core.values import Fixed
+from gradtx._schedules import latex
 from gradtx._schedules.schedule import Schedule
 
 
@@ -42,6 +44,9 @@ class mean_weight(Schedule):
 
     def __call__(self, count: Any) -> jax.Array:
         return 1 / (scalar(count) + 1)
+
+    def tex(self, n: Tex, page: Page) -> Tex:
+        return fraction(Tex("1"), latex.next_step(n))
 
 
 class ema_weight(Schedule):
@@ -90,6 +95,17 @@ class ema_weight(Schedule):
             return jnp.maximum(last, 9 / (10 + n))
         return last / -jnp.expm1((n + 1) * log(self.decay))
 
+    def tex(self, n: Tex, page: Page) -> Tex:
+        rest = page.complement(self.decay, r"\beta")
+        if self.form == "constant":
+            return rest
+        if self.form == "ramp":
+            ramp = fraction(Tex("9"), plus(Tex("10"), n))
+            return Tex(rf"\max\left({rest.text}, {ramp.text}\right)")
+        base = page.number(self.decay, r"\beta").within(2)
+        kept = Tex(rf"{base}^{{{latex.next_step(n).text}}}")
+        return fraction(rest, plus(Tex("1"), kept, "-"))
+
 
 class polynomial_weight(Schedule):
     r"""The weight of an average by polynomial decay, in which later parameters count more.
@@ -119,6 +135,10 @@ class polynomial_weight(Schedule):
     def __call__(self, count: Any) -> jax.Array:
         gamma = scalar(self.gamma)
         return (gamma + 1) / (scalar(count) + gamma + 1)
+
+    def tex(self, n: Tex, page: Page) -> Tex:
+        more = _one_more(self.gamma, page)
+        return fraction(more, plus(n, more))
 
 
 class power_weight(Schedule):
@@ -153,3 +173,14 @@ class power_weight(Schedule):
         # The logarithm of n / (n + 1) is computed from 1 / (n + 1), which is exact enough for large n.
         log_kept = jnp.where(n > 0, jnp.log1p(-1 / jnp.maximum(n + 1, 2)), jnp.full_like(n, -1e30))
         return -jnp.expm1((scalar(self.gamma) + 1) * log_kept)
+
+    def tex(self, n: Tex, page: Page) -> Tex:
+        share = fraction(n, latex.next_step(n)).text
+        power = _one_more(self.gamma, page).text
+        return plus(Tex("1"), Tex(rf"\left({share}\right)^{{{power}}}"), "-")
+
+
+def _one_more(gamma: Any, page: Page) -> Tex:
+    if isinstance(gamma, float):
+        return number(gamma + 1)
+    return plus(page.number(gamma, r"\gamma"), Tex("1"))

@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from gradtx._core.dtypes import scalar
+from gradtx._core.latex import OTHERWISE, Page, Tex, cases, fraction, plus, sqrt, times
 from gradtx._core.numerics import log
 from gradtx._core.values import Fixed
+from gradtx._schedules import latex
 from gradtx._schedules.schedule import Schedule
 from gradtx._schedules.steps import as_count
 
@@ -48,6 +50,11 @@ class eps_hat(Schedule):
         gain = -jnp.expm1((scalar(as_count(count)) + 1) * log(self.decay))
         return scalar(self.eps) / jnp.sqrt(gain)
 
+    def tex(self, n: Tex, page: Page) -> Tex:
+        decay = page.number(self.decay, r"\beta").within(2)
+        kept = Tex(rf"{decay}^{{{latex.next_step(n).text}}}")
+        return fraction(page.number(self.eps, r"\epsilon"), sqrt(plus(Tex("1"), kept, "-")))
+
 
 class dampened(Schedule):
     r"""The factor that torch's `dampening` puts on gradients: 1 at the first step, then $1 - d$.
@@ -68,6 +75,10 @@ class dampened(Schedule):
     def __call__(self, count: Any) -> jax.Array:
         return jnp.where(as_count(count) == 0, scalar(1.0), scalar(1 - self.dampening))
 
+    def tex(self, n: Tex, page: Page) -> Tex:
+        rest = page.complement(self.dampening, "d")
+        return cases((Tex("1"), rf"\text{{if }}{n.text} = 0"), (rest, OTHERWISE))
+
 
 class inverse_time(Schedule):
     r"""The factor $1 / (1 + d\, t)$ after $t$ steps, which torch's AdaGrad calls `lr_decay`.
@@ -85,3 +96,7 @@ class inverse_time(Schedule):
 
     def __call__(self, count: Any) -> jax.Array:
         return 1 / (1 + scalar(self.decay_rate) * scalar(as_count(count)))
+
+    def tex(self, n: Tex, page: Page) -> Tex:
+        grown = plus(Tex("1"), times(page.number(self.decay_rate, "d"), n))
+        return fraction(Tex("1"), grown)

@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from gradtx._core.dtypes import scalar
+from gradtx._core.latex import Page, Tex, fraction, times
 from gradtx._core.values import Fixed
+from gradtx._schedules import latex
 from gradtx._schedules.schedule import Schedule
 from gradtx._schedules.steps import since, sum_of_steps, whole_phases
 
@@ -62,6 +64,9 @@ class exponential_decay(Schedule):
         # The decay has no end. Three phases show it, and the steps of a staircase.
         return sum_of_steps(self.transition_begin, *(self.transition_steps,) * 3)
 
+    def tex(self, n: Tex, page: Page) -> Tex:
+        return decayed_tex(self, n, page, self.init_value, self.transition_begin)
+
 
 def decayed(schedule: Any, count: Any, first: Any, begin: Any) -> jax.Array:
     """The exponential decay of `first` from the step `begin`, with the other fields of `schedule`."""
@@ -80,3 +85,19 @@ def decayed(schedule: Any, count: Any, first: Any, begin: Any) -> jax.Array:
         return value
     end = scalar(schedule.end_value)
     return jnp.where(scalar(rate) < 1, jnp.maximum(value, end), jnp.minimum(value, end))
+
+
+def decayed_tex(schedule: Any, n: Tex, page: Page, first: Any, begin: Any) -> Tex:
+    """The exponential decay of `first` from the step `begin` in LaTeX."""
+    elapsed = latex.after(n, begin, page)
+    if not (isinstance(begin, float) and begin == 0):
+        elapsed = Tex(rf"\max\left({elapsed.text}, 0\right)")
+    phases = fraction(elapsed, page.number(schedule.transition_steps)).text
+    phases = rf"\left\lfloor {phases} \right\rfloor" if schedule.staircase else phases
+    rate = page.number(schedule.decay_rate)
+    value = times(page.number(first), Tex(rf"{rate.within(2)}^{{{phases}}}", 1))
+    if schedule.end_value is None:
+        return value
+    grows = isinstance(schedule.decay_rate, float) and schedule.decay_rate >= 1
+    bound = page.number(schedule.end_value)
+    return Tex(rf"\{'min' if grows else 'max'}\left({value.text}, {bound.text}\right)")

@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from gradtx._core.dtypes import scalar
+from gradtx._core.latex import OTHERWISE, Page, Tex, cases, fraction, plus, sqrt, times
 from gradtx._core.values import Fixed
+from gradtx._schedules import latex
 from gradtx._schedules.paths import leg
 from gradtx._schedules.schedule import Schedule
 from gradtx._schedules.steps import since, sum_of_steps
@@ -68,3 +70,13 @@ class warmup_inverse_sqrt_schedule(Schedule):
         # The decay has no end. The value at this step is a quarter of the peak.
         scale = self.warmup_steps if self.timescale is None else self.timescale
         return sum_of_steps(self.warmup_steps, *(scale,) * 15)
+
+    def tex(self, n: Tex, page: Page) -> Tex:
+        warmup = self.warmup_steps
+        scale = page.number(warmup if self.timescale is None else self.timescale)
+        elapsed = plus(scale, latex.after(n, warmup, page))
+        decay = times(page.number(self.peak_value), sqrt(fraction(scale, elapsed)))
+        if warmup == 0.0:
+            return decay
+        rise = latex.leg(page, n, 0.0, warmup, self.init_value, self.peak_value, "linear")
+        return cases((rise, latex.before(n, warmup, page)), (decay, OTHERWISE))

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx._core.authors import described
+from gradtx._core.latex import OTHERWISE, Page, Tex, cases
 from gradtx._core.values import Fixed, Hyper
+from gradtx._schedules import latex
 from gradtx._schedules.schedule import Schedule, evaluate, last_horizon
 from gradtx._schedules.steps import counted_from, number, since, sum_of_steps
 from gradtx._schedules.warmup import warmup_cosine_decay_schedule
@@ -88,6 +90,9 @@ class join_schedules(Schedule):
             last = 0.1 * begin if isinstance(begin, float) else None
         return None if last is None else sum_of_steps(begin, last)
 
+    def tex(self, n: Tex, page: Page) -> Tex:
+        return _in_turn(n, page, self.schedules, (0.0, *self.boundaries))
+
 
 class sgdr_schedule(Schedule):
     r"""Warm restarts: several cycles of a rise and a cosine decay, one after the other.
@@ -150,3 +155,23 @@ class sgdr_schedule(Schedule):
     @property
     def horizon(self) -> float | None:
         return sum_of_steps(*(cycle.decay_steps for cycle in self.cycles))
+
+    def tex(self, n: Tex, page: Page) -> Tex:
+        begins: list[Any] = [0.0]
+        for cycle in self.cycles:
+            begins.append(number(begins[-1]) + number(cycle.decay_steps))
+        return _in_turn(n, page, self.cycles, begins[:-1])
+
+
+def _in_turn(n: Tex, page: Page, schedules: Sequence[Any], begins: Sequence[Any]) -> Tex:
+    """Schedules one after the other in LaTeX, each with the step at which it begins."""
+    each = zip(schedules, begins, strict=True)
+    values = []
+    for schedule, begin in each:
+        value = page.value(schedule, latex.after(n, begin, page))
+        # Distinctions of cases inside each other are hard to read.
+        has_cases = "cases" in value.text
+        values.append(page.define("s", lambda _, value=value: value) if has_cases else value)
+    ends = [latex.before(n, begin, page) for begin in begins[1:]]
+    rows = zip(values, [*ends, OTHERWISE], strict=True)
+    return cases(*rows) if ends else values[0]

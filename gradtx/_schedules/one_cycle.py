@@ -6,7 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gradtx._core.latex import Page, Tex
 from gradtx._core.values import Fixed
+from gradtx._schedules import latex
 from gradtx._schedules.paths import cosine, linear, path
 from gradtx._schedules.schedule import Schedule
 from gradtx._schedules.steps import number, sum_of_steps
@@ -76,6 +78,14 @@ class linear_onecycle_schedule(Schedule):
     def horizon(self) -> float | None:
         return sum_of_steps(self.transition_steps)
 
+    def tex(self, n: Tex, page: Page) -> Tex:
+        peak, steps = number(self.peak_value), self.transition_steps
+        first = peak / number(self.div_factor)
+        last = first / number(self.final_div_factor)
+        up = (_share_of(steps, self.pct_start), peak, "linear")
+        down = (_share_of(steps, self.pct_final), first, "linear")
+        return latex.path(page, n, first, up, down, (steps, last, "linear"))
+
 
 class cosine_onecycle_schedule(Schedule):
     r"""One cycle of two half cosines: up to a peak, and down.
@@ -120,6 +130,13 @@ class cosine_onecycle_schedule(Schedule):
     @property
     def horizon(self) -> float | None:
         return sum_of_steps(self.transition_steps)
+
+    def tex(self, n: Tex, page: Page) -> Tex:
+        peak, steps = number(self.peak_value), self.transition_steps
+        first = peak / number(self.div_factor)
+        last = first / number(self.final_div_factor)
+        up = (_share_of(steps, self.pct_start), peak, "cosine")
+        return latex.path(page, n, first, up, (_share_of(steps, 1.0), last, "cosine"))
 
 
 def _share_of(steps: Any, share: Any) -> Any:

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 
 from gradtx._core.authors import described
 from gradtx._core.dtypes import scalar
+from gradtx._core.latex import OTHERWISE, Page, Tex, cases
 from gradtx._core.values import Fixed
+from gradtx._schedules import latex
 from gradtx._schedules.paths import SHAPES, held, path
 from gradtx._schedules.schedule import Schedule
 from gradtx._schedules.steps import number, since
@@ -94,6 +96,13 @@ class piecewise_constant_schedule(_factors):
             value = jnp.where(since(count, boundary) >= 0, value * scalar(factor), value)
         return value
 
+    def tex(self, n: Tex, page: Page) -> Tex:
+        value, rows = number(self.init_value), []
+        for boundary, factor in (self.boundaries_and_scales or {}).items():
+            rows.append((page.number(value), latex.before(n, float(boundary), page)))
+            value = value * number(factor)
+        return cases(*rows, (page.number(value), OTHERWISE)) if rows else page.number(value)
+
 
 class piecewise_interpolate_schedule(_factors):
     r"""A path through values at boundaries, where each value is a multiple of the value before it.
@@ -139,3 +148,10 @@ class piecewise_interpolate_schedule(_factors):
             value = value * number(factor)
             legs.append((boundary, value, shape))
         return path(count, self.init_value, *legs)
+
+    def tex(self, n: Tex, page: Page) -> Tex:
+        value, legs = number(self.init_value), []
+        for boundary, factor in (self.boundaries_and_scales or {}).items():
+            value = value * number(factor)
+            legs.append((float(boundary), value, self.interpolate_type))
+        return latex.path(page, n, self.init_value, *legs)

@@ -4,7 +4,9 @@ from typing import Any, Literal
 
 import jax
 
+from gradtx._core.latex import Page, Tex
 from gradtx._core.values import Fixed
+from gradtx._schedules import latex
 from gradtx._schedules.paths import SHAPES, linear, path
 from gradtx._schedules.schedule import Schedule
 from gradtx._schedules.steps import number, sum_of_steps
@@ -75,3 +77,10 @@ class warmup_stable_decay_schedule(Schedule):
     @property
     def horizon(self) -> float | None:
         return sum_of_steps(self.warmup_steps, self.stable_steps, self.decay_steps)
+
+    def tex(self, n: Tex, page: Page) -> Tex:
+        stable = number(self.warmup_steps) + number(self.stable_steps)
+        rise = (self.warmup_steps, self.peak_value, "linear")
+        constant = (stable, self.peak_value, "linear")
+        decay = (stable + number(self.decay_steps), self.end_value, self.decay_type)
+        return latex.path(page, n, self.init_value, rise, constant, decay)

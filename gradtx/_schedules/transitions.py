@@ -4,7 +4,9 @@ from typing import Any
 
 import jax
 
+from gradtx._core.latex import Page, Tex
 from gradtx._core.values import Fixed
+from gradtx._schedules import latex
 from gradtx._schedules.paths import cosine, held, leg, linear, powered
 from gradtx._schedules.schedule import Schedule
 from gradtx._schedules.steps import number, sum_of_steps
@@ -39,6 +41,9 @@ class constant_schedule(Schedule):
     @property
     def horizon(self) -> float | None:
         return 0.0
+
+    def tex(self, n: Tex, page: Page) -> Tex:
+        return page.number(self.value)
 
 
 class linear_schedule(Schedule):
@@ -82,6 +87,11 @@ class linear_schedule(Schedule):
     def horizon(self) -> float | None:
         return sum_of_steps(self.transition_begin, self.transition_steps)
 
+    def tex(self, n: Tex, page: Page) -> Tex:
+        begin, first = self.transition_begin, self.init_value
+        end = number(begin) + number(self.transition_steps)
+        return latex.path(page, n, first, (begin, first, "linear"), (end, self.end_value, "linear"))
+
 
 class polynomial_schedule(Schedule):
     r"""A polynomial from one value to another.
@@ -121,6 +131,12 @@ class polynomial_schedule(Schedule):
     @property
     def horizon(self) -> float | None:
         return sum_of_steps(self.transition_begin, self.transition_steps)
+
+    def tex(self, n: Tex, page: Page) -> Tex:
+        begin, first = self.transition_begin, self.init_value
+        end = number(begin) + number(self.transition_steps)
+        down = (end, self.end_value, "linear", self.power)
+        return latex.path(page, n, first, (begin, first, "linear"), down)
 
 
 class cosine_decay_schedule(Schedule):
@@ -166,3 +182,8 @@ class cosine_decay_schedule(Schedule):
     @property
     def horizon(self) -> float | None:
         return sum_of_steps(self.decay_steps)
+
+    def tex(self, n: Tex, page: Page) -> Tex:
+        end_value = number(self.init_value) * number(self.alpha)
+        down = (self.decay_steps, end_value, "cosine", self.exponent)
+        return latex.path(page, n, self.init_value, down)

@@ -5,8 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gradtx._core.latex import OTHERWISE, Page, Tex, cases
 from gradtx._core.values import Fixed
-from gradtx._schedules.exponential import decayed
+from gradtx._schedules import latex
+from gradtx._schedules.exponential import decayed, decayed_tex
 from gradtx._schedules.paths import cosine, leg, linear, path, powered
 from gradtx._schedules.schedule import Schedule
 from gradtx._schedules.steps import number, since, sum_of_steps
@@ -49,6 +51,10 @@ class warmup_constant_schedule(Schedule):
     @property
     def horizon(self) -> float | None:
         return sum_of_steps(self.warmup_steps)
+
+    def tex(self, n: Tex, page: Page) -> Tex:
+        rise = (self.warmup_steps, self.peak_value, "linear")
+        return latex.path(page, n, self.init_value, rise)
 
 
 class warmup_cosine_decay_schedule(Schedule):
@@ -110,6 +116,11 @@ class warmup_cosine_decay_schedule(Schedule):
     def horizon(self) -> float | None:
         return sum_of_steps(self.decay_steps)
 
+    def tex(self, n: Tex, page: Page) -> Tex:
+        rise = (self.warmup_steps, self.peak_value, "linear")
+        decay = (self.decay_steps, self.end_value, "cosine", self.exponent)
+        return latex.path(page, n, self.init_value, rise, decay)
+
 
 class warmup_exponential_decay_schedule(Schedule):
     r"""A rise on a straight line, and then an exponential decay.
@@ -166,3 +177,12 @@ class warmup_exponential_decay_schedule(Schedule):
         # The decay has no end. Three phases show it, and the steps of a staircase.
         phases = (self.transition_steps,) * 3
         return sum_of_steps(self.warmup_steps, self.transition_begin, *phases)
+
+    def tex(self, n: Tex, page: Page) -> Tex:
+        begin = number(self.warmup_steps) + number(self.transition_begin)
+        decay = decayed_tex(self, n, page, self.peak_value, begin)
+        if self.warmup_steps == 0.0:
+            return decay
+        rise = (0.0, self.warmup_steps, self.init_value, self.peak_value, "linear")
+        warming = latex.before(n, self.warmup_steps, page)
+        return cases((latex.leg(page, n, *rise), warming), (decay, OTHERWISE))
