@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx._core.authors import described
+from gradtx._core.transform import Transform
 from gradtx._core.values import Value
 
 T = TypeVar("T", bound=Value)
@@ -118,7 +119,7 @@ def stack(txs: Iterable[T]) -> T:
     >>> gradtx.stack([gradtx.sgd(0.1), gradtx.sgd(0.2)]).learning_rate.shape
     (2,)
     """
-    several = isinstance(txs, Iterable) and not isinstance(txs, str | Mapping | Value)
+    several = isinstance(txs, Iterable) and not isinstance(txs, str | Mapping | Transform)
     given = list(txs) if several else []
     if wrong := [tx for tx in given if not _holds_value(tx)] or ([] if several else [txs]):
         raise TypeError(

@@ -106,10 +106,15 @@ def sweep(
     score_of = score_function(score)
     dynamic, rebuild = split_arrays(args)
 
-    def body(tx: Any, key: Any, arrays: Any) -> tuple[Any, Any]:
+    rebuild_result: Callable[[list[Any]], Any] = list
+
+    def body(tx: Any, key: Any, arrays: Any) -> tuple[Any, list[Any]]:
+        nonlocal rebuild_result
         given = {} if key is None else {"key": key}
         result = train(tx, *rebuild(arrays), **given)
-        return score_of(result), result
+        # A model may hold functions, which a compiled program cannot return.
+        returned, rebuild_result = split_arrays(result, bool, int, float, complex)
+        return score_of(result), returned
 
     columns = max(len(named or ()), 1)
     found: list[list[Any]] = [[None] * columns for _ in optimizers]
@@ -118,8 +123,8 @@ def sweep(
     ) as bar:
         for group in groups(optimizers, named):
             runner = Runner(body, group, dynamic, chunk, memory, devices)
-            for (row, column), outcome in runner.outcomes():
-                found[row][column] = outcome
+            for (row, column), (value, returned) in runner.outcomes():
+                found[row][column] = value, rebuild_result(returned)
                 bar.advance()
     return _collected(optimizers, settings, named, found)
 
@@ -137,5 +142,6 @@ def _collected(
 
 
 def _stacked(*entries: Any) -> Any:
-    # NumPy cannot hold the keys of random numbers.
-    return jnp.stack(entries) if isinstance(entries[0], jax.Array) else np.stack(entries)
+    if isinstance(entries[0], jax.Array):
+        return jnp.stack(entries)  # the keys of random numbers, which NumPy cannot hold
+    return np.stack(entries) if isinstance(entries[0], np.ndarray | np.generic) else entries[0]

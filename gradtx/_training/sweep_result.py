@@ -4,7 +4,6 @@ import dataclasses
 import math
 from typing import Any, Literal
 
-import jax
 import numpy as np
 
 from gradtx._core.static import show
@@ -106,9 +105,9 @@ class SweepResult:
                 row["score"] = float(self.scores[i, j])
                 result = self.results[i]
                 for name, x in result.items() if isinstance(result, dict) else ():
-                    x = x if self.seeds is None else jax.tree.map(lambda y, j=j: y[j], x)
-                    if np.shape(x) == () and isinstance(x, np.ndarray | np.generic):
-                        row.setdefault(str(name), x.item())
+                    is_array = isinstance(x, np.ndarray | np.generic)
+                    if is_array and np.ndim(x) == (self.seeds is not None):
+                        row.setdefault(str(name), (x if self.seeds is None else x[j]).item())
                 rows.append(row)
         return rows
 

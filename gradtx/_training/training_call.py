@@ -67,15 +67,19 @@ def _kind(value: Any) -> str:
     return f"a value of the type `{type(value).__name__}`"
 
 
-def split_arrays(args: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
-    """The arrays in the arguments of `train`, and a function that puts others in their places."""
-    leaves, structure = jax.tree.flatten(args)
-    is_array = [isinstance(x, jax.Array | np.ndarray | np.generic) for x in leaves]
+def split_arrays(tree: Any, *others: type) -> tuple[list[Any], Callable[[list[Any]], Any]]:
+    """The arrays in a tree, and a function that puts other arrays in their places.
+
+    Leaves of the types `others` count as arrays, too. All other leaves, such as functions, stay.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    is_array = [isinstance(x, (jax.Array, np.ndarray, np.generic, *others)) for x in leaves]
+    # The function must not hold the arrays, since these may be tracers.
+    kept = [None if yes else x for x, yes in zip(leaves, is_array, strict=True)]
 
     def rebuild(arrays: list[Any]) -> Any:
         rest = iter(arrays)
-        return structure.unflatten(
-            [next(rest) if yes else x for x, yes in zip(leaves, is_array, strict=True)]
-        )
+        both = zip(kept, is_array, strict=True)
+        return structure.unflatten([next(rest) if yes else x for x, yes in both])
 
     return [x for x, yes in zip(leaves, is_array, strict=True) if yes], rebuild

@@ -12,6 +12,7 @@ import pytest
 import gradtx
 from gradtx import adamw, grid, log_uniform, samples, sgd, sweep, uniform
 from gradtx._training import progress
+from gradtx._training.runner import _free_bytes
 
 TARGET = jnp.arange(1.0, 5.0)
 RATES = [float(f"{x:.3g}") for x in np.logspace(-3, 0, 16)]
@@ -149,6 +150,16 @@ def test_as_many_members_train_at_the_same_time_as_fit_into_the_memory(compiled)
     assert needed(compiled[-2]) > budget, "the search stops at the first program that fits"
 
 
+def test_the_free_memory_of_a_device_limits_a_sweep_if_the_device_says_how_much_there_is():
+    class Device:
+        def __init__(self, stats):
+            self.memory_stats = lambda: stats
+
+    assert _free_bytes(Device({"bytes_limit": 1000, "bytes_in_use": 400})) == 480
+    assert _free_bytes(Device({"bytes_limit": 1000})) == 800
+    assert _free_bytes(Device(None)) == _free_bytes(Device({})) == np.inf
+
+
 def test_an_optimizer_that_diverges_is_a_result(capsys):
     txs = grid(sgd, learning_rate=[0.1, 1e30, 0.4])
     result = sweep(train, txs, TARGET)
@@ -210,7 +221,13 @@ def test_a_list_or_a_stack_shows_the_numbers_in_which_its_optimizers_differ():
 def test_a_pytree_is_returned_unchanged_and_the_score_is_taken_from_it():
     def detailed(tx, target, key):
         loss = train_with_key(tx, target, key)
-        return {"loss": loss, "curve": jnp.stack([loss, -loss]), "key": key, "step": 5}
+        return {
+            "loss": loss,
+            "curve": jnp.stack([loss, -loss]),
+            "key": key,
+            "step": 5,
+            "f": jnp.tanh,
+        }
 
     txs = grid(sgd, learning_rate=[0.1, 0.2])
     by_name = sweep(detailed, txs, TARGET, seeds=3, score="loss")
@@ -219,7 +236,7 @@ def test_a_pytree_is_returned_unchanged_and_the_score_is_taken_from_it():
     for result in (by_name, sweep(detailed, txs, TARGET, seeds=3, score="loss", chunk=4)):
         first = result.results[0]
         assert first["curve"].shape == (3, 2) and isinstance(first["curve"], np.ndarray)
-        assert (first["loss"] == result.scores[0]).all()
+        assert (first["loss"] == result.scores[0]).all() and first["f"] is jnp.tanh
         assert jax.random.key_data(first["key"])[:, 1].tolist() == [0, 1, 2]
     records = by_name.records()
     assert len(records) == 6 and records[4] == {
@@ -262,6 +279,11 @@ VALUES = [
     samples(adamw(0.1), 4, learning_rate=log_uniform(1e-4, 1.0), b2=uniform(0.9, 0.99), seed=3),
     samples(sgd, 3, {"learning_rate": [0.1, 0.2, 0.3]}),
 ]
+
+
+def test_stack_takes_a_batch():
+    txs = grid(sgd, learning_rate=[0.1, 0.2])
+    assert gradtx.stack(txs) == gradtx.stack([sgd(0.1), sgd(0.2)])
 
 
 @pytest.mark.parametrize("txs", VALUES, ids=repr)
