@@ -125,6 +125,15 @@ class rows(NamedTuple):
 
 def rules() -> None:
     muon(0.1, axes=gradtx.hidden_matrices(blocks={"qkv": 3}))
+    muon(0.1, axes=gradtx.hidden_matrices(blocks={"qkv": (4, 1, 1), "up": 2}, exclude="fc"))
+    rule = gradtx.by_rank(2) & ~gradtx.by_path("qkv", whole_names=True) | (lambda path, leaf: True)
+    adamw(0.1, mask=rule & gradtx.by_shape((None, 3)) | gradtx.by_fan_in(3, at_most=9))
+    adamw(0.1, mask=gradtx.decay_mask(embeddings=False))
+    gradtx.layerwise(optax.sgd(0.1), jnp.asarray(0.5), stacked="")
+    chain(gradtx.scale_by_path({"qkv": 0.1, "w": lambda step: 1.0}, optional=True))
+    params = {"w": jnp.ones((2, 2))}
+    wide = gradtx.mup(adamw(0.1), jax.eval_shape(lambda: params), output_multiplier=True)
+    gradtx.migrate(adamw(0.1).init(params), wide, params, report=print)
     muon(0.1, axes=rows())
     gradtx.hidden_matrices(head=gradtx.hidden_matrices().head + "|^fc3/")
     gradtx.MatrixAxes(inputs=(1,), outputs=(2,), blocks=3).split(jnp.ones((12, 64, 192)))

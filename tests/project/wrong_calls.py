@@ -72,9 +72,13 @@ def other_fields() -> None:
     muon(0.1, axes=(0, 1))  # reportArgumentType
     muon(0.1, axes=gradtx.by_rank(2))  # reportArgumentType
     muon(0.1, coefficients=3.4445)  # reportArgumentType
-    gradtx.by_path("kernel")  # reportArgumentType
+    gradtx.by_path(["kernel"])  # reportArgumentType
     gradtx.by_rank("2")  # reportArgumentType
     gradtx.hidden_matrices(blocks=3)  # reportArgumentType
+    gradtx.layerwise(3)  # reportArgumentType
+    gradtx.scale_by_path({"a": "b"})  # reportArgumentType
+    gradtx.mup(identity(), {}, method="lion")  # reportArgumentType
+    gradtx.by_shape(3)  # reportArgumentType
     gradtx.hidden_matrices(head=None)  # reportArgumentType
     gradtx.MatrixAxes(0, 1)  # reportArgumentType
     gradtx.polar_express("5")  # reportArgumentType
