@@ -79,10 +79,15 @@ class by_path(Rule):
 
     @property
     def says_bools(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        labels = [*self._labels().values(), self.otherwise]
-        return isinstance(self.patterns, str) or all(
-            x is None or isinstance(x, bool) for x in labels
-        )
+        return isinstance(self.patterns, str) or all(x in (None, 0, 1) for x in self.labels)
+
+    @property
+    def labels(self) -> tuple[Any, ...]:
+        """The labels that it may give, without None, which stands for no label."""
+        if isinstance(self.patterns, str):
+            return ()
+        known = [*self.patterns.values(), self.otherwise]
+        return tuple(label for label in known if label is not None)
 
     def __call__(self, path: str, leaf: Any) -> Any:
         for pattern, label in self._labels().items():

@@ -67,9 +67,13 @@ def as_mask(mask: Any) -> Any:
     """`mask` as a static field stores it, see `as_rule`; 0 and 1 count as False and True.
 
     Raises:
-        TypeError: if `mask` is neither a rule nor a tree of bools.
+        TypeError: if `mask` is neither a rule nor a tree of bools, or if it is a rule that gives labels.
     """
     rule = as_rule(mask)
+    if isinstance(rule, Rule) and not rule.says_bools:
+        raise TypeError(
+            f"A mask must give True or False for every leaf, and `{rule}` gives labels."
+        )
     if not isinstance(rule, label_tree):
         return rule
     tree = jax.tree.map(_as_bool, rule.tree)

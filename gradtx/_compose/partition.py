@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import optax
 
+from gradtx._compose.by import by_path
 from gradtx._compose.labels import as_mask, as_rule, label_leaves, mask_leaves, rule_name
 from gradtx._core.foreign import AsTransform, Inside
 from gradtx._core.latex import OTHERWISE, Page, Tex, cases, escape, if_rule
@@ -39,8 +40,9 @@ class partition(Transform):
     leaves with its label alone. A label may be without leaves.
 
     Raises:
-        ValueError: if the label of a leaf is not in `transforms`, with the path of the leaf; or if the
-            tree of labels does not fit the parameters.
+        ValueError: if a label of `by_path` is not in `transforms`; and by `init`, if the label of a leaf
+            is not in `transforms`, with the path of the leaf, or if the tree of labels does not fit the
+            parameters.
         TypeError: if `transforms` is not a mapping, if its labels differ in type, or if it holds
             something that is not a transformation.
 
@@ -70,7 +72,14 @@ class partition(Transform):
                 "`partition(param_labels=None)` must be a rule, a tree of labels, or a function that "
                 "returns such a tree."
             )
-        object.__setattr__(self, "param_labels", as_rule(self.param_labels))
+        rule = as_rule(self.param_labels)
+        for label in rule.labels if isinstance(rule, by_path) else ():
+            if label not in given:
+                raise ValueError(
+                    f"`partition`: the label {label!r} of `{rule}` is not one of the labels of "
+                    f"`transforms`, {[*given]}."
+                )
+        object.__setattr__(self, "param_labels", rule)
         super().__post_init__()
 
     def labels(self, low: Lowering, stream: Stream) -> list[Any]:

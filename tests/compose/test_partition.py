@@ -91,7 +91,9 @@ def test_partition_gives_each_leaf_to_what_its_label_names(rule):
 
 
 def test_partition_names_the_leaf_whose_label_is_unknown():
-    tx = partition({"a": adam(0.1)}, by_path({"layers/1": "c"}, otherwise="a"))
+    with pytest.raises(ValueError, match=r"label 'c' of `by_path.*\['a'\]"):
+        partition({"a": adam(0.1)}, by_path({"layers/1": "c"}, otherwise="a"))
+    tx = partition({"a": adam(0.1)}, lambda path, leaf: "c" if "layers/1" in path else "a")
     with pytest.raises(ValueError, match=r"layers/1/bias.*\(3,\).*'c'.*'a'"):
         tx.init(MODEL)
     with pytest.raises(ValueError, match="labels does not fit"):
@@ -157,8 +159,11 @@ def test_a_recipe_may_have_a_mask_of_its_own_meaning():
 def test_a_mask_of_strings_is_refused():
     with pytest.raises(TypeError, match=r"A mask must be .*'kernel' is none of these"):
         masked(sgd(0.1), "kernel")
+    for mask in (by_path({"kernel": "decay"}, otherwise="no"), gradtx.hidden_matrices()):
+        with pytest.raises(TypeError, match="True or False for every leaf"):
+            masked(sgd(0.1), mask)
     with pytest.raises(TypeError, match=r"mask=...\).*True or False"):
-        updated(masked(sgd(0.1), by_path({"kernel": "decay"}, otherwise="no")))
+        updated(masked(sgd(0.1), lambda path, leaf: "decay"))
 
 
 def test_an_argument_that_is_not_a_mapping_is_refused_by_name():
