@@ -169,7 +169,7 @@ class _Reader:
     def named(self, callee: Called, key: Any, x: Any, place: str, name: str, level: int) -> Any:
         inside = _inside(place, key)
         if key not in callee.arguments:
-            near = suggestion(str(key), callee.arguments, "arguments")
+            near = callee.without(str(key))
             self.fail(inside, f"{quoted(name)} has no argument {quoted(str(key))}{near}")
         return self.argument(callee.hints.get(key), x, inside, level)
 

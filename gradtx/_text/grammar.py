@@ -10,7 +10,7 @@ Nothing is evaluated as code. A name has the meaning that the vocabulary gives t
 are the methods of schedules, and there are no subscripts, so a text cannot reach any other object.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 from gradtx._core.fields import is_value
@@ -121,21 +121,20 @@ class Parser(Source):
             return meaning, 1
         if not self.take("("):
             self.fail(token.at, f"{token} must be called: write `{token.text}(...)`.")
-        args, keywords, height = self.arguments(token, meaning.arguments)
+        args, keywords, height = self.arguments(token, meaning)
         value = self.made(token, meaning.make, *args, cost=meaning.price(keywords), **keywords)
         return value, self.level(token, height)
 
-    def arguments(
-        self, owner: Token, known: Sequence[str]
-    ) -> tuple[list[Any], dict[str, Any], int]:
+    def arguments(self, owner: Token, callee: Called) -> tuple[list[Any], dict[str, Any], int]:
         """Read arguments up to the closing parenthesis."""
         args, keywords, height = [], {}, 0
         while not self.take(")"):
             name = self.keyword()
             if name is None and keywords:
                 self.fail(self.look().at, "a positional argument follows a keyword.")
-            if name and name.text not in known:
-                self.unknown(name, known, f"{owner} has no argument {name}", "arguments")
+            if name and name.text not in callee.arguments:
+                near = callee.without(name.text)
+                self.fail(name.at, f"{owner} has no argument {name}{near}")
             if name and name.text in keywords:
                 self.fail(name.at, f"the argument {name} is given twice.")
             value, other = self.expression()

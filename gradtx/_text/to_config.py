@@ -61,8 +61,9 @@ class _Writer:
 
     def static(self, x: Any, place: str) -> Any:
         """Write what stands where labels, flags, patterns and dtypes stand."""
-        x = x.tree if isinstance(x, label_tree) else x
-        plain = self.plain(x)
+        labels = isinstance(x, label_tree)
+        x = x.tree if labels else x
+        plain = self.plain(x, labels)
         if plain is not None:
             return plain
         if self.is_called(x):
@@ -71,15 +72,18 @@ class _Writer:
                 return made
         return {"parse": self.text(x, place)}
 
-    def plain(self, x: Any) -> Any:
-        """`x` in a form that is read back as `x` itself, or None."""
+    def plain(self, x: Any, labels: bool) -> Any:
+        """`x` in a form that is read back as `x` itself, or None.
+
+        A field turns lists into tuples, but a tree of labels keeps both.
+        """
         if isinstance(x, str | bool | int) or (isinstance(x, float) and math.isfinite(x)):
             return x
-        if isinstance(x, tuple | list) and type(x) in (tuple, list):
-            parts = [self.plain(y) for y in x]
+        if type(x) is list or (type(x) is tuple and not labels):
+            parts = [self.plain(y, labels) for y in x]
             return None if any(y is None for y in parts) else parts
         if isinstance(x, Mapping) and all(isinstance(k, str) for k in x):
-            parts = {k: self.plain(y) for k, y in x.items()}
+            parts = {k: self.plain(y, labels) for k, y in x.items()}
             unclear = is_call(parts, self.names) or any(y is None for y in parts.values())
             return None if unclear else parts
         return None
@@ -111,10 +115,12 @@ class _Writer:
     def field(self, owner: Any, name: str, hint: Any, x: Any, place: str) -> Any:
         if not takes_values(hint):
             return self.static(x, place)
-        origins = [typing.get_origin(member) for member in union_members(hint)]
+        members = union_members(hint)
+        origins = [typing.get_origin(member) for member in members]
         if isinstance(x, Mapping) and Mapping in origins:
             named = {k if isinstance(k, str) else str(k): k for k in x}
-            same = all(isinstance(k, str) for k in x) or all(type(k) is int for k in x)
+            kind = typing.get_args(members[origins.index(Mapping)])[0]
+            same = all(type(k) is (int if kind is int else str) for k in x)
             if [*named] == ["parse"] or not same:
                 return self.text(x, place)
             return {k: self.number(owner, name, x[own], place) for k, own in named.items()}

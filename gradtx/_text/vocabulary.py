@@ -41,6 +41,14 @@ class Called:
         self.make, self.cost = make, _COSTS.get(make, 2 if recipe else 1)
         self.parameters = list(inspect.signature(make).parameters.values())
         self.arguments = [p.name for p in self.parameters if p.kind in _NAMED]
+        # What to write instead of arguments that Optax has.
+        self.instead: Mapping[str, str] = getattr(make, "instead", {})
+
+    def without(self, name: str) -> str:
+        """The end of a sentence about an argument that it does not have."""
+        if name in self.instead:
+            return f"; {self.instead[name]}."
+        return suggestion(name, self.arguments, "arguments")
 
     def price(self, keywords: Mapping[str, Any]) -> int:
         """How many ordinary calls take as long as one with these keywords."""
@@ -110,8 +118,8 @@ def _makes_values(x: Any) -> bool:
 
 
 # The methods of schedules that a text may call.
-METHODS = {
-    name: [p for p in inspect.signature(method).parameters if p != "self"]
+METHODS: dict[str, Called] = {
+    name: Called(functools.partial(method, None))  # without `self`
     for name, method in vars(Schedule).items()
     if inspect.isfunction(method) and not name.startswith("_")
 }
@@ -126,6 +134,7 @@ def suggestion(name: str, known: Iterable[str], what: str = "") -> str:
         what: what the names are, such as "arguments". If it is empty, the names are not listed.
     """
     known = list(known)
-    if near := difflib.get_close_matches(name[:100], known, 1):
+    cutoff = 0.5 if len(name) < 3 else 0.6  # `b3` is as near to `b2` as two letters can be
+    if near := difflib.get_close_matches(name[:100], known, 1, cutoff):
         return f"; did you mean `{near[0]}`?"
     return f"; its {what} are {', '.join(known)}." if what and known else "."

@@ -17,7 +17,7 @@ NAMES = sorted(DTYPES)
 def hard(dtype):
     """Numbers of a dtype that are easily changed by printing."""
     dtype = jnp.dtype(dtype)
-    if dtype == bool:
+    if dtype.kind == "b":
         return np.array([True, False])
     if jnp.issubdtype(dtype, jnp.integer):
         info = jnp.iinfo(dtype)

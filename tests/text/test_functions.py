@@ -1,4 +1,4 @@
-"""Two different functions of one name are never confused: `parse(repr(tx), names)` is `tx` or an error."""
+"""Functions of one name are never confused: `parse(repr(tx), names)` is `tx`, or an error."""
 
 import jax.numpy as jnp
 import pytest
@@ -41,9 +41,9 @@ def test_the_second_function_of_a_name_prints_differently():
     ids=repr,
 )
 def test_a_text_with_two_functions_of_one_name_is_refused(tx, names):
-    with pytest.raises(ValueError, match="also has another meaning|is not a name"):
+    with pytest.raises(ValueError, match=r"also has another meaning|is not a name"):
         gradtx.parse(repr(tx), names)
-    with pytest.raises(ValueError, match="also has another meaning|is not a name"):
+    with pytest.raises(ValueError, match=r"also has another meaning|is not a name"):
         gradtx.to_config(tx)
 
 

@@ -75,6 +75,28 @@ def test_text_may_span_lines_and_have_comments():
     )
 
 
+def test_arithmetic_and_methods_of_schedules_are_those_of_python():
+    names = vars(gradtx) | {"fading": zoo.fading}
+    for text in [
+        "2 * cosine_decay_schedule(1.0, 100) + 1e-5",
+        "linear_schedule(0.0, 1.0, 10).shift(5).min(0.5)",
+        "-constant_schedule(1).max(2) - -3 * constant_schedule(2)",
+        "(1 - constant_schedule(1)).shift(steps=-2) / (fading + constant_schedule(1)) / 2",
+        "1 / constant_schedule(1).min(other=fading)",
+    ]:
+        schedule = eval(text, names)
+        assert gradtx.parse(text, {"fading": zoo.fading}) == schedule
+        assert gradtx.parse(f"sgd({text})", {"fading": zoo.fading}) == sgd(schedule)
+        assert gradtx.parse(repr(schedule), {"fading": zoo.fading}) == schedule
+
+
+def test_a_schedule_beside_a_transformation_is_a_constant_branch():
+    text = "scale(2.0) * (cosine_decay_schedule(1.0, 100) + 0.5) * fading"
+    names = {"fading": zoo.fading}
+    tx = scale(2.0) * (gradtx.cosine_decay_schedule(1.0, 100) + 0.5) * zoo.fading
+    assert gradtx.parse(text, names) == gradtx.parse(repr(tx), names) == tx
+
+
 def test_further_names_are_classes_to_call_or_objects_as_they_are():
     class halve(gradtx.Elementwise):
         power: gradtx.Hyper = 1.0
@@ -111,6 +133,20 @@ def test_every_public_class_of_values_can_be_read():
         ("chain(admw(1e-3))", 6, "did you mean `adamw`?"),
         ("adamw(1e-3, weight_deacy=0)", 12, "did you mean `weight_decay`?"),
         ("by_rank(lr=0)", 8, "its arguments are rank"),
+        ("adamw(1, b3=0)", 9, "did you mean `b2`?"),
+        ("nadam(1, nesterov=True)", 9, "leave it out, since"),
+        ("constant_schedule(1).shfit(3)", 21, "did you mean `shift`?"),
+        ("constant_schedule(1).shift", 21, "must be called"),
+        ("constant_schedule(1).shift(count=3)", 27, "its arguments are steps"),
+        ("constant_schedule(1).horizon", 21, "is not a method of schedules"),
+        ("constant_schedule(1).__class__", 21, "is not a method of schedules"),
+        ("constant_schedule(1).min('a')", 21, "must be a number"),
+        ("constant_schedule(1) * 'a'", 21, "transformations, schedules and numbers"),
+        ("constant_schedule(1) & by_rank(1)", 21, "only between rules"),
+        ("~constant_schedule(1)", 0, "only before a rule"),
+        ("+constant_schedule(1)", 0, "only before a number or a schedule"),
+        ("sgd(schedule<2>)", 4, "also has another meaning in this text"),
+        ("sgd(<lambda>)", 4, "`<lambda>` is not a name"),
         ("adam(1, b1=0.9, b1=0.8)", 16, "`b1` is given twice"),
         ("adam(b1=0.9, 1)", 13, "a positional argument follows"),
         ("lambda: 1", 0, "`lambda` is not a name"),
@@ -177,7 +213,7 @@ def test_the_caret_stands_under_its_place_on_later_and_on_long_lines():
         "line 3, column 2: `sgdd` is not a name of gradtx; did you mean `sgd`?\n     sgdd(1),\n     ^"
     )
     with pytest.raises(ValueError) as caught:
-        gradtx.parse("chain(" + "sgd(0.1), " * 1000 + "sgdd(1), " + "sgd(0.1), " * 1000 + ")")
+        gradtx.parse("chain(" + "sgd(0.1), " * 100 + "sgdd(1), " + "sgd(0.1), " * 100 + ")")
     *_, line, caret = str(caught.value).split("\n")
     assert len(line) < 120 and line[caret.index("^") :].startswith("sgdd(1), sgd")
 
