@@ -31,13 +31,15 @@ class qk_clip(Transform):
 
     Args:
         threshold: $\tau > 0$, a number, a schedule, or an array under `vmap`.
-        names: the pattern of the weights to shrink, which is searched in the path of every leaf. What
-            comes before the match is the path of the attention module.
+        names: the pattern of the weights to shrink, which is searched in the path of every leaf, where
+            upper and lower case are the same. What comes before the match is the path of the attention
+            module.
         axes: the rule that says which axes of a leaf are the outputs.
 
     Raises:
         ValueError: if `update` is called without the parameters or without `max_logits`, if the number
-            of heads does not divide the number of outputs, or if `threshold` is not positive.
+            of heads does not divide the number of outputs, if `threshold` is not positive, or if `names`
+            is not a regular expression.
 
     Source: Kimi Team, 2025, arXiv:2507.20534, algorithm 1.
 
@@ -55,6 +57,14 @@ class qk_clip(Transform):
     limits = {"threshold": "(0, inf)"}
     linear = True  # it takes gradients of any size
 
+    def validate(self) -> None:
+        try:
+            re.compile(self.names)
+        except (re.error, TypeError) as error:
+            raise ValueError(
+                f"`qk_clip(names={self.names!r})` must be a regular expression ({error})."
+            ) from None
+
     def update_tree(
         self, updates: PyTree, state: Any, params: PyTree, extra: dict[str, Any]
     ) -> tuple[PyTree, Any]:
@@ -70,7 +80,7 @@ class qk_clip(Transform):
         leaves, structure = flatten(updates)
         owners = structure.flatten_up_to(params)
         for i, path in enumerate(paths(updates)):
-            name = re.search(rf"(^|/){self.names}", path)
+            name = re.search(rf"(^|/){self.names}", path, re.IGNORECASE)
             logits = extra["max_logits"].get(path[: name.start()]) if name else None
             if leaves[i] is not None and logits is not None:
                 leaves[i] = self._clipped(path, leaves[i], owners[i], jnp.asarray(logits))

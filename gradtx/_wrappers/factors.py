@@ -20,8 +20,15 @@ def multiplied(low: Lowering, stream: Stream, factors: list[Any]) -> Stream:
     inside = [term is not None and f != 1.0 for term, f in zip(stream, factors, strict=True)]
     if not any(inside):
         return stream
-    own = [scale(f) if isinstance(f, float) else f for f in factors]
-    variants = [low.interned(f) if here else None for f, here in zip(own, inside, strict=True)]
+    made: dict[
+        Any, Any
+    ] = {}  # a transformation is made once per factor, since to hash it takes time
+    for f in factors:
+        key = f if isinstance(f, float) else id(f)
+        if key not in made:
+            made[key] = low.interned(scale(f) if isinstance(f, float) else f)
+    keys = (f if isinstance(f, float) else id(f) for f in factors)
+    variants = [made[key] if here else None for key, here in zip(keys, inside, strict=True)]
     model = next(f for f in variants if f is not None)
     out, _ = low.unit(model, (select(stream, inside),), None, variants)
     return [new if here else old for new, old, here in zip(out, stream, inside, strict=True)]

@@ -98,8 +98,8 @@ class layerwise(Wrapper):
         stream, state = low.lower(self.inner, stream)
         question = "powers", self.stacked, self.layers, self.embedding
         powers = low.once(question, lambda: self._powers(low.paths, low.leaves))
-        factors = [power and _by_depth(self.decay, power) for power in powers]
-        return multiplied(low, stream, [factor or 1.0 for factor in factors]), state
+        factors = {power: _by_depth(self.decay, power) if power else 1.0 for power in powers}
+        return multiplied(low, stream, [factors[power] for power in powers]), state
 
     def _powers(self, paths: list[str], leaves: list[Any]) -> list[Any]:
         """For every leaf the power of `decay`, or a tuple with the power of each stacked layer."""
