@@ -107,7 +107,7 @@ class SweepResult:
                 for name, x in result.items() if isinstance(result, dict) else ():
                     is_array = isinstance(x, np.ndarray | np.generic)
                     if is_array and np.ndim(x) == (self.seeds is not None):
-                        row.setdefault(str(name), (x if self.seeds is None else x[j]).item())
+                        row.setdefault(str(name), np.atleast_1d(x)[j].item())
                 rows.append(row)
         return rows
 
