@@ -35,6 +35,8 @@ class ObserveState(NamedTuple):
 class observe(Wrapper):
     """The same optimizer with a tap behind every stage.
 
+    $$ u = f(g) $$
+
     The stages are the links of chains, also inside the definitions of recipes, the groups of partitions
     and wrappers, but not inside the branches of a fan-out. Links that pass everything on are left out.
     The readings are called by the class of the link, with the labels of the partitions around it in
@@ -46,7 +48,7 @@ class observe(Wrapper):
     costs stands in the benchmark `step_with_observe`.
 
     Args:
-        inner: the optimizer.
+        inner: the optimizer $f$.
         measure: what every tap records: a measure, or several measures.
         active: whether the taps record. With False they have no state, and the compiled step is the
             same as that of `inner`.

@@ -18,6 +18,8 @@ from gradtx._wrappers.measures import norm
 class tap(Transform):
     """Pass the updates on unchanged, and record measures of them in the state.
 
+    $$ u = g $$
+
     A tap may stand anywhere: between the links of a chain, in a branch of a fan-out, in a partition,
     in a wrapper or in the definition of a recipe. Norms before and after clipping are
 

@@ -59,7 +59,7 @@ WITHOUT_EQUATION = {"foreign", "masked", "partition", "tunable"}
 WITHOUT_ERROR = {"identity", "scale_by_sign"}
 # Composition and plain arithmetic.
 WITHOUT_SOURCE = WITHOUT_EQUATION | {"chain", "fanout", "identity", "constant", "root", "clip"}
-WITHOUT_SOURCE |= {"freeze", "set_to_zero", "scale", "scale_by_schedule"}
+WITHOUT_SOURCE |= {"freeze", "set_to_zero", "scale", "scale_by_schedule", "tap", "observe"}
 # Each of its modes names a source.
 WITHOUT_SOURCE |= {"scale_by_shape", "scale_by_path"}
 
