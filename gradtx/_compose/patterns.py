@@ -17,7 +17,7 @@ EMBEDDING = (
 )
 HEAD = (
     r"(^|/)(\w*lm_?head|head|cls_?head|\w*logits\w*|unembed\w*|classifier|readout)(/|$)"
-    r"|^(output\w*|fc_out|proj_out)/"
+    r"|^(params/)?(output\w*|fc_out|proj_out)/"
 )
 VECTOR = (
     r"(^|/)(\w*norm(_?\d+|_\w)?|ln(\w?|_\w+)|bn_?\d*)(/|$)"

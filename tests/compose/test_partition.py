@@ -39,6 +39,31 @@ def test_masks_and_labels_may_be_callable_trees_and_bools_may_be_numbers():
     assert updates["a"].any() and not updates["b"].any()
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda mask: masked(decoupled_weight_decay(1.0), mask),
+        lambda mask: decoupled_weight_decay(1.0, mask=mask),
+        lambda mask: sgd(-1.0, weight_decay=1.0, mask=mask),
+        lambda mask: gradtx.muon(-1.0, weight_decay=1.0, mask=mask),
+        lambda mask: gradtx.adadelta(-1.0, weight_decay=1.0, mask=mask),
+        lambda mask: partition({True: decoupled_weight_decay(1.0), False: freeze()}, mask),
+        lambda mask: gradtx.chain(decoupled_weight_decay(1.0), freeze(jax.tree.map(_not, mask))),
+    ],
+)
+def test_every_place_for_a_mask_takes_modules_and_numbers(make):
+    layer = eqx.filter(eqx.nn.Linear(2, 3, key=jax.random.key(0)), eqx.is_array)
+    zero = jax.tree.map(jnp.zeros_like, layer)
+    for kind in (bool, np.bool_, int):
+        tx = make(jax.tree.map(lambda x, kind=kind: kind(x.ndim > 1), layer))
+        updates, _ = tx.update(zero, tx.init(layer), layer)
+        assert updates.weight.any() and not updates.bias.any()
+
+
+def _not(x):
+    return type(x)(not x)
+
+
 MODEL = tree(shapes={"embed": SMALL, "layers": [SMALL, SMALL], "head": {"kernel": (2, 3)}})
 
 
