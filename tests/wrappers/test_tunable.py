@@ -222,6 +222,22 @@ def test_a_schedule_is_recorded_and_its_numbers_are_kept():
     exactly(updates, jax.tree.map(lambda g: np.float32(-0.025) * (0.25 * g), GRADIENTS[0]))
 
 
+def test_the_numbers_of_a_warm_up_and_cosine_are_set_by_name():
+    plain = sgd(gradtx.warmup_cosine_decay_schedule(0.0, 0.1, 4, 40))
+    tx = tunable(plain)
+    state, want = tx.init(PARAMS), plain.init(PARAMS)
+    for _ in range(6):
+        _, state = tx.update(GRADIENTS[0], state)
+        _, want = plain.update(GRADIENTS[0], want)
+    assert gradtx.get(state, "learning_rate") == gradtx.get(want, "last_learning_rate")
+    state = gradtx.set(state, **{"learning_rate.peak_value": 0.3, "learning_rate.decay_steps": 80})
+    _, state = tx.update(GRADIENTS[0], state)
+    _, want = replace(plain, peak_value=0.3, decay_steps=80).update(GRADIENTS[0], want)
+    np.testing.assert_allclose(
+        gradtx.get(state, "learning_rate"), gradtx.get(want, "last_learning_rate"), rtol=5e-7
+    )
+
+
 def test_a_schedule_cannot_be_set():
     state = tunable(sgd(lambda step: 0.1)).init(PARAMS)
     with pytest.raises(ValueError, match="`learning_rate` is a schedule"):
