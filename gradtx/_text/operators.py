@@ -38,10 +38,10 @@ def between_problem(sign: str, left: Any, right: Any) -> str:
         right: the operand after it.
     """
     if sign in "|&":
-        rules = (
-            callable(left) and callable(right) and isinstance(left, Rule) | isinstance(right, Rule)
-        )
-        return "" if rules else "can stand only between rules"
+        rules = [isinstance(x, Rule) for x in (left, right)]
+        functions = [callable(x) and not isinstance(x, Value) for x in (left, right)]
+        fits = any(rules) and all(map(operator.or_, rules, functions))
+        return "" if fits else "can stand only between rules"
     if all(type(x) in _NUMBERS for x in (left, right)):
         return ""
     known = all(type(x) in _NUMBERS or _is_operand(x) for x in (left, right))
