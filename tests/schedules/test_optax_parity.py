@@ -30,7 +30,7 @@ phases = {
     "staircase": st.booleans(),
     "end_value": st.none() | positive,
 }
-tables = st.dictionaries(lengths, st.sampled_from([0.0, 0.1, 0.5, 1.0, 2.0]), max_size=4)
+tables = st.dictionaries(lengths, st.sampled_from([0.0, 0.1, 0.5, 1.0, 2.0]), max_size=2)
 
 ARGUMENTS = {
     "constant_schedule": {"value": numbers},
@@ -127,7 +127,9 @@ def test_has_the_numbers_of_optax_and_of_its_equation(name, data):
     exponent = arguments.get("exponent", arguments.get("power", 1))
     if exponent < 1:  # Optax's difference near 0 loses the digits of which the root is taken
         theirs += size * roundings(4, "float32") ** exponent
-    elif arguments.get("staircase"):  # where Optax may stand one stair higher, see below
+    if arguments.get("decay_rate", 0) > 1:  # where growth has taken Optax's power beyond its digits
+        theirs = np.where(np.abs(exact) > 1e6, np.inf, theirs)
+    if arguments.get("staircase"):  # where Optax may stand one stair higher, see below
         begin = arguments["transition_begin"] + arguments.get("warmup_steps", 0)
         theirs += np.where((steps - begin) % arguments["transition_steps"] == 0, np.inf, 0)
     np.testing.assert_array_less(np.abs(of_optax(name, arguments, steps) - got), theirs)

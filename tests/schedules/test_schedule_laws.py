@@ -100,39 +100,29 @@ def test_is_a_float32_scalar_for_every_kind_of_count(code):
         np.testing.assert_allclose(x, want[i], 0, oracle.size * roundings(oracle.ops, "float32"))
 
 
-def test_is_an_argument_of_jit_and_new_numbers_do_not_retrace(code):
+def test_is_an_argument_of_jit_vmap_and_grad_and_new_numbers_do_not_retrace(code):
+    schedule, oracle, steps = make(code), schedule_zoo.oracle(code), jnp.asarray(STEPS)
+    weights = jnp.arange(1.0, 1 + len(STEPS)) / len(STEPS)
     traces = []
 
     @jax.jit
-    def at(schedule, steps):
+    def program(schedule, batch):  # one program, since compiling is what takes the time
         traces.append(1)
-        return schedule(steps)
+        mapped = jax.vmap(lambda s: s(steps))(batch)
+        gradient = jax.grad(lambda s: jnp.dot(weights, s(steps)))(schedule)
+        return schedule(steps), mapped, gradient
 
-    schedule, oracle = make(code), schedule_zoo.oracle(code)
-    got = np.asarray(at(schedule, jnp.asarray(STEPS)), "f8")
+    other = every_number(schedule, 0.75)
+    batch = jax.tree.map(lambda *x: jnp.array(x, "float32"), schedule, other)
+    got, mapped, gradient = program(schedule, batch)
     # The numbers themselves are rounded to float32 on the way in.
     tolerance = oracle.size * roundings(2 * oracle.ops, "float32")
     np.testing.assert_allclose(got, oracle(STEPS), 0, tolerance)
-    at(every_number(schedule), jnp.asarray(STEPS))
-    at(make(code), jnp.asarray(STEPS))
-    assert len(traces) == 1
-
-
-def test_a_batch_of_schedules_is_mapped(code):
-    schedule = make(code)
-    both = [schedule, every_number(schedule, 0.75)]
-    batch = gradtx.stack(both)
-    got = jax.vmap(lambda s: s(jnp.asarray(STEPS)), in_axes=(gradtx.axes(batch),))(batch)
-    want = np.stack([values(x) for x in both])
-    size = schedule_zoo.oracle(code).size
-    np.testing.assert_allclose(got, want, 0, size * roundings(8, "float32"))
-
-
-def test_the_derivatives_by_its_numbers_are_finite(code):
-    weights = jnp.arange(1.0, 1 + len(STEPS)) / len(STEPS)
-    gradient = jax.jit(jax.grad(lambda s: jnp.dot(weights, s(jnp.asarray(STEPS)))))(make(code))
-    assert jax.tree.structure(gradient) == jax.tree.structure(make(code))
+    np.testing.assert_allclose(mapped, [got, program(other, batch)[0]], 0, tolerance)
+    assert jax.tree.structure(gradient) == jax.tree.structure(schedule)
     assert all(np.isfinite(x) for x in jax.tree.leaves(gradient))
+    program(make(code), batch)
+    assert len(traces) == 1
 
 
 def test_never_gives_a_nan_when_a_traced_number_of_steps_is_zero(code):
