@@ -552,3 +552,23 @@ def test_bfloat16_parameters_do_not_round_the_decays():
     wide = optax.inject_hyperparams(adamw, hyperparam_dtype=jnp.float32)(1e-3)
     updates, _ = wide.update(params, wide.init(params), params)
     assert all(bool(jnp.all(jnp.isfinite(u))) for u in jax.tree.leaves(updates))
+
+
+@pytest.mark.parametrize("kind", ["Explicit", "Auto"])
+def test_setting_compiles_nothing_on_a_mesh(kind):
+    axis = getattr(jax.sharding.AxisType, kind)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(axis,))
+    tx = tunable(chain(clip_by_global_norm(1.0), adamw(0.1)))
+
+    @jax.jit
+    def step(state, params):
+        updates, state = tx.update(params, state, params)
+        return state, gradtx.apply_updates(params, updates)
+
+    with jax.set_mesh(mesh):
+        spec = jax.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+        params = jax.device_put({"w": jnp.ones((8, 2))}, spec)
+        state, params = step(*step(tx.init(params), params))
+        compiled = step._cache_size()
+        step(gradtx.set(state, learning_rate=0.5, b1=0.8), params)
+        assert step._cache_size() == compiled
