@@ -1,4 +1,4 @@
-"""Average the gradients of four small batches before each step, with `optax.MultiSteps`.
+"""Average the gradients of four small batches before each step, clip the average, and log its norms.
 
 Run it with `python examples/hosts/accumulate_gradients.py`.
 """
@@ -14,31 +14,29 @@ def loss(params, x, y):
     return jnp.mean((x @ params["w"] - y) ** 2)
 
 
+# Every stage of this chain sees the average of the four gradients.
+tx = gradtx.chain(
+    gradtx.tap("gradients"),
+    gradtx.clip_by_global_norm(1.0),
+    gradtx.tap("clipped"),
+    gradtx.adamw(gradtx.cosine_decay_schedule(0.1, 100)),
+)
+accumulating = optax.MultiSteps(tx, every_k_schedule=4).gradient_transformation()
+step = gradtx.make_step(loss)
+
 x = jax.random.normal(jax.random.key(0), (64, 4))
 y = x @ jnp.array([1.0, -2.0, 3.0, 0.5])
-adamw = gradtx.adamw(0.1)
-accumulating = optax.MultiSteps(adamw, every_k_schedule=4)
+small, large = {"w": jnp.zeros(4)}, {"w": jnp.zeros(4)}
+small_state, large_state = accumulating.init(small), tx.init(large)
+log = []
+for i in range(100):
+    for rows in jnp.split(jnp.arange(64), 4):  # Three of four updates are zero.
+        small, small_state, metrics = step(accumulating, small, small_state, x[rows], y[rows])
+    log.append(jax.device_get(metrics))
+    if i % 25 == 0:
+        print({name: round(float(value), 3) for name, value in log[-1].items()})
+    large, large_state, _ = step(tx, large, large_state, x, y)
 
-
-@jax.jit
-def small_step(params, state, x, y):
-    gradients = jax.grad(loss)(params, x, y)
-    updates, state = accumulating.update(gradients, state, params)
-    return gradtx.apply_updates(params, updates), state  # Three of four updates are zero.
-
-
-@jax.jit
-def large_step(params, state):
-    updates, state = adamw.update(jax.grad(loss)(params, x, y), state, params)
-    return gradtx.apply_updates(params, updates), state
-
-
-small = large = {"w": jnp.zeros(4)}
-small_state, large_state = accumulating.init(small), adamw.init(large)
-for _ in range(100):
-    for rows in jnp.split(jnp.arange(64), 4):
-        small, small_state = small_step(small, small_state, x[rows], y[rows])
-    large, large_state = large_step(large, large_state)
-
+assert max(entry["clipped/global_norm"] for entry in log) < 1.0001
 difference = jnp.abs(small["w"] - large["w"]).max()
 print(f"Accumulation: the loss is {loss(small, x, y):.1e}, {difference:.1e} from the large batch.")

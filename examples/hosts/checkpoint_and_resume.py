@@ -15,8 +15,11 @@ import gradtx
 x = jax.random.normal(jax.random.key(0), (64, 8))
 
 
-def loss(params):
+def loss(params, x):
     return jnp.mean((x @ params["w"] - 1) ** 2)
+
+
+step = gradtx.make_step(loss, donate=False)  # The first half is used twice below.
 
 
 def begin(tx):
@@ -24,20 +27,15 @@ def begin(tx):
     return {"params": params, "state": tx.init(params)}
 
 
-@jax.jit
-def step(tx, run):
-    params = run["params"]
-    updates, state = tx.update(jax.grad(loss)(params), run["state"], params)
-    return {"params": gradtx.apply_updates(params, updates), "state": state}
-
-
 def train(tx, run):
+    params, state = run["params"], run["state"]
     for _ in range(5):
-        run = step(tx, run)
-    return run
+        params, state, _ = step(tx, params, state, x)
+    return {"params": params, "state": state}
 
 
-tx = gradtx.chain(gradtx.clip_by_global_norm(1.0), gradtx.adamw(0.1))
+schedule = gradtx.warmup_cosine_decay_schedule(0.0, 0.1, warmup_steps=3, decay_steps=10)
+tx = gradtx.chain(gradtx.clip_by_global_norm(1.0), gradtx.adamw(schedule))
 half = train(tx, begin(tx))
 with tempfile.TemporaryDirectory() as folder, ocp.StandardCheckpointer() as checkpointer:
     checkpointer.save(Path(folder) / "arrays", half)

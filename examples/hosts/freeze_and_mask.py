@@ -1,4 +1,4 @@
-"""Freeze an embedding, and let only matrices decay. `routing` shows what each parameter gets.
+"""Freeze an embedding, and let only weights decay. `routing` shows what each parameter gets.
 
 Run it with `python examples/hosts/freeze_and_mask.py`.
 """
@@ -22,23 +22,17 @@ def loss(params, tokens, y):
     return jnp.mean((x @ params["head"]["kernel"] - y) ** 2)
 
 
-@jax.jit
-def step(tx, params, state, tokens, y):
-    value, gradients = jax.value_and_grad(loss)(params, tokens, y)
-    updates, state = tx.update(gradients, state, params)
-    return gradtx.apply_updates(params, updates), state, value
-
-
-matrices = gradtx.by_rank(2)  # a mask: which leaves decay, here those with at least two axes
+step = gradtx.make_step(loss, donate=False)  # The initial parameters are used again below.
+adamw = gradtx.adamw(0.01, weight_decay=0.1, mask=gradtx.decay_mask())
 tx = gradtx.partition(
-    {"frozen": gradtx.freeze(), "trained": gradtx.adamw(0.01, weight_decay=0.1, mask=matrices)},
+    {"frozen": gradtx.freeze(), "trained": adamw},
     gradtx.by_path({"embed": "frozen"}, otherwise="trained"),
 )
 print(gradtx.routing(tx, params))
 state = tx.init(params)  # A frozen leaf has no state.
 tokens, y = jnp.arange(16), jnp.linspace(-1, 1, 16)[:, None]
 for _ in range(100):
-    params, state, value = step(tx, params, state, tokens, y)
+    params, state, metrics = step(tx, params, state, tokens, y)
 
 unchanged = (params["embed"]["table"] == before["embed"]["table"]).all()
-print(f"Freezing: the loss is {value:.1e}; the embedding is unchanged: {unchanged}.")
+print(f"Freezing: the loss is {metrics['loss']:.1e}; the embedding is unchanged: {unchanged}.")

@@ -20,12 +20,7 @@ def loss(params, x, y):
     return jnp.mean((jax.nn.relu(x @ hidden) @ head - y) ** 2)
 
 
-@jax.jit(donate_argnames=("params", "state"))
-def step(tx, params, state, x, y):
-    value, gradients = jax.value_and_grad(loss)(params, x, y)
-    updates, state = tx.update(gradients, state, params)
-    return gradtx.apply_updates(params, updates), state, value
-
+step = gradtx.make_step(loss)  # It donates the parameters and the state.
 
 with jax.set_mesh(jax.make_mesh((jax.device_count(),), ("devices",))):
     x = reshard(jax.random.normal(jax.random.key(0), (256, 64)), P("devices", None))
@@ -34,12 +29,12 @@ with jax.set_mesh(jax.make_mesh((jax.device_count(),), ("devices",))):
     params = {"hidden": jax.random.normal(keys[0], (64, 128)) / 8, "head": jnp.zeros((128, 1))}
     params = jax.tree.map(lambda p: reshard(p, P("devices", None)), params)
 
-    tx = gradtx.muon(0.01)
+    tx = gradtx.muon(gradtx.warmup_stable_decay_schedule(0.0, 0.01, 5, 25, 20))
     state = tx.init(params)  # The state has the shardings of the parameters.
     losses = []
     for _ in range(50):
-        params, state, value = step(tx, params, state, x, y)
-        losses.append(float(value))
+        params, state, metrics = step(tx, params, state, x, y)
+        losses.append(float(metrics["loss"]))
     momentum = gradtx.get(state, "muon.mu")["hidden"]
     shard = momentum.addressable_shards[0].data.shape
     print(f"FSDP: the loss fell from {losses[0]:.3f} to {losses[-1]:.3f}.")

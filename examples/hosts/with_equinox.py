@@ -1,4 +1,4 @@
-"""Train an Equinox model. `tx.init` takes the whole model and passes over what is not a floating array.
+"""Train an Equinox model, unfiltered: what is not a floating array is passed over.
 
 Run it with `python examples/hosts/with_equinox.py`.
 """
@@ -10,27 +10,25 @@ import jax.numpy as jnp
 import gradtx
 
 
-@eqx.filter_jit
-def step(tx, model, state, x, y):
-    def loss(model):
-        return jnp.mean((jax.vmap(model)(x) - y) ** 2)
-
-    value, gradients = eqx.filter_value_and_grad(loss)(model)
-    updates, state = tx.update(gradients, state, model)
-    return gradtx.apply_updates(model, updates), state, value
+def loss(model, x, y):
+    return jnp.mean((jax.vmap(model)(x) - y) ** 2)
 
 
 x = jax.random.normal(jax.random.key(0), (256, 4))
 y = jnp.sin(x.sum(axis=1))
 model = eqx.nn.MLP(4, "scalar", width_size=32, depth=1, key=jax.random.key(1))
-# An array, since `filter_jit` compiles again for every other Python number.
-tx = gradtx.adamw(jnp.float32(0.02))
+schedule = gradtx.warmup_cosine_decay_schedule(0.0, 0.02, warmup_steps=10, decay_steps=100)
+tx = gradtx.averaged(gradtx.adamw(schedule), gradtx.ema_weight(0.9))
 state = tx.init(model)
+step = gradtx.make_step(loss)  # compiled, and in place
 
 losses = []
 for i in range(100):
     if i == 50:
-        tx = gradtx.replace(tx, learning_rate=jnp.float32(0.002))  # The state goes on unchanged.
-    model, state, value = step(tx, model, state, x, y)
-    losses.append(float(value))
+        tx = gradtx.replace(tx, peak_value=0.01)  # Nothing is compiled again; the state goes on.
+    model, state, metrics = step(tx, model, state, x, y)
+    losses.append(float(metrics["loss"]))
+
+evaluated = gradtx.eval_params(tx, model, state)  # the model with the averaged weights
+assert step._cache_size() == 1 and loss(evaluated, x, y) < 2 * losses[-1]
 print(f"Equinox: the loss fell from {losses[0]:.3f} to {losses[-1]:.3f}.")

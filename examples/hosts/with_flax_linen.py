@@ -6,7 +6,6 @@ Run it with `python examples/hosts/with_flax_linen.py`.
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 from flax.training.train_state import TrainState
 
 import gradtx
@@ -24,7 +23,8 @@ def step(state, x, y):
         return jnp.mean((state.apply_fn({"params": params}, x) - y) ** 2)
 
     value, gradients = jax.value_and_grad(loss)(state.params)
-    return state.apply_gradients(grads=gradients), value
+    state = state.apply_gradients(grads=gradients)
+    return state, {"loss": value} | gradtx.readings(state)  # with the learning rate
 
 
 x = jax.random.normal(jax.random.key(0), (256, 4))
@@ -33,13 +33,13 @@ model = Network()
 state = TrainState.create(
     apply_fn=model.apply,
     params=model.init(jax.random.key(1), x)["params"],
-    tx=gradtx.adamw(optax.cosine_decay_schedule(0.02, decay_steps=100)),
+    tx=gradtx.adamw(gradtx.cosine_decay_schedule(0.02, decay_steps=100)),
 )
 losses = []
 for _ in range(100):
-    state, value = step(state, x, y)
-    losses.append(float(value))
-rate = gradtx.get(state.opt_state, "last_learning_rate")
+    state, metrics = step(state, x, y)
+    losses.append(float(metrics["loss"]))
+rate = metrics["learning_rate"]
 print(
     f"Flax Linen: the loss fell from {losses[0]:.3f} to {losses[-1]:.3f}, the rate to {rate:.1e}."
 )

@@ -19,21 +19,24 @@ class Network(nnx.Module):
         return self.head(nnx.relu(self.hidden(x)))
 
 
-@nnx.jit
-def step(model, optimizer, x, y):
-    def loss(model):
-        return jnp.mean((model(x) - y) ** 2)
-
-    value, gradients = nnx.value_and_grad(loss)(model)
-    optimizer.update(model, gradients)
-    return value
+def loss(model, x, y):
+    return jnp.mean((model(x) - y) ** 2)
 
 
 x = jax.random.normal(jax.random.key(0), (256, 4))
 y = jnp.sin(x.sum(axis=1, keepdims=True))
 model = Network(nnx.Rngs(0))
-optimizer = nnx.Optimizer(model, gradtx.muon(1e-2), wrt=nnx.Param)
+tx = gradtx.muon(1e-2)
+print(gradtx.routing(tx, nnx.state(model, nnx.Param)))  # which leaf goes where
+# `tunable` keeps the learning rate in the state, where it can be changed.
+optimizer = nnx.Optimizer(model, gradtx.tunable(tx), wrt=nnx.Param)
+step = gradtx.make_nnx_step(loss)  # compiled, and in place
 
-print(gradtx.routing(gradtx.muon(1e-2), nnx.state(model, nnx.Param)))  # which leaf goes where
-losses = [float(step(model, optimizer, x, y)) for _ in range(100)]
+losses = []
+for i in range(100):
+    if i == 80:  # Nothing is compiled again.
+        optimizer.opt_state = gradtx.set(optimizer.opt_state, learning_rate=2e-3)
+    metrics = step(model, optimizer, x, y)
+    losses.append(float(metrics["loss"]))
+assert metrics["muon/learning_rate"] == metrics["adamw/learning_rate"] == jnp.float32(2e-3)
 print(f"Flax NNX: the loss fell from {losses[0]:.3f} to {losses[-1]:.3f}.")
