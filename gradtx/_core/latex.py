@@ -25,6 +25,11 @@ class Tex(NamedTuple):
         name = self.text.removesuffix("_t")
         return self if name == self.text else Tex(f"{name}_{{{index}}}", self.rank)
 
+    def accented(self, accent: str) -> str:
+        """The letter of this symbol with an accent, such as `hat`, for a quantity made from it."""
+        letter, prime, primes = self.text.removesuffix("_t").partition("'")
+        return rf"\{accent}{{{letter}}}{prime}{primes}"
+
 
 GRADIENT = Tex("g_t")
 THETA = Tex(r"\theta_{t-1}")
@@ -92,11 +97,8 @@ class Page:
             start = rf",\quad {m}_0 = {first.text}" if first else ""
             return Tex(plus(times(keep, Tex(f"{m}_{{t-1}}")), new).text + start)
 
-        return (
-            self.from_zero(self.define(letter, definition))
-            if zero
-            else self.define(letter, definition)
-        )
+        symbol = self.define(letter, definition)
+        return self.from_zero(symbol) if zero else symbol
 
     def from_zero(self, symbol: Tex) -> Tex:
         """`symbol`, for which the page says that it is 0 before the first step."""
@@ -142,9 +144,8 @@ class Page:
 
     def unknown(self, name: str, *args: Tex) -> Tex:
         """A transformation without an equation of its own, as a function of its updates."""
-        return self.function(
-            name, rf"\text{{: the updates of the class }}\mathrm{{{escape(name)}}}", *args
-        )
+        words = rf"\text{{: the updates of the class }}\mathrm{{{escape(name)}}}"
+        return self.function(name, words, *args)
 
     def norm(self, x: Tex, index: str, words: str) -> Tex:
         """A norm of `x`. `words` say what is meant by a norm with this index, which may be ""."""
@@ -153,9 +154,8 @@ class Page:
 
     def where(self, condition: str) -> Tex:
         """The factor that is 1 where a condition holds, and 0 elsewhere."""
-        self.notes.setdefault(
-            r"[\,\cdot\,]", r"\text{: 1 where the condition holds, and 0 elsewhere}"
-        )
+        words = r"\text{: 1 where the condition holds, and 0 elsewhere}"
+        self.notes.setdefault(r"[\,\cdot\,]", words)
         return Tex(f"[{condition}]")
 
     def text(self, left: str, update: Tex) -> str:

@@ -116,5 +116,4 @@ class bias_correction(Wrapper, Elementwise):
             kept = Tex(rf"{b.within(2)}^{{{'t+1' if ahead else 't'}}}")
         heavy = getattr(moment, "form", "ema") == "heavy_ball"
         new = times(page.complement(moment.decay, r"\beta"), m) if heavy else m
-        letter = rf"\hat{{{m.text.removesuffix('_t')}}}"
-        return page.define(letter, lambda _: fraction(new, plus(Tex("1"), kept, "-")))
+        return page.define(m.accented("hat"), lambda _: fraction(new, plus(Tex("1"), kept, "-")))

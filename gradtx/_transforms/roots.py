@@ -101,7 +101,6 @@ class running_max(Wrapper, Elementwise):
         return maximum, state._replace(maximum=maximum)
 
     def tex(self, g: Tex, page: Page) -> Tex:
-        x = page.symbol(self.inner.tex(g, page)).text
-        letter = rf"\bar{{{x.removesuffix('_t')}}}"
-        largest = lambda m: Tex(rf"\max\left({m}_{{t-1}}, {x}\right)")
-        return page.from_zero(page.define(letter, largest))
+        x = page.symbol(self.inner.tex(g, page))
+        largest = lambda m: Tex(rf"\max\left({m}_{{t-1}}, {x.text}\right)")
+        return page.from_zero(page.define(x.accented("bar"), largest))
