@@ -193,6 +193,6 @@ def _as_entry(value: Any, old: Any, name: str) -> jax.Array:
             f"`set`: the new value of `{name}` must have shape {np.shape(old)}, not {np.shape(value)}."
         )
     new = jnp.asarray(value, jnp.result_type(old))  # a user may have put a Python number there
-    # A scalar of the state that lies on a mesh stays there, since another sharding would be compiled.
+    # An array that lies on a mesh keeps its sharding.
     placed = isinstance(old, jax.Array) and not isinstance(old, Tracer) and old.committed
     return jax.device_put(new, old.sharding) if placed and not isinstance(new, Tracer) else new

@@ -570,5 +570,7 @@ def test_setting_compiles_nothing_on_a_mesh(kind):
         params = jax.device_put({"w": jnp.ones((8, 2))}, spec)
         state, params = step(*step(tx.init(params), params))
         compiled = step._cache_size()
-        step(gradtx.set(state, learning_rate=0.5, b1=0.8), params)
+        new = gradtx.set(state, learning_rate=0.5, b1=0.8)
+        assert jax.tree.all(jax.tree.map(lambda a, b: a.sharding == b.sharding, new, state))
+        step(new, params)
         assert step._cache_size() == compiled
