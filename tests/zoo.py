@@ -186,6 +186,10 @@ ROWS = [
         "chain(clip(0.5), averaged(sgd(fading), weight=power_weight(1.0), start=0))",
         needs_params=True,
     ),
+    # Steps that are not taken
+    Row("accumulate(scale_by_momentum(), 2)"),
+    Row("skip_nonfinite(accumulate(rms(fading), 2, drop_nonfinite=True))"),
+    Row("skip_spikes(every(2, scale_by_momentum()), warmup=1)"),
     # Factors per leaf
     Row("scale_by_path({'kernel': 0.5, 'bias': fading}, optional=True)"),
     Row("layerwise(scale_by_momentum(), 0.5, stacked='')"),
@@ -221,8 +225,7 @@ ROWS = [
     Row("tap('step', (norm(per='layer'), update_ratio()))", bounded=False, needs_params=True),
     Row("chain(tap('off', active=False), scale_by_momentum(0.8))"),
     Row(
-        "observe(chain(clip_by_block_rms(0.5), masked(orthogonalize_newton_schulz(), by_rank(2))), "
-        "(norm(), orthogonality_error()))",
+        "observe(chain(clip(0.5), scale(0.3)), (norm(), orthogonality_error()))",
         bounded=False,
     ),
     Row("observe(scale(0.25), active=False)"),

@@ -23,7 +23,7 @@ from gradtx._core.passes import Pass
 from gradtx._core.places import Cell, Slot, cells_of
 from gradtx._core.probes import Probe, groups_of
 from gradtx._core.schedule import ScheduledState
-from gradtx._core.stages import Begin, Call, Measure
+from gradtx._core.stages import Begin, Call, Measuring
 from gradtx._core.terms import BOUNDED, SQUARABLE, Stream, Term, Visit, register_of
 from gradtx._core.trees import PyTree, Structure, paths
 from gradtx._core.whole import Tree
@@ -217,9 +217,9 @@ class Lowering:
         self.calls.append(call)
         return call, state
 
-    def measure(self, tx: Any, stream: Stream) -> Measure:
+    def measure(self, tx: Any, stream: Stream) -> Measuring:
         """Append the stage that calls `measure` of a transformation."""
-        stage = Measure(tx, register_of(stream), [term is not None for term in stream])
+        stage = Measuring(tx, register_of(stream), [term is not None for term in stream])
         self.stages.append(stage)
         return stage
 

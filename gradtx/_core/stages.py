@@ -1,6 +1,6 @@
 """The stages of a lowered transformation, which a step runs one after the other.
 
-    Measure   calls `measure` of one transformation, which sees the whole tree
+    Measuring calls `measure` of one transformation, which sees the whole tree
     Begin     calls `begin` of several transformations, and evaluates their schedules
     Tune      computes the numbers that `tunable` keeps in the state (`tune.py`)
     Pass      calls one function per leaf for several elementwise transformations (`passes.py`)
@@ -44,7 +44,7 @@ class Frame:
         extra: the further keyword arguments of `update`.
         parametrized: whether hyperparameters are arguments of the compiled functions (`numbers.py`).
 
-    `registers` holds lists of updates, one array per leaf. `measured` holds what each `Measure` found,
+    `registers` holds lists of updates, one array per leaf. `measured` holds what each `Measuring` found,
     `from_begin` what `Begin` computed for the leaves of each call, and `found` the numbers that each
     `Tune` read from the state.
     """
@@ -90,7 +90,7 @@ class Call:
         begins: whether there is something to compute once per step.
     """
 
-    measured: "Measure | None" = None
+    measured: "Measuring | None" = None
     scheduled: tuple[str, ...] = ()
     step = -1
     counts = begins = False
@@ -124,7 +124,7 @@ class Call:
             cells[self.step] = jnp.int32(0)
 
 
-class Measure:
+class Measuring:
     """The stage that calls `measure` of one transformation, before any of its leaves is updated."""
 
     def __init__(self, tx: Any, register: int, owned: list[bool]) -> None:
