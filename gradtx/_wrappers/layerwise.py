@@ -71,6 +71,7 @@ class layerwise(Wrapper):
     embedding: str | None = None
     limits = {"decay": "(0, 1]"}
     linear = as_inner
+    keeps_zero = True
 
     def validate(self) -> None:
         if callable(self.decay):

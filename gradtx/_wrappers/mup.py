@@ -85,6 +85,7 @@ class mup(Wrapper):
     output_multiplier: bool = False
     axes: MatrixRule = hidden_matrices()
     linear = as_inner
+    keeps_zero = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "base", _shapes(self.base))

@@ -61,6 +61,14 @@ class own(gradtx.Wrapper):
         return self.inner.update_tree(updates, state, params, extra)
 
 
+def test_factors_of_layers_and_widths_keep_frozen_parameters_frozen():
+    params = {"layers": [{"w": jnp.ones((2, 2))}, {"w": jnp.ones((2, 2))}]}
+    inner = chain(adamw(0.1), freeze(by_path({"layers/0": True}, otherwise=False)))
+    base = {"layers/0/w": (1, 1), "layers/1/w": (1, 1)}
+    for tx in (inner, gradtx.layerwise(inner, 0.5), gradtx.mup(inner, base)):
+        assert [route.effects for route in routing(tx, params)] == ["frozen", "decays"]
+
+
 def test_a_wrapper_that_calls_its_inner_transformation_is_looked_into():
     tx = own(chain(adamw(0.1, mask=by_rank(2))))
     assert effects(tx) == {"b": "", "head/kernel": "decays", "w": "decays"}
