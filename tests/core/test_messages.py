@@ -73,7 +73,11 @@ def test_a_missing_argument_of_a_constructor_is_named(name):
     assert f"write `{name}({required[0]}" in text
 
 
-@pytest.mark.parametrize("name", CLASSES)
+# Their keyword arguments are the names of the hyperparameters.
+TAKE_ANY_NAME = {"grid", "samples"}
+
+
+@pytest.mark.parametrize("name", sorted(CLASSES.keys() - TAKE_ANY_NAME))
 def test_an_unknown_argument_of_a_constructor_is_named(name):
     text = message(lambda: CLASSES[name](nonsense=1))
     assert text.startswith(f"`{name}(...)` ") and re.search("`nonsense`|takes no arguments", text)

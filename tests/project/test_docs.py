@@ -55,10 +55,11 @@ TRANSFORMS = {
     if inspect.isclass(x) and issubclass(x, gradtx.Transform) and x not in BASES
 }
 # Which leaves an update is for is said in words.
-WITHOUT_EQUATION = {"foreign", "masked", "partition", "tunable"}
+WITHOUT_EQUATION = {"foreign", "masked", "partition", "multi_transform", "tunable"}
 WITHOUT_ERROR = {"identity", "scale_by_sign"}
 # Composition and plain arithmetic.
 WITHOUT_SOURCE = WITHOUT_EQUATION | {"chain", "fanout", "identity", "constant", "root", "clip"}
+WITHOUT_SOURCE |= {"named_chain", "stateless", "stateless_with_tree_map"}
 WITHOUT_SOURCE |= {"freeze", "set_to_zero", "scale", "scale_by_schedule", "tap", "observe"}
 # Each of its modes names a source.
 WITHOUT_SOURCE |= {"scale_by_shape", "scale_by_path"}
