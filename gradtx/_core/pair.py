@@ -62,8 +62,10 @@ class Pair(optax.GradientTransformationExtraArgs):
         "read a field as `tx.name`, or write the value with `gradtx.to_config(tx)`"
     )
     _make = _NotATuple("call the class, such as `gradtx.adamw(1e-3)`")  # pyright: ignore
-    _fields = _field_defaults = _NotATuple("`dataclasses.fields(tx)` lists its fields")  # pyright: ignore
-    count = index = _NotATuple("its two methods are `tx.init` and `tx.update`")  # pyright: ignore
+    _fields = _NotATuple("`dataclasses.fields(tx)` lists its fields")  # pyright: ignore
+    _field_defaults = _NotATuple("`dataclasses.fields(tx)` lists its fields")  # pyright: ignore
+    count = _NotATuple("its two methods are `tx.init` and `tx.update`")  # pyright: ignore
+    index = _NotATuple("its two methods are `tx.init` and `tx.update`")  # pyright: ignore
 
     # Higher files attach these methods (`fanout.py` and `equations.py`); a type checker reads them here.
 

@@ -285,3 +285,13 @@ def test_numbers_in_branches_print_all_their_digits():
     for x in (np.float64(1 / 3), np.arange(1500.0) / 7):
         tx = identity() * x
         assert gradtx.parse(repr(tx)) == tx
+
+
+@pytest.mark.parametrize(
+    "name", ["_replace", "_asdict", "_make", "_fields", "_field_defaults", "count", "index"]
+)
+def test_what_a_named_tuple_has_is_an_attribute_error_with_the_remedy(name):
+    for x in (gradtx.sgd(0.1), gradtx.sgd):
+        with pytest.raises(AttributeError, match=rf"`sgd` is a value.*has no `{name}`: \S"):
+            getattr(x, name)
+        assert not hasattr(x, name)
