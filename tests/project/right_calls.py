@@ -263,15 +263,15 @@ class normalize(gradtx.Transform):
 
 def own_classes() -> None:
     chain(scale_by_lion(b2=0.98), whiten(axes=gradtx.hidden_matrices()), lion(plain, 0.9))
-    scale_by_lion(plain, jnp.ones(3), floor=0.1)
+    scale_by_lion(plain, jnp.full(3, 0.9), floor=0.1)
     _ = smooth(optax.scale(2.0), 0.9).inner
-    _ = smooth(scale_by_lion(), decay=jnp.ones(2)).inner.b1
+    _ = smooth(scale_by_lion(), decay=jnp.full(2, 0.9)).inner.b1
     normalize(optax.scale(2.0)).update(jnp.ones(2), ())
     _ = scale(2.0) / counted_lion(0.1)
 
 
 ARGUMENTS = {
-    numbers: (jnp.ones(3), np.ones(3)),
+    numbers: (jnp.full(3, 0.5), np.full(3, 0.5)),
     schedules: (optax.constant_schedule(0.1), lambda step: 0.1),
     words: ([[1.5, -0.5, 0.0]], np.ones((2, 3))),
     dtypes: (),
