@@ -96,6 +96,9 @@ def described(value: Any) -> str:
         return f"`{name}` itself; call it, `{name}(...)`" if name.isidentifier() else "a function"
     if isinstance(value, jax.Array):
         return kind_of(value)
+    if hasattr(value, "gradient_transformation"):  # `optax.MultiSteps`
+        name = type(value).__name__
+        return f"`{name}`, whose method `gradient_transformation()` makes one"
     text = show(value)
     return f"`{type(value).__name__}`" if " at 0x" in text or "Tracer" in text else text
 

@@ -127,6 +127,10 @@ def test_a_type_error_inside_a_constructor_keeps_its_own_message():
         (lambda: gradtx.shared(None), "must be a number"),
         (lambda: chain(None), "must be a gradient transformation of gradtx or of Optax, not None"),
         (
+            lambda: chain(optax.MultiSteps(sgd(0.1), 2)),
+            r"`MultiSteps`, whose method `gradient_transformation\(\)` makes one",
+        ),
+        (
             lambda: chain(sgd(0.1) for _ in range(2)),
             r"write `chain\(a, b\)`, or `chain\(\*links\)`",
         ),
