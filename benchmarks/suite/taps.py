@@ -50,7 +50,7 @@ def bytes_with_observe(quick: bool) -> Iterator[Number]:
     group="taps",
     against="AdamW without taps",
     goal=at_most(1.0),
-    because="A tap that is off leaves the compiled program as it is, so that no byte is added.",
+    because="A tap that is off leaves the compiled program unchanged, so that no byte is added.",
 )
 def bytes_of_taps_that_are_off(quick: bool) -> Iterator[Number]:
     """Bytes moved by a jitted step of adamw with taps that are off"""
