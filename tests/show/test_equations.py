@@ -1,7 +1,11 @@
 """The equation that a notebook shows is complete, is valid LaTeX, and is what is computed."""
 
+import importlib.util
+import json
 import math
 import re
+import shutil
+import subprocess
 
 import jax
 import jax.numpy as jnp
@@ -54,6 +58,28 @@ def test_every_class_of_the_library_has_an_equation(row):
 @each
 def test_every_equation_is_valid(row):
     check_latex(row.make())
+
+
+def test_mathjax_typesets_every_equation():
+    """MathJax marks what it does not know in red, and what is not valid as an error."""
+    node, package = shutil.which("node"), importlib.util.find_spec("mathjax")
+    if node is None or package is None or not package.submodule_search_locations:
+        pytest.skip(
+            "Node.js and the files of MathJax are needed, which `pip install gradtx[docs]` brings."
+        )
+    folder = f"{package.submodule_search_locations[0]}/static/mathjax/es5"
+    script = """
+        const [folder, texts] = JSON.parse(require("fs").readFileSync(0));
+        const options = {loader: {load: ["input/tex"], paths: {mathjax: folder}}};
+        require(folder + "/node-main.js").init(options).then((MathJax) => {
+            const wrong = (text) => /<merror|mathcolor="red"/.test(MathJax.tex2mml(text));
+            console.log(JSON.stringify(texts.filter(wrong)));
+        });
+    """
+    texts = [row.make()._repr_latex_().strip("$") for row in zoo.ROWS]
+    given = json.dumps([folder, [*texts, r"\unknown", "x^2^3"]])
+    done = subprocess.run([node, "-e", script], input=given, capture_output=True, text=True)
+    assert json.loads(done.stdout) == [r"\unknown", "x^2^3"], done.stderr
 
 
 # --- Computing with the page ----------------------------------------------------------------------
