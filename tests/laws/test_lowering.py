@@ -1,0 +1,37 @@
+"""Every transformation can be lowered to a program for a GPU and for a TPU, on a machine without them."""
+
+import functools
+
+import jax
+import pytest
+from zoo import SMALL, tree
+
+PLATFORMS = ("cuda", "tpu")
+# Lowering needs shapes and dtypes only. Half of the leaves have the dtype that accelerators train in.
+PARAMS = jax.eval_shape(lambda: {x: tree(x, shapes=SMALL) for x in ("float32", "bfloat16")})
+
+
+def lowered(function, *args):
+    """The program of a function for both platforms. It is not compiled."""
+    return jax.export.export(jax.jit(function), platforms=PLATFORMS)(*args)
+
+
+def two_steps(tx, params, gradients):
+    """The second step is given a state as it comes out of a first one."""
+    _, state = tx.update(gradients, tx.init(params), params)
+    return tx.update(gradients, state, params)
+
+
+@pytest.mark.representatives
+def test_a_step_lowers_to_cuda_and_to_tpu(row):
+    step = functools.partial(two_steps, row.make())
+    program = lowered(step, PARAMS, PARAMS)
+    assert program.platforms == PLATFORMS
+    want = jax.tree.leaves(jax.eval_shape(step, PARAMS, PARAMS))
+    assert [(x.shape, x.dtype) for x in program.out_avals] == [(x.shape, x.dtype) for x in want]
+
+
+def test_an_operation_that_only_a_cpu_has_is_refused():
+    """So the law above can fail."""
+    with pytest.raises(NotImplementedError, match=r"'hessenberg' not found for platforms .*'tpu'"):
+        lowered(jax.lax.linalg.hessenberg, jax.ShapeDtypeStruct((3, 3), "float32"))
