@@ -78,7 +78,7 @@ def test_reads_a_train_state_and_the_state_of_optax_around_it():
     for g in (GRADIENT, bad):
         state = state.apply_gradients(grads=g)
     found = readings(state)
-    assert found.keys() == {*NAMES, "total_notfinite"} and found["total_notfinite"] == 1
+    assert {*NAMES, "total_notfinite"} <= found.keys() and found["total_notfinite"] == 1
     np.testing.assert_allclose(found["clipped/global_norm"], 1.0, rtol=1e-6)
 
 
