@@ -144,6 +144,22 @@ class Layout:
         """
         return list(map(self.structure.flatten_up_to(state).__getitem__, positions))
 
+    def first_arrays(self, state: Any, tx: Any, shape: tuple[int, ...]) -> list[Any]:
+        """The arrays of the state in which a parameter of this shape starts.
+
+        Raises:
+            TypeError: if the state has another structure, so that a method of the author made it so.
+        """
+        try:
+            return self.pick(self.arrays, state)
+        except (ValueError, TypeError):
+            pass
+        raise TypeError(
+            f"{hook_name(tx, 'init')} must return states of one structure for all parameters, and the "
+            f"state of a parameter of shape {shape} differs from the state of the first one. Where there "
+            "is nothing to keep, return an array without elements, `jnp.zeros(0)`, and not None."
+        )
+
     @functools.cached_property
     def names(self) -> list[str]:
         """The name of every position, such as `count` or `moments/0`, for messages."""

@@ -109,7 +109,7 @@ class Call:
             tx = every if self.variants is None else started(self.variants[i])
             # This is not jitted, since `full_like` keeps the sharding of an array, but not of a tracer.
             state = tx.init_unit(params[i])
-            arrays = self.layout.pick(self.layout.arrays, state)
+            arrays = self.layout.first_arrays(state, self.tx, params[i].shape)
             for k, (first, x) in enumerate(zip(self.slots, arrays, strict=True)):
                 shares = x is params[i] or any(x is other for other in arrays[:k])
                 x = jnp.array(x, copy=True) if shares else x

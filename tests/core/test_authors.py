@@ -27,7 +27,7 @@ from authors import (
     NuState,
     SizeAdamState,
     agreeing,
-    every,
+    alternating,
     mean_of_all,
     mean_size,
     normalize,
@@ -208,7 +208,7 @@ CASES = {
         (0.5, 0.75),
     ),
     "wrapper of the call": Case(
-        lambda **hyper: every(mean_of_all(), **hyper),
+        lambda **hyper: alternating(mean_of_all(), **hyper),
         leaf_by_leaf(every_other_mean),
         "factor",
         (0.5, 2.0),
@@ -620,6 +620,13 @@ MISTAKES: dict[str, tuple[Any, ...]] = {
     "a tree of another structure": (
         lambda: whole(lambda self, u, s, p, e: (jax.tree.leaves(u), s)),
         "`update_tree` of `odd`.*structure",
+    ),
+    "a state that is None for some leaves": (
+        lambda: leaf(
+            passing,
+            init_leaf=lambda self, p: MuState(gradtx.accumulator(p) if p.ndim == 2 else None),
+        ),
+        r"`init_leaf` of `odd`.*one structure.*return an array without elements, `jnp.zeros\(0\)`",
     ),
     # A forgotten state
     "a leaf without its state": (
