@@ -156,8 +156,8 @@ class Layout:
             pass
         raise TypeError(
             f"{hook_name(tx, 'init')} must return states of one structure for all parameters, and the "
-            f"state of a parameter of shape {shape} differs from the state of the first one. Where there "
-            "is nothing to keep, return an array without elements, `jnp.zeros(0)`, and not None."
+            f"state of a parameter of shape {shape} differs from the state of the first one. Where "
+            "there is nothing to keep, return an array without elements, `jnp.zeros(0)`, and not None."
         )
 
     @functools.cached_property
