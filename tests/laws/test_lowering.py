@@ -1,4 +1,4 @@
-"""Every transformation can be lowered to a program for a GPU and for a TPU, on a machine without them."""
+"""Every transformation is lowered to programs for a GPU and for a TPU, on a machine without them."""
 
 import functools
 
