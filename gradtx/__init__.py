@@ -67,6 +67,11 @@ from gradtx._transforms.moments import scale_by_momentum as scale_by_momentum
 from gradtx._transforms.moments import second_moment as second_moment
 from gradtx._wrappers.averaged import averaged as averaged
 from gradtx._wrappers.cautious import cautious as cautious
+from gradtx._wrappers.accumulate import accumulate as accumulate
+from gradtx._wrappers.every import every as every
+from gradtx._wrappers.skip import skip_nonfinite as skip_nonfinite
+from gradtx._wrappers.spikes import skip_spikes as skip_spikes
+from gradtx._wrappers.master_weights import master_weights as master_weights
 from gradtx._wrappers.tunable import inject_hyperparams as inject_hyperparams
 from gradtx._wrappers.tunable import tunable as tunable
 from gradtx._wrappers.plateau import reduce_on_plateau as reduce_on_plateau
@@ -87,6 +92,8 @@ from gradtx._transforms.scale import scale_by_sign as scale_by_sign
 from gradtx._transforms.scale_by_path import scale_by_path as scale_by_path
 
 # Names from Optax
+from gradtx._wrappers.accumulate import MultiSteps as MultiSteps
+from gradtx._wrappers.skip import apply_if_finite as apply_if_finite
 from gradtx._compose.partition import multi_transform as multi_transform
 from gradtx._transforms.optax_names import add_decayed_weights as add_decayed_weights
 from gradtx._transforms.optax_names import ema as ema
@@ -169,6 +176,7 @@ from gradtx._show.drawn import drawn as _drawn  # noqa: F401 - attaches `_repr_h
 from gradtx._show.summary import summarize as summarize
 from gradtx._show.plot import plot as plot
 from gradtx._training.edit import axes as axes
+from gradtx._training.check import check as check
 from gradtx._training.evaluate import eval_params as eval_params
 from gradtx._training.lookahead import lookahead_params as lookahead_params
 from gradtx._training.nnx_step import make_nnx_step as make_nnx_step

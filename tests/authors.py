@@ -129,7 +129,7 @@ class smoothed(Wrapper, Elementwise):
         return mean, state._replace(mean=mean)
 
 
-class every(Wrapper):
+class alternating(Wrapper):
     factor: Hyper = 1.0
     n: int = 2
 

@@ -186,6 +186,8 @@ ROWS = [
         "chain(clip(0.5), averaged(sgd(fading), weight=power_weight(1.0), start=0))",
         needs_params=True,
     ),
+    # Parameters kept in another precision
+    Row("master_weights(chain(rms(fading), scale_by_momentum()))", needs_params=True),
     # Steps that are not taken
     Row("accumulate(scale_by_momentum(), 2)"),
     Row("skip_nonfinite(accumulate(rms(fading), 2, drop_nonfinite=True))"),

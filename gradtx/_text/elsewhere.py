@@ -21,8 +21,6 @@ _FLAT = "gradtx has one namespace, so write `gradtx.` before the name of the {wh
 
 # What to write for single names of Optax.
 _NAMES = {
-    "MultiSteps": _AROUND,
-    "apply_if_finite": _AROUND,
     "conditionally_mask": _AROUND,
     "conditionally_transform": _AROUND,
     "contrib": _FLAT.format(what="optimizer"),

@@ -11,7 +11,7 @@ from gradtx._core.trees import PyTree, unboxed
 from gradtx._transforms.scale import LearningRateState
 
 # Further scalars that states of gradtx or of Optax hold, by the name of the field.
-_COUNTERS = ("total_notfinite", "skipped")
+_COUNTERS = ("notfinite_count", "total_notfinite", "skipped", "dropped")
 
 
 def readings(state: PyTree) -> dict[str, jax.Array]:
@@ -22,7 +22,8 @@ def readings(state: PyTree) -> dict[str, jax.Array]:
     - what taps recorded, by the name of the tap, the measure, and the layer or the leaf, if the measure
       has one: `"grads/global_norm"`, `"grads/norm/blocks/0"`;
     - `"learning_rate"`, the learning rate of the last step, and before the first step that of the first;
-    - counters of skipped steps, as in the state of `optax.apply_if_finite`.
+    - counters of skipped steps and of dropped micro-batches, as in the state of `skip_nonfinite`, where
+      `notfinite_count` is the number of skipped steps in a row up to the last one.
 
     A name that occurs several times has the labels around it in front, such as `"muon/learning_rate"`
     and `"adamw/learning_rate"`, or its position in the state where there are no labels. The names

@@ -43,6 +43,7 @@ def test_zero_gradient_gives_exactly_zero_or_the_decay_and_no_finite_gradient_gi
 def check_zero(row, dtype, updates, params):
     """Hold the third update under zero gradients against what the row says."""
     wide = "float32" if dtype in NARROW else dtype
+    dtype = wide if "master_weights" in row.code else dtype
     for got, p in zip(*map(jax.tree.leaves, (updates, params)), strict=True):
         want = np.asarray(jnp.asarray(row.at_zero(np.asarray(p, wide)), dtype))
         assert got.dtype == want.dtype
@@ -52,8 +53,10 @@ def check_zero(row, dtype, updates, params):
 
 
 def test_not_a_number_is_not_hidden(row):
-    if "scale_by_sign" in row.code or "constant" in row.code or "freeze" in row.code:
+    if any(word in row.code for word in ("scale_by_sign", "constant", "freeze")):
         return  # their updates do not depend on the size of a gradient, or not on the gradient
+    if any(word in row.code for word in ("accumulate", "skip")):
+        return  # their first step is not taken, or not if it is not finite
     tx, params = row.make(), tree(shapes=SMALL)
     updates, _ = tx.update(zoo.full(np.nan, shapes=SMALL), tx.init(params), params)
     assert any(np.all(np.isnan(x)) for x in jax.tree.leaves(updates))

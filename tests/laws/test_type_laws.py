@@ -38,6 +38,8 @@ def check_types(tx, pairs, shapes=SMALL):
     for name, pair in zip(names, pairs, strict=True):
         with jax.numpy_dtype_promotion("standard"):
             want = jnp.promote_types(*pair)
+            if isinstance(tx, gradtx.master_weights):
+                want = jnp.promote_types(want, jnp.float32)  # a narrower update would lose the copy
         assert {u.dtype for u in jax.tree.leaves(updates[name])} == {want}
 
 
@@ -73,5 +75,5 @@ def test_accumulates_in_float32_at_least(row):
     tx = row.make()
     for dtype in ("bfloat16", "float16"):
         state = jax.eval_shape(tx.init, tree(dtype))
-        narrow = {x.dtype.name for x in jax.tree.leaves(state)} - {"float32", "int32"}
+        narrow = {x.dtype.name for x in jax.tree.leaves(state)} - {"float32", "int32", "bool"}
         assert narrow <= ({"bfloat16"} if "_dtype='bfloat16'" in row.code else set())

@@ -36,7 +36,7 @@ def test_the_error_for_a_name_of_optax_says_what_to_write(name):
         ("huber_loss", "it stays Optax's"),
         ("ScaleByBeliefState", "Optax's own class"),
         ("apply_every", "a link of `gradtx.chain`"),
-        ("apply_if_finite", "can be wrapped around"),
+        ("conditionally_mask", "can be wrapped around"),
         ("transforms", "one namespace"),
         ("sophia", "`optax.contrib.sophia` works as a link"),
     ],

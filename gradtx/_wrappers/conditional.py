@@ -1,0 +1,153 @@
+"""One step of an inner transformation, or none: the part that wrappers of the kind "time" share.
+
+If the condition is traced, both cases become the branches of one `lax.cond`, so that a step that is not
+taken costs nothing. Under `jax.vmap`, a condition that depends on a mapped value makes JAX run both.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from gradtx._core.dtypes import cast, compute_dtype, like
+from gradtx._core.numerics import shard_axes
+from gradtx._core.sharding import varying_axes
+from gradtx._core.transform import Transform
+from gradtx._core.trees import PyTree, flatten
+
+
+def init_inner(inner: Transform, params: PyTree, axes: frozenset[Any]) -> Any:
+    """The state of `inner` before the first step.
+
+    Args:
+        inner: the transformation.
+        params: the tree of parameters, with None for leaves that are passed over.
+        axes: the mesh axes over which it differs whether a step is taken, so that the state varies.
+    """
+    leaves, structure = flatten(params)
+    state = inner.program(leaves, structure).init(leaves)
+    return jax.tree.map(lambda x: over(x, axes), state) if axes else state
+
+
+def step_if(
+    condition: jax.Array | bool,
+    inner: Transform,
+    updates: PyTree,
+    state: Any,
+    params: PyTree,
+    extra: dict[str, Any],
+    *,
+    passes: bool = False,
+) -> tuple[PyTree, Any]:
+    """One step of `inner` if `condition` holds, and else updates of -0.0 and the same state.
+
+    Args:
+        condition: a boolean scalar.
+        inner: the transformation.
+        updates: the updates that `inner` is given, with None where a leaf is not updated.
+        state: the state of `inner`.
+        params: the tree of parameters, or None.
+        extra: the further keyword arguments of `update`.
+        passes: whether the updates pass unchanged, instead of being -0.0, if `condition` does not hold.
+    """
+    leaves, structure = flatten(updates)
+    owners = None if params is None else structure.flatten_up_to(params)
+
+    def step() -> tuple[list[Any], Any]:
+        program = inner.program(leaves if owners is None else owners, structure)
+        out, new = program.update(leaves, state, owners, extra)
+        return [_as_float(*x) for x in zip(out, leaves, all_owners, strict=True)], new
+
+    def skip() -> tuple[list[Any], Any]:
+        kept = leaves if passes else [None if x is None else -jnp.zeros_like(x) for x in leaves]
+        return [_as_float(*x) for x in zip(kept, leaves, all_owners, strict=True)], state
+
+    all_owners = [None] * len(leaves) if owners is None else owners
+    out, new = choose(condition, step, skip)
+    return structure.unflatten(out), new
+
+
+def choose(condition: jax.Array | bool, yes: Any, no: Any) -> Any:
+    """`yes()` if a boolean scalar is true and `no()` else; both return trees of the same structure.
+
+    The arrays that `yes` returns get the dtypes of those of `no`. Inside `shard_map` the results vary
+    over the mesh axes over which one of the two varies.
+    """
+    if not isinstance(condition, Tracer):
+        return yes() if condition else no()  # an un-jitted `cond` would compile at every step
+
+    def right() -> Any:
+        return like(yes(), no())
+
+    own = varying_axes(condition)
+    if not own and not _inside_shard_map():
+        return jax.lax.cond(condition, right, no)
+    one, other = jax.eval_shape(right), jax.eval_shape(no)
+    pairs = zip(*map(jax.tree.leaves, (one, other)), strict=True)
+    axes = [_axes_of(a) | _axes_of(b) | own for a, b in pairs]
+
+    def varying(f: Any) -> Any:
+        leaves, structure = jax.tree.flatten(f())
+        return structure.unflatten([over(x, a) for x, a in zip(leaves, axes, strict=True)])
+
+    return jax.lax.cond(
+        condition, functools.partial(varying, right), functools.partial(varying, no)
+    )
+
+
+def over(x: jax.Array, axes: frozenset[Any]) -> jax.Array:
+    """`x`, cast so that it varies over these mesh axes."""
+    new = tuple(sorted(axes - _axes_of(x), key=str))
+    return jax.lax.pcast(x, new, to="varying") if new else x
+
+
+def deciding_axes(params: PyTree, axis_name: Any = None, *numbers: Any) -> frozenset[Any]:
+    """The mesh axes over which it may differ whether a step is taken.
+
+    These are the axes of the arrays that decide, except those in `axis_name`, over which the devices
+    agree, and the axes of `numbers`, which are hyperparameters.
+    """
+    axes: frozenset[Any] = frozenset()
+    for p in jax.tree.leaves(params):
+        axes |= varying_axes(p)
+    axes -= frozenset(axis_name if isinstance(axis_name, tuple) else (axis_name,))
+    for number in jax.tree.leaves(numbers):
+        axes |= varying_axes(number)
+    return axes
+
+
+def counter(axes: frozenset[Any], value: Any = 0) -> jax.Array:
+    """A new scalar that varies over these mesh axes; an int32 unless `value` has another dtype."""
+    value = np.int32(value) if type(value) is int else value
+    return over(jnp.array(value, copy=True), axes)  # no two arrays of a state share a buffer
+
+
+def all_finite(tree: PyTree, axis_name: Any = None) -> jax.Array:
+    """Whether every entry of every array is finite, also on the other devices along `axis_name`."""
+    kinds: dict[Any, list[jax.Array]] = {}
+    for x in jax.tree.leaves(tree):
+        kinds.setdefault(shard_axes(x, axis_name), []).append(~jnp.all(jnp.isfinite(x)))
+    good = jnp.asarray(True)
+    for axes, bad in kinds.items():
+        any_bad = functools.reduce(jnp.logical_or, bad)
+        if axes:
+            any_bad = jax.lax.pmax(any_bad.astype(jnp.int32), axes) > 0
+        good = good & ~any_bad
+    return good
+
+
+def _as_float(update: Any, given: Any, owner: Any) -> Any:
+    """An update in the dtype that both branches return; None for a leaf that is not updated."""
+    return None if given is None or update is None else cast(update, compute_dtype(given, owner))
+
+
+def _axes_of(x: Any) -> frozenset[Any]:
+    return jax.typeof(x).manual_axis_type.varying
+
+
+def _inside_shard_map() -> bool:
+    mesh = jax.sharding.get_abstract_mesh()
+    return bool(mesh.manual_axes)
