@@ -3,6 +3,8 @@
 Errors name the field, the path of the leaf or the part of the state that is wrong.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx._core.authors import described
-from gradtx._core.dtypes import result_dtype
+from gradtx._core.dtypes import compute_dtype, result_dtype
 from gradtx._core.trees import PyTree, Structure, flatten, is_inexact, path_string, paths
 from gradtx._core.values import Value
 
@@ -145,17 +147,31 @@ def mismatch(g: Any, p: Any) -> str:
     return ""
 
 
-def round_update(u: Any, gradient: Any, param: Any, p: Any) -> Any:
+def is_wide(tx: Any) -> bool:
+    """Whether the updates are returned in float32 at least, because a part of `tx` needs it."""
+    known = tx.__dict__.get("_is_wide")
+    if known is None:
+        tx.__dict__["_is_wide"] = known = tx.wide_updates or any(map(is_wide, tx.children))
+    return known
+
+
+def rounding_of(tx: Any) -> Callable[..., Any]:
+    """How the updates of `tx` are rounded: `round_update` with its first argument."""
+    return functools.partial(round_update, is_wide(tx))
+
+
+def round_update(wide: bool, u: Any, gradient: Any, param: Any, p: Any) -> Any:
     """The update as the caller gets it, in the common dtype of its gradient and its parameter.
 
     Args:
+        wide: whether this dtype is to be float32 at least.
         u: the update, or None if the leaf was not updated.
         gradient: the gradient after the conversion by `as_param`.
         param: the parameter after the conversion by `as_param`.
         p: the parameter as the caller passed it.
     """
     if u is not None:
-        dtype = result_dtype(gradient, param)
+        dtype = compute_dtype(gradient, param) if wide else result_dtype(gradient, param)
         return u if u.dtype == dtype else jax.lax.convert_element_type(u, dtype)
     dtype = getattr(p, "dtype", None)
     if dtype is None or not (jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_)):

@@ -78,14 +78,36 @@ def like(new: PyTree, old: PyTree) -> PyTree:
     """The arrays of `new`, strongly typed, with the dtypes and the varying mesh axes of those in `old`.
 
     So the state of every step has the types of the state before it, and a second step is not compiled.
+    A finite number stays finite: one that is too large for its dtype becomes the largest number of it.
     """
     leaves, structure = jax.tree.flatten(new)
     for i, o in enumerate(structure.flatten_up_to(old)):
         n = leaves[i]
         if getattr(n, "weak_type", True) or n.dtype != o.dtype:
-            n = cast(n, o.dtype)
+            n = saturated(n, o.dtype)
         leaves[i] = varying_like(n, o)
     return structure.unflatten(leaves)
+
+
+def saturated(x: Any, dtype: Any) -> jax.Array:
+    """`cast`, except that finite numbers beyond the largest number of `dtype` become this number.
+
+    A plain cast makes them infinite, or NaN in a dtype without infinities, and a quotient of two such
+    accumulators is NaN. Infinite and NaN entries stay infinite or NaN.
+    """
+    own = getattr(x, "dtype", dtype)
+    if own == dtype or not (is_inexact_dtype(own) and is_inexact_dtype(dtype)):
+        return cast(x, dtype)
+    largest = float(jnp.finfo(dtype).max)
+    if largest >= float(jnp.finfo(own).max):
+        return cast(x, dtype)
+    if jnp.issubdtype(own, jnp.complexfloating):
+        if not jnp.issubdtype(dtype, jnp.complexfloating):
+            return cast(x, dtype)
+        real = real_dtype(dtype)
+        return jax.lax.complex(saturated(x.real, real), saturated(x.imag, real))
+    limit = jnp.asarray(largest, own)
+    return cast(jnp.where(jnp.isfinite(x), jnp.clip(x, -limit, limit), x), dtype)
 
 
 def cast(x: Any, dtype: Any) -> jax.Array:

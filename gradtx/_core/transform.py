@@ -60,6 +60,7 @@ class Transform(Value, Pair):
     is_foreign: ClassVar[bool] = False
     keeps_zero: ClassVar[bool] = False  # whether zero updates stay zero, for `routing`
     keeps_updates: ClassVar[bool] = False  # whether the updates pass unchanged
+    wide_updates: ClassVar[bool] = False  # whether `update` returns float32 at least
     # Checks and converts the content of a field that takes transformations; set by `foreign.py`.
     _adopt: ClassVar[Callable[..., Any]]
     wraps: ClassVar[bool] = False  # whether the class derives from `Wrapper`
@@ -137,7 +138,7 @@ class Transform(Value, Pair):
             if problem := boundary.wrong_state(self, program, state, error):
                 raise ValueError(problem) from error
             raise
-        rounded = map(boundary.round_update, out, todo, owned, owners)
+        rounded = map(boundary.rounding_of(self), out, todo, owned, owners)
         return structure.unflatten(list(rounded)), new
 
     def init_tree(self, params: PyTree) -> Any:
