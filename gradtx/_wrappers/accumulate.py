@@ -170,7 +170,7 @@ class accumulate(Wrapper):
     def tex(self, g: Tex, page: Page) -> Tex:
         words = r"\text{: the %s of the gradients of several micro-batches}"
         words %= "mean" if self.use_grad_mean else "sum"
-        mean = page.function("mean" if self.use_grad_mean else "sum", words, g)
+        mean = page.function("micromean" if self.use_grad_mean else "microsum", words, g)
         return self.inner.tex(page.symbol(mean), page)
 
 

@@ -101,5 +101,8 @@ class every(Transform):
     inner_of = Wrapper.inner_of
 
     def tex(self, g: Tex, page: Page) -> Tex:
-        words = r"\text{: its updates on every }k\text{-th step}"
+        k = page.number(self.k, "k", Tex("r"))
+        if callable(self.k):
+            page.notes["r"] = r"\text{: the number of runs before this one}"
+        words = rf"\text{{: these updates where }}{k.text}\text{{ steps have passed, and else none}}"
         return page.function("every", words, self.inner.tex(g, page))
