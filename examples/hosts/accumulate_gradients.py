@@ -5,7 +5,6 @@ Run it with `python examples/hosts/accumulate_gradients.py`.
 
 import jax
 import jax.numpy as jnp
-import optax
 
 import gradtx
 
@@ -21,7 +20,7 @@ tx = gradtx.chain(
     gradtx.tap("clipped"),
     gradtx.adamw(gradtx.cosine_decay_schedule(0.1, 100)),
 )
-accumulating = optax.MultiSteps(tx, every_k_schedule=4).gradient_transformation()
+accumulating = gradtx.accumulate(tx, every=4)
 step = gradtx.make_step(loss)
 
 x = jax.random.normal(jax.random.key(0), (64, 4))

@@ -56,6 +56,7 @@ TRANSFORMS = {
 }
 # Which leaves an update is for is said in words.
 WITHOUT_EQUATION = {"foreign", "masked", "partition", "multi_transform", "tunable"}
+WITHOUT_EQUATION |= {"every", "skip_nonfinite"}
 WITHOUT_ERROR = {"identity", "scale_by_sign"}
 # Composition and plain arithmetic.
 WITHOUT_SOURCE = WITHOUT_EQUATION | {"chain", "fanout", "identity", "constant", "root", "clip"}
@@ -63,6 +64,7 @@ WITHOUT_SOURCE |= {"named_chain", "stateless", "stateless_with_tree_map"}
 WITHOUT_SOURCE |= {"freeze", "set_to_zero", "scale", "scale_by_schedule", "tap", "observe"}
 # Each of its modes names a source.
 WITHOUT_SOURCE |= {"scale_by_shape", "scale_by_path"}
+WITHOUT_SOURCE |= {"accumulate", "skip_spikes"}  # a mean, and a bound on deviations
 
 
 def report(found):
