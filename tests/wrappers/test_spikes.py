@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec as P
 
 import gradtx
 from gradtx import sgd, skip_spikes
@@ -95,3 +96,22 @@ def test_watches_the_loss():
     for arguments in wrong:
         with pytest.raises(ValueError, match=next(iter(arguments))):
             skip_spikes(sgd(1.0), **arguments)
+
+
+def test_all_devices_skip_the_same_spikes():
+    mesh = jax.make_mesh((2,), ("d",), devices=jax.devices()[:2])
+    tx = skip_spikes(sgd(1.0), warmup=2, axis_name="d")
+    place = lambda x: jax.device_put(x, NamedSharding(mesh, P("d")))
+
+    def train(params, direction):
+        body = lambda state, size: tx.update(direction * size, state, params)[::-1]
+        state, updates = jax.lax.scan(body, tx.init(params), jnp.array([1.0, 1.1, 0.9, 50.0]))
+        return updates, state.skipped, state.mean  # replicated, and so without an axis of the mesh
+
+    specs = P("d"), P("d")
+    mapped = jax.shard_map(train, mesh=mesh, in_specs=specs, out_specs=(P(None, "d"), P(), P()))
+    direction = jnp.array([0.0, 0.0, 0.6, 0.8])  # one device alone sees the spike
+    updates, skipped, mean = jax.jit(mapped)(place(jnp.zeros(4)), place(direction))
+    assert skipped == 1 and np.all(updates[3] == 0)
+    (_, want, _) = recurrence([1.0, 1.1, 0.9, 50.0], warmup=2)[-1]
+    np.testing.assert_allclose(mean, want, rtol=1e-5)
