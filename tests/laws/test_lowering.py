@@ -33,5 +33,5 @@ def test_a_step_lowers_to_cuda_and_to_tpu(row):
 
 def test_an_operation_that_only_a_cpu_has_is_refused():
     """So the law above can fail."""
-    with pytest.raises(NotImplementedError, match=r"'hessenberg' not found for platforms .*'tpu'"):
+    with pytest.raises(NotImplementedError, match="hessenberg"):
         lowered(jax.lax.linalg.hessenberg, jax.ShapeDtypeStruct((3, 3), "float32"))
