@@ -1,25 +1,45 @@
 """Adding updates to parameters."""
 
+from typing import Any, Literal
+
 import jax
 import jax.numpy as jnp
 
 from gradtx._core.dtypes import compute_dtype, promote
+from gradtx._core.rounding import round_stochastically
 from gradtx._core.trees import PyTree, flatten
 
 
-def apply_updates(params: PyTree, updates: PyTree) -> PyTree:
+def apply_updates(
+    params: PyTree,
+    updates: PyTree,
+    rounding: Literal["nearest", "stochastic"] = "nearest",
+    key: Any = None,
+) -> PyTree:
     r"""The new parameters $\theta + u$, in the dtypes of the old ones.
 
     Each sum is computed in the common dtype of the parameter and the update, and rounded once. A leaf
     whose update is None (an object that is not an array, a parameter that is not trained) does not
     change.
 
+    An update that is smaller than half the distance between a bfloat16 parameter and its neighbor is
+    lost if the sum is rounded to the nearest number. With `rounding="stochastic"`, the sum is computed
+    in float32 at least, and rounded at random to one of its two neighbors, such that the new parameter
+    is right on average. Parameters that are as wide as the sum, and sums that need no rounding, are not
+    affected. `master_weights` loses nothing, but needs memory for a copy.
+
     Args:
         params: a pytree of parameters.
         updates: the updates that an optimizer returned for these parameters.
+        rounding: "nearest", or "stochastic" for rounding at random.
+        key: a key of `jax.random`, a new one at every step, for `rounding="stochastic"`. Inside
+            `shard_map`, fold the index of the device into it.
 
     Raises:
-        ValueError: if the updates differ from the parameters in structure, or an update in shape.
+        ValueError: if the updates differ from the parameters in structure, or an update in shape, or if
+            `rounding` is an unknown word or needs a key.
+
+    Source: for stochastic rounding, Gupta et al., 2015, arXiv:1502.02551, section 3.1.
 
     >>> import gradtx, jax.numpy as jnp
     >>> gradtx.apply_updates(
@@ -27,6 +47,15 @@ def apply_updates(params: PyTree, updates: PyTree) -> PyTree:
     ... )
     {'step': None, 'w': Array([0.5, 0.5], dtype=float32)}
     """
+    if rounding not in ("nearest", "stochastic"):
+        raise ValueError(
+            f'`apply_updates(rounding={rounding!r})` must be "nearest" or "stochastic".'
+        )
+    if rounding == "stochastic" and key is None:
+        raise ValueError(
+            '`apply_updates(rounding="stochastic")` needs a random key, a new one at every step: '
+            "`apply_updates(params, updates, rounding, key=jax.random.fold_in(key, step))`."
+        )
     leaves, structure = flatten(params)
     try:
         changes = structure.flatten_up_to(updates)
@@ -37,10 +66,15 @@ def apply_updates(params: PyTree, updates: PyTree) -> PyTree:
             f"`apply_updates`: the updates do not fit the structure of the parameters: {problem}. Pass "
             "the updates that `update` returned for these parameters."
         ) from None
-    return structure.unflatten([_added(p, u) for p, u in zip(leaves, changes, strict=True)])
+    pairs = enumerate(zip(leaves, changes, strict=True))
+    if rounding == "stochastic":
+        return structure.unflatten(
+            [_added(p, u, jax.random.fold_in(key, i)) for i, (p, u) in pairs]
+        )
+    return structure.unflatten([_added(p, u, None) for _, (p, u) in pairs])
 
 
-def _added(p: object, u: object) -> object:
+def _added(p: object, u: object, key: Any) -> object:
     if p is None or u is None:
         return p
     param, update = jnp.asarray(p), jnp.asarray(u)
@@ -51,6 +85,10 @@ def _added(p: object, u: object) -> object:
     if jnp.issubdtype(param.dtype, jnp.bool_):
         return p
     dtype = promote(param.dtype, update.dtype)
-    dtype = compute_dtype(param, update) if dtype.itemsize == 1 else dtype
+    key = key if jnp.issubdtype(param.dtype, jnp.inexact) else None
+    is_float8 = dtype.itemsize == 1
+    dtype = compute_dtype(param, update) if key is not None or is_float8 else dtype
     total = jax.lax.convert_element_type(param, dtype) + jax.lax.convert_element_type(update, dtype)
+    if key is not None:
+        return round_stochastically(total, param.dtype, key)
     return jax.lax.convert_element_type(total, param.dtype)
