@@ -1,5 +1,6 @@
 """The values of a schedule over the steps, as drawings show them."""
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -77,17 +78,27 @@ def curve(schedule: Any, steps: int | None = None, points: int = 400) -> Curve |
     last = horizon(schedule) if steps is None else steps - 1
     at = np.unique(np.linspace(0, max(last, 0), points).round().astype(np.int32))
     try:
-        return Curve(at, _values(schedule, at))
-    except Exception:  # a function of a user may raise anything
+        return _cached(schedule, tuple(at.tolist()))
+    except TypeError:  # a schedule that is not hashable, or that does not take one step
+        return _evaluated(schedule, tuple(at.tolist()))
+
+
+def _evaluated(schedule: Any, steps: tuple[int, ...]) -> Curve | None:
+    at = np.asarray(steps, np.int32)
+    try:
+        values = jax.vmap(lambda step: at_step(schedule, step))(at)
+        return Curve(at, np.asarray(values, np.float64))
+    except (
+        Exception
+    ):  # a function of a user may raise anything; it may have a Python `if` on the step
+        pass
+    try:
+        plain = schedule.value if isinstance(schedule, static) else schedule
+        return Curve(at, np.asarray([float(at_step(plain, step)) for step in at]))
+    except Exception:
         return None
 
 
-def _values(schedule: Any, steps: np.ndarray) -> np.ndarray:
-    if isinstance(schedule, Value):
-        try:
-            return np.asarray(jax.vmap(lambda step: at_step(schedule, step))(steps), np.float64)
-        except (TypeError, ValueError, jax.errors.JAXTypeError):
-            pass  # a class of a user may have a Python `if` on the step
-    if isinstance(schedule, static):
-        schedule = schedule.value
-    return np.asarray([float(at_step(schedule, step)) for step in steps])
+_cached = functools.lru_cache(maxsize=64)(
+    _evaluated
+)  # `summarize` draws one schedule several times

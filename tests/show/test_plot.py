@@ -199,42 +199,25 @@ def test_nothing_cannot_be_drawn_either(what):
         plot(what)
 
 
-def run(code):
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def test_a_figure_needs_no_screen_and_no_pyplot():
-    out = run(
-        """
+def test_a_figure_needs_no_screen_and_no_pyplot_and_the_error_without_matplotlib_names_the_extra():
+    code = """
         import sys
         import gradtx
         assert not any(name.startswith("matplotlib") for name in sys.modules)
-        figure = gradtx.plot(gradtx.linear_schedule(1.0, 0.0, 10))
-        png, size = figure._repr_png_()
+        schedule = gradtx.linear_schedule(1.0, 0.0, 10)
+        sys.modules["matplotlib"] = sys.modules["matplotlib.figure"] = None
+        try:
+            gradtx.plot(schedule)
+        except ImportError as error:
+            assert 'pip install "gradtx[plot]"' in str(error)
+        del sys.modules["matplotlib"], sys.modules["matplotlib.figure"]
+        png, size = gradtx.plot(schedule)._repr_png_()
         assert png.startswith(b"\\x89PNG") and size == {"width": 390}
         print("matplotlib.pyplot" in sys.modules)
-        """
-    )
-    assert out == "False"
-
-
-def test_without_matplotlib_the_error_names_the_extra():
-    out = run(
-        """
-        import sys
-        sys.modules["matplotlib"] = sys.modules["matplotlib.figure"] = None
-        import gradtx
-        try:
-            gradtx.plot(gradtx.linear_schedule(1.0, 0.0, 10))
-        except ImportError as error:
-            print(error)
-        """
-    )
-    assert 'pip install "gradtx[plot]"' in out
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
 
 
 # --- Schedules in a notebook ----------------------------------------------------------------------
