@@ -213,7 +213,8 @@ ROWS = [
         needs_params=True,
     ),
     Row(
-        "partition({'slow': sgd(0.01), 'fast': adamw(0.1)}, by_path({'kernel': 'fast'}, 'slow', optional=True))",
+        "partition({'slow': sgd(0.01), 'fast': adamw(0.1)}, "
+        "by_path({'kernel': 'fast'}, 'slow', optional=True))",
         at_zero=None,
         needs_params=True,
     ),

@@ -1,4 +1,4 @@
-"""Functions of loops that Optax has, too: an average of two trees, and a counter that cannot overflow."""
+"""Functions of loops that Optax has, too: an average of two trees, and a counter with a largest value."""
 
 from typing import Any
 

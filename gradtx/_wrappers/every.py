@@ -104,5 +104,7 @@ class every(Transform):
         k = page.number(self.k, "k", Tex("r"))
         if callable(self.k):
             page.notes["r"] = r"\text{: the number of runs before this one}"
-        words = rf"\text{{: these updates where }}{k.text}\text{{ steps have passed, and else none}}"
+        words = (
+            rf"\text{{: these updates where }}{k.text}\text{{ steps have passed, and else none}}"
+        )
         return page.function("every", words, self.inner.tex(g, page))
