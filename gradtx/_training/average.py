@@ -1,4 +1,4 @@
-"""Functions of loops that Optax has, too: an average of two trees, and a counter with a largest value."""
+"""Functions of loops that Optax has, too: an average of two trees, and a counter that stops."""
 
 from typing import Any
 
