@@ -6,6 +6,7 @@ asks for it.
 """
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -65,6 +66,14 @@ class Row:
 
     def __str__(self) -> str:
         return self.code
+
+
+def named(x: Any) -> str:
+    """The text of an argument in the name of a test, which must be the same in every process.
+
+    A set has no order, and a function of Optax prints with its address.
+    """
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(sorted(x) if isinstance(x, set) else x))
 
 
 def evaluate(code: str) -> Any:

@@ -69,7 +69,7 @@ BIASES = {f"layers/{i}/bias" for i in range(11)} | {"head/bias"}
         ((lambda path, leaf: path.startswith("h")) & ~by_rank(2), {"head/bias"}),
         ((lambda path, leaf: False) | by_path("embed"), {"embed/table"}),
     ],
-    ids=str,
+    ids=zoo.named,
 )  # fmt: skip
 def test_a_rule_chooses_leaves_and_rules_combine(rule, expected):
     assert chosen(rule) == expected

@@ -252,7 +252,7 @@ def test_a_sweep_shows_its_values():
         (gradtx.qk_clip(), r"\sqrt{\gamma_t}\, \left(\theta_{t-1} + g_t\right) - \theta_{t-1}"),
         (chain(optax.centralize()), r"\operatorname{centralize}\left(g_t\right)"),
     ],
-    ids=repr,
+    ids=zoo.named,
 )
 def test_numbers_signs_and_names_in_an_equation(tx, update):
     assert lines(tx)["u_t"].startswith(update)

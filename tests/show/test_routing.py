@@ -44,7 +44,7 @@ def effects(tx):
         (gradtx.cautious(chain(gradtx.scale(0.1), freeze(by_rank(2)))), ("", "frozen", "frozen")),
         (chain(optax.sgd(0.1)), ("", "", "")),
     ],
-    ids=str,
+    ids=zoo.named,
 )
 def test_decay_and_freezing_are_shown(tx, expected):
     assert effects(tx) == dict(zip(("b", "head/kernel", "w"), expected, strict=True))
