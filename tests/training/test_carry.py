@@ -50,7 +50,7 @@ def falling(step):
         (gradtx.muon(0.1), gradtx.muon(0.1, scaling="spectral", weight_decay=0.1)),
         (gradtx.muon(0.1), chain(clip_by_global_norm(1.0), gradtx.muon(0.1))),
     ],
-    ids=str,
+    ids=zoo.named,
 )
 def test_everything_is_carried_over_where_both_have_the_same_arrays(old, new):
     state = after(old)
@@ -121,7 +121,7 @@ def test_no_buffer_stands_in_two_places():
         ),
         (gradtx.rmsprop(0.1), adam(0.1), {"step", "last_learning_rate"}),
     ],
-    ids=str,
+    ids=zoo.named,
 )
 def test_only_whole_nodes_of_equal_names_are_carried_over(old, new, carried):
     state, report = reported(after(old), new)
