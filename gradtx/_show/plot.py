@@ -24,16 +24,13 @@ def plot(what: Any, *, steps: int | None = None, log: bool | None = None) -> Any
     has to be closed.
 
     Args:
-        what: one of these:
-
-            - a schedule or any function of the step; a list of them, or a dictionary that maps names to
-              them, which are drawn into one diagram;
-            - a transformation, whose schedules are drawn one below the other;
-            - readings over time: a dictionary of arrays, or a list of dictionaries as `readings` returns
-              them. An entry that is called "step" is the horizontal axis. Readings of several layers
-              are drawn into one diagram;
-            - the result of `sweep`: the score against one hyperparameter, a map for two, and a diagram
-              for each hyperparameter if there are more.
+        what: a schedule or any function of the step; a list of them, or a dictionary that maps names to
+            them, which are drawn into one diagram; a transformation, whose schedules are drawn one below
+            the other; readings over time, as a dictionary of arrays or a list of the dictionaries that
+            `readings` returns; or the result of `sweep`. Of readings, an entry that is called "step" is
+            the horizontal axis, and readings of several layers are drawn into one diagram. Of a sweep,
+            the score is drawn against one hyperparameter, as a map for two, and in one diagram for each
+            hyperparameter if there are more.
         steps: how many steps of a schedule are drawn. None means as many as show its shape.
         log: whether the vertical axis (of a sweep, the score) is logarithmic. None means where the
             values are positive and the largest is 100 times the smallest. Schedules are drawn on a
