@@ -12,6 +12,7 @@ from gradtx._core.authors import described
 
 
 def seed_list(seeds: Any) -> tuple[int, ...] | None:
+    """The seeds as a tuple; a number means as many seeds, from 0 on."""
     if seeds is None:
         return None
     named = tuple(range(seeds)) if isinstance(seeds, int | np.integer) else tuple(map(int, seeds))
