@@ -184,17 +184,38 @@ def test_entries_of_the_changelog_are_grouped_and_whole_sentences():
             assert text.endswith(".") and (text[0].isupper() or text[0] in "`*"), text
 
 
+def imported(tree):
+    """The packages that a source imports: when it is imported itself, and inside its functions."""
+    found = [], []
+    functions = [x for x in ast.walk(tree) if isinstance(x, ast.FunctionDef | ast.Lambda)]
+    inside = {id(x) for function in functions for x in ast.walk(function)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            names = [node.module]
+        else:
+            continue
+        found[id(node) in inside].extend(name.partition(".")[0] for name in names)
+    return found
+
+
 def test_only_what_is_declared_is_imported():
-    """A dependency that comes along with another one may stay away with its next version."""
-    found = set()
+    """A dependency that comes along with another one may stay away with its next version.
+
+    What only an extra brings is imported inside the function that needs it.
+    """
+    always, inside = set(), set()
     for path in (ROOT / "gradtx").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                found |= {alias.name.partition(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                assert node.level == 0, path
-                found.add(node.module.partition(".")[0])
+        for found, names in zip(
+            (always, inside), imported(ast.parse(path.read_text())), strict=True
+        ):
+            found.update(set(names) - sys.stdlib_module_names - {"gradtx"})
     declared = {re.match(r"[\w-]+", line).group() for line in PROJECT["dependencies"]}
+    extras = sum(PROJECT["optional-dependencies"].values(), [])
+    optional = {re.match(r"[\w-]+", line).group() for line in extras}
     # NumPy's arrays are JAX's on the host: JAX cannot do without it.
     assert any(re.match(r"numpy\b", line) for line in importlib.metadata.requires("jax"))
-    assert found - sys.stdlib_module_names - {"gradtx"} == declared | {"numpy"}
+    assert always == declared | {"numpy"}
+    assert inside - always and inside - always <= optional
