@@ -213,7 +213,7 @@ def test_only_what_is_declared_is_imported():
         ):
             found.update(set(names) - sys.stdlib_module_names - {"gradtx"})
     declared = {re.match(r"[\w-]+", line).group() for line in PROJECT["dependencies"]}
-    extras = sum(PROJECT["optional-dependencies"].values(), [])
+    extras = [x for extra in PROJECT["optional-dependencies"].values() for x in extra]
     optional = {re.match(r"[\w-]+", line).group() for line in extras}
     # NumPy's arrays are JAX's on the host: JAX cannot do without it.
     assert any(re.match(r"numpy\b", line) for line in importlib.metadata.requires("jax"))
