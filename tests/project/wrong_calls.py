@@ -165,7 +165,7 @@ def calls(tx: gradtx.Transform, params: Any, state: Any) -> None:
     tx.init_tree()  # reportCallIssue
     adamw(0.1).init()  # reportCallIssue
     gradtx.apply_updates(params)  # reportCallIssue
-    gradtx.apply_updates(params, params, params)  # reportCallIssue
+    gradtx.apply_updates(params, params, "nearest", None, params)  # reportCallIssue
     gradtx.global_norm()  # reportCallIssue
     gradtx.get(state)  # reportCallIssue
     gradtx.get(state, 0)  # reportArgumentType

@@ -1,11 +1,14 @@
 """`migrate`: what a run takes along when its optimizer changes in the middle."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 import zoo
+from rounding import roundings
 from zoo import same, types
 
 import gradtx
@@ -63,7 +66,10 @@ def test_everything_is_carried_over_where_both_have_the_same_arrays(old, new):
 def test_a_run_that_changes_its_optimizer_goes_on_as_if_it_had_always_had_the_new_one():
     clipped = chain(clip_by_global_norm(1e9), adamw(0.1))
     state = migrate(after(adam(0.1)), clipped, PARAMS)
-    same(*(clipped.update(GRADIENT, s, PARAMS)[0] for s in (state, after(clipped))))
+    carried, own = (clipped.update(GRADIENT, s, PARAMS)[0] for s in (state, after(clipped)))
+    # The moments come from two programs, in which a product and a sum may be rounded once or twice. Four
+    # roundings in each moment enter the quotient.
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=roundings(8, "float32")), carried, own)
 
 
 def test_a_schedule_goes_on_at_the_step_of_the_counter_beside_it():
