@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx._core.authors import described
+from gradtx._core.differences import differences, not_a_state, unknown_like
 from gradtx._core.dtypes import compute_dtype, result_dtype
-from gradtx._core.trees import PyTree, Structure, flatten, is_inexact, path_string, paths
+from gradtx._core.trees import PyTree, Structure, flatten, is_inexact, paths
 from gradtx._core.values import Value
 
 
@@ -183,13 +184,15 @@ def round_update(wide: bool, u: Any, gradient: Any, param: Any, p: Any) -> Any:
 def wrong_state(tx: Any, program: Any, state: Any, error: Exception) -> str:
     """A message if `state` is not a state of `tx`, or an empty string; called after a step has failed.
 
-    If only the shape of an array is wrong, the message is added to `error` as a note instead, because
+    If only shapes or dtypes of arrays are wrong, the message is added to `error` as a note instead, because
     `error` says where the shapes did not fit.
     """
-    want = program.layout.unflatten(program.numbers)
+    want = unknown_like(program.layout.unflatten(program.numbers))
     try:
         program.layout.flatten_up_to(with_empty_parts_of(want, state))
+        fits = True
     except (ValueError, TypeError):
+        fits = False
         order = (
             "Call `update(updates, state, params)` with the state that `init` or `update` returned."
         )
@@ -199,25 +202,18 @@ def wrong_state(tx: Any, program: Any, state: Any, error: Exception) -> str:
             return (
                 f"The second argument of `update` of `{tx}` is a tree like the gradients. {order}"
             )
-        differing = sorted({*paths(want)} ^ {*paths(state)})
-        where = f", first at `{differing[0]}`" if differing else ""
-        return (
-            f"The state is not one that `init` of `{tx}` makes: they differ in structure{where}. Make "
-            "the state with `init`, from the parameters that it is used with."
-        )
     try:
-        fresh = jax.eval_shape(program.init, program.lowering.leaves)
+        want = jax.eval_shape(program.init, program.lowering.leaves)
     except Exception:
-        return ""  # `init` fails, too, or needs the entries of the parameters: `error` says more
-    pairs = zip(jax.tree_util.tree_leaves_with_path(fresh), jax.tree.leaves(state), strict=False)
-    for (path, made), x in pairs:
-        if made.shape != getattr(x, "shape", made.shape):
-            error.add_note(
-                f"The state is not one that `init` of `{tx}` makes for these parameters: "
-                f"`{path_string(path) or '.'}` has shape {x.shape} instead of {made.shape}. Make the "
-                "state again with `init`, from the parameters that it is used with."
+        if fits:
+            return (
+                ""  # `init` fails, too, or needs the entries of the parameters: `error` says more
             )
-            break
+    found = differences(want, state)
+    if not fits:
+        return not_a_state(tx, found)
+    if found:
+        error.add_note(not_a_state(tx, found))
     return ""
 
 

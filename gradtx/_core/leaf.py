@@ -16,17 +16,13 @@ import jax
 import jax.numpy as jnp
 
 from gradtx._core.authors import (
-    other_shape,
-    other_state,
     scalar_update,
     undescribed,
-    wrong_begin,
-    wrong_scalar,
 )
-from gradtx._core.dtypes import cast, cast_floating, compute_dtype, like, real_dtype
+from gradtx._core.dtypes import cast_floating, compute_dtype, like, real_dtype
 from gradtx._core.layout import Layout
+from gradtx._core.new_state import checked_arrays
 from gradtx._core.numbers import Digits, Number, called, may_be_argument
-from gradtx._core.sharding import varying_like
 from gradtx._core.sums import total_of_each
 from gradtx._core.tuned import At, Tuned
 
@@ -206,35 +202,6 @@ def run_leaf(
             values.append(update)
     sums = total_of_each(tuple([values[i] for i in program.probes]))
     return values[program.result].astype(dtype), tuple(like(new_cells, list(cells))), sums
-
-
-def checked_arrays(tx: Any, layout: Layout, new: Any, old: list[Any]) -> list[Any]:
-    """The arrays of the new state of a leaf, which must have the shapes of the old ones."""
-    try:
-        arrays = layout.pick(layout.arrays, new)
-    except ValueError:
-        raise other_state(tx, layout, new) from None
-    for i, o in enumerate(old):
-        if getattr(arrays[i], "shape", None) != o.shape:
-            if o.shape or not isinstance(arrays[i], int | float | complex):
-                raise other_shape(tx, layout.names[layout.arrays[i]], arrays[i], o)
-            arrays[i] = jnp.asarray(arrays[i])
-    return arrays
-
-
-def checked_scalars(tx: Any, layout: Layout, new: Any, old: list[jax.Array]) -> list[jax.Array]:
-    """The new shared scalars, in the dtypes and shapes of the old ones."""
-    try:
-        scalars = layout.pick(layout.scalars, new)
-    except (ValueError, TypeError):
-        raise wrong_begin(tx, new, first=True) from None
-    checked = []
-    for i, (n, o) in enumerate(zip(scalars, old, strict=True)):
-        number = not o.shape and isinstance(n, int | float)
-        if not number and getattr(n, "shape", None) != o.shape:
-            raise wrong_scalar(tx, layout.names[layout.scalars[i]], n, o)
-        checked.append(varying_like(cast(jnp.asarray(n), o.dtype), o))
-    return checked
 
 
 def first_scalars(tx: Any, layout: Layout) -> list[jax.Array]:

@@ -23,9 +23,9 @@ from gradtx._core.authors import (
     raise_for_placeholder,
     wrong_begin,
 )
-from gradtx._core.dtypes import cast
 from gradtx._core.layout import Layout
-from gradtx._core.leaf import checked_scalars, first_scalars, split
+from gradtx._core.leaf import first_scalars, split
+from gradtx._core.new_state import checked_scalars, old_scalars
 from gradtx._core.numbers import called, plain
 from gradtx._core.schedule import at_step, next_count
 from gradtx._core.sharding import varying_like
@@ -217,10 +217,7 @@ def _begin(
         program.work, program.layouts, arrays, shared, steps, measured, strict=True
     ):
         tx = key.join(iter(own), iter(()))
-        old = [
-            cast(jnp.asarray(x), start.dtype)
-            for x, start in zip(scalars, layout.starts, strict=True)
-        ]
+        old = old_scalars(tx, layout, scalars)
         schedule_values = tuple(
             at_step(getattr(tx, name), step, f"{type(tx).__name__}({name}=...)")
             for name in scheduled

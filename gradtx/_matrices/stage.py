@@ -7,7 +7,8 @@ import jax
 
 from gradtx._core.dtypes import cast_floating, compute_dtype, like
 from gradtx._core.layout import Layout
-from gradtx._core.leaf import Split, checked_arrays, split
+from gradtx._core.leaf import Split, split
+from gradtx._core.new_state import checked_arrays
 from gradtx._core.numbers import called
 from gradtx._core.sharding import replicated
 from gradtx._core.stages import Call
@@ -47,7 +48,7 @@ class MatrixStage:
             spans.append(slice(len(stacks), len(stacks) + len(parts)))
             stacks += [(*xs, *own) for xs, own in zip(parts, states, strict=True)]
         f = functools.partial(
-            _update_matrices,
+            update_matrices,
             self.tx,
             self.call.layout,
             self.call.scheduled,
@@ -72,7 +73,7 @@ class MatrixStage:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _update_matrices(
+def update_matrices(
     key: Split,
     layout: Layout,
     scheduled: Any,
