@@ -197,6 +197,9 @@ from gradtx._text.to_config import to_config as to_config
 from gradtx._show.routing import routing as routing
 from gradtx._core.numerics import global_norm as global_norm
 
+# Meshes
+from gradtx._training.shardings import state_shardings as state_shardings
+
 # Sweeps
 from gradtx._training.sweep import sweep as sweep
 from gradtx._training.grid import grid as grid
