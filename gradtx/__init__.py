@@ -55,6 +55,9 @@ from gradtx._transforms.clip import adaptive_grad_clip as adaptive_grad_clip
 from gradtx._transforms.clip import clip as clip
 from gradtx._transforms.clip import clip_by_block_rms as clip_by_block_rms
 from gradtx._transforms.clip import clip_by_global_norm as clip_by_global_norm
+from gradtx._transforms.clip_by_average_norm import clip_by_average_norm as clip_by_average_norm
+from gradtx._transforms.clip_by_history import clip_by_percentile as clip_by_percentile
+from gradtx._transforms.clip_by_history import clip_by_z_score as clip_by_z_score
 from gradtx._transforms.freeze import freeze as freeze
 from gradtx._transforms.decay import decoupled_weight_decay as decoupled_weight_decay
 from gradtx._transforms.full_matrix import (
@@ -72,6 +75,7 @@ from gradtx._wrappers.every import every as every
 from gradtx._wrappers.skip import skip_nonfinite as skip_nonfinite
 from gradtx._wrappers.spikes import skip_spikes as skip_spikes
 from gradtx._wrappers.master_weights import master_weights as master_weights
+from gradtx._wrappers.stored import stored as stored
 from gradtx._wrappers.tunable import inject_hyperparams as inject_hyperparams
 from gradtx._wrappers.tunable import tunable as tunable
 from gradtx._wrappers.plateau import reduce_on_plateau as reduce_on_plateau
@@ -90,6 +94,12 @@ from gradtx._transforms.scale import scale as scale
 from gradtx._transforms.scale import scale_by_learning_rate as scale_by_learning_rate
 from gradtx._transforms.scale import scale_by_sign as scale_by_sign
 from gradtx._transforms.scale_by_path import scale_by_path as scale_by_path
+
+# Codecs
+from gradtx._core.codecs import Codec as Codec
+from gradtx._core.codec_bfloat16 import bfloat16_plus_8 as bfloat16_plus_8
+from gradtx._core.codec_bfloat16 import bfloat16_stochastic as bfloat16_stochastic
+from gradtx._core.codec_int8 import blockwise_int8 as blockwise_int8
 
 # Names from Optax
 from gradtx._wrappers.accumulate import MultiSteps as MultiSteps
@@ -177,12 +187,14 @@ from gradtx._show.summary import summarize as summarize
 from gradtx._show.plot import plot as plot
 from gradtx._training.edit import axes as axes
 from gradtx._training.check import check as check
+from gradtx._training.check_state import check_state as check_state
 from gradtx._training.evaluate import eval_params as eval_params
 from gradtx._training.lookahead import lookahead_params as lookahead_params
 from gradtx._training.nnx_step import make_nnx_step as make_nnx_step
 from gradtx._training.step import make_step as make_step
 from gradtx._training.states import get as get
 from gradtx._training.edit import replace as replace
+from gradtx._training.reset import reset as reset
 from gradtx._training.migrate import expanded_state as expanded_state
 from gradtx._training.migrate import from_optax as from_optax
 from gradtx._training.migrate import from_version_0_1 as from_version_0_1

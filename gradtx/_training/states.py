@@ -19,7 +19,7 @@ def _steps(name: Any) -> tuple[str, ...]:
     return tuple(str(name).split("."))
 
 
-def _named(
+def named_parts(
     state: Any, path: tuple[str, ...] = (), own: bool = False
 ) -> list[tuple[tuple[str, ...], Any, bool]]:
     """The named parts of a state, which are the fields of NamedTuples and the entries of dictionaries.
@@ -42,12 +42,12 @@ def _named(
         here = (*path, *_steps(name))
         tuned = isinstance(state, optax.InjectStatefulHyperparamsState) and name == "hyperparams"
         # The keys of `hyperparams_states` are names of hyperparameters, whose values are elsewhere.
-        inside = [] if name == "hyperparams_states" else _named(value, here, tuned)
+        inside = [] if name == "hyperparams_states" else named_parts(value, here, tuned)
         found += ([(here, value, field)] if named else []) + inside
     return found
 
 
-def _matches(state: Any, name: str) -> list[tuple[tuple[str, ...], Any]]:
+def matches(state: Any, name: str) -> list[tuple[tuple[str, ...], Any]]:
     """The paths and the values of the parts of a state that a dotted name matches."""
     if not isinstance(name, str):
         raise TypeError(
@@ -59,14 +59,14 @@ def _matches(state: Any, name: str) -> list[tuple[tuple[str, ...], Any]]:
         steps = iter(path[:-1])
         return path[-1] == last and all(any(step == want for step in steps) for want in narrow)
 
-    named = [(path, value, field) for path, value, field in _named(state) if fits(path)]
+    named = [(path, value, field) for path, value, field in named_parts(state) if fits(path)]
     # A parameter may have the same name as a field of the state, and every moment has an entry for it.
     fields = any(field for _, _, field in named)
     found = [(path, value) for path, value, field in named if field or not fields]
     if narrow and (exact := [x for x in found if x[0] == (*narrow, last)]):
         return exact
     if not found:
-        names = sorted({path[-1] for path, _, _ in _named(state)})
+        names = sorted({path[-1] for path, _, _ in named_parts(state)})
         if not names:
             raise KeyError(
                 f"The state has no entry named `{name}`, since it has no named entries at all. Pass a "
@@ -93,7 +93,7 @@ def get(state: PyTree, name: str) -> Any:
     >>> gradtx.get(gradtx.adam(1e-3).init({"w": jnp.ones(2)}), "nu")
     {'w': Array([0., 0.], dtype=float32)}
     """
-    found = _matches(state, name)
+    found = matches(state, name)
     if len(found) > 1 and (exact := [x for x in found if ".".join(x[0]) == name]):
         return exact[0][1]
     if len(found) > 1:
@@ -126,8 +126,8 @@ def set(state: PyTree, **values: Any) -> PyTree:
     Array([1., 1.], dtype=float32)
     """
     for name, value in values.items():
-        targets = {path for path, _ in _matches(state, name)}
-        state = _assigned(state, targets, value)
+        targets = {path for path, _ in matches(state, name)}
+        state = assigned(state, targets, value)
     return state
 
 
@@ -146,7 +146,7 @@ def plain_state(function: str, tx: Transform, program: Program, state: PyTree) -
         ) from None
 
 
-def _assigned(
+def assigned(
     node: Any, targets: Any, value: Any, path: tuple[str, ...] = (), scheduled: Any = ()
 ) -> Any:
     """A copy of `node` in which the entries at the paths `targets` are `value`.
@@ -157,7 +157,7 @@ def _assigned(
     def child(name: Any, old: Any) -> Any:
         here = (*path, *_steps(name))
         if here not in targets:
-            return _assigned(old, targets, value, here, scheduled)
+            return assigned(old, targets, value, here, scheduled)
         if path[-1:] == ("hyperparams",) and name in scheduled:
             raise ValueError(
                 f"`set`: `{name}` is a schedule, which computes the value at every step. Set a number "
