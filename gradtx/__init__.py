@@ -210,6 +210,7 @@ from gradtx._show.routing import routing as routing
 from gradtx._core.numerics import global_norm as global_norm
 
 # Meshes
+from gradtx._wrappers.zero1 import zero1 as zero1
 from gradtx._training.shardings import state_shardings as state_shardings
 
 # Sweeps

@@ -14,6 +14,7 @@ from gradtx._core.dtypes import real_dtype
 from gradtx._core.foreign import Inside, as_transform
 from gradtx._core.latex import Page, Tex, fraction, plus, times
 from gradtx._core.lowering import Lowering
+from gradtx._core.numerics import filled_like
 from gradtx._core.static import show
 from gradtx._core.terms import Stream
 from gradtx._core.transform import Transform
@@ -38,7 +39,7 @@ class constant(Elementwise):
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         value = jnp.asarray(self.value).astype(real_dtype(update.dtype))
-        return jnp.broadcast_to(value, update.shape), state
+        return filled_like(update, value), state
 
     def tex(self, g: Tex, page: Page) -> Tex:
         return page.number(self.value)

@@ -14,6 +14,7 @@ import numpy as np
 from gradtx._core.authors import described
 from gradtx._core.differences import differences, not_a_state, unknown_like
 from gradtx._core.dtypes import compute_dtype, result_dtype
+from gradtx._core.numerics import filled_like
 from gradtx._core.trees import PyTree, Structure, flatten, is_inexact, paths
 from gradtx._core.values import Value
 
@@ -178,7 +179,7 @@ def round_update(wide: bool, u: Any, gradient: Any, param: Any, p: Any) -> Any:
     if dtype is None or not (jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_)):
         return None
     # The leaf is not updated. Adding -0.0 leaves every number unchanged; adding 0.0 would change -0.0.
-    return jnp.full_like(p, -0.0 if is_inexact(p) else 0)
+    return filled_like(p, -0.0 if is_inexact(p) else 0)
 
 
 def wrong_state(tx: Any, program: Any, state: Any, error: Exception) -> str:

@@ -203,3 +203,16 @@ def real_parts(x: Alike) -> tuple[Alike, ...]:
 def nonzero_or_one(unit: Alike) -> Alike:
     """`unit`, but 1 where it is 0, infinite or NaN, so that one can divide by it."""
     return jnp.where((unit > 0) & (unit < jnp.inf), unit, jnp.ones_like(unit))
+
+
+def filled_like(x: Alike, value: Any) -> Alike:
+    """An array of one number with the shape, the dtype and the sharding of `x`.
+
+    On a mesh with axes of the type Auto, the compiler would put a constant on every device. The result
+    of a choice by `x` lies where `x` does. Both choices are equal, so the compiler then removes it.
+    """
+    full = jnp.full_like(x, value)
+    mesh = jax.typeof(x).sharding.mesh
+    if isinstance(x, Tracer) and AxisType.Auto in mesh.axis_types:
+        return jnp.where(x == x, full, full)
+    return full

@@ -1,10 +1,11 @@
 """Arrays on meshes: which axes are sharded, and over which mesh axes an array varies."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 from jax.core import Tracer
+from jax.sharding import AxisType
 
 
 def replicated(x: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
@@ -24,6 +25,43 @@ def replicated(x: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], jax.Array
 def is_sharded(x: jax.Array) -> bool:
     """Whether an axis of `x` is sharded over an axis of an Explicit mesh."""
     return any(axis is not None for axis in jax.typeof(x).sharding.spec)
+
+
+def mesh_of(arrays: Iterable[Any]) -> Any:
+    """The mesh of several devices that the first of these arrays on such a mesh lies on, or None.
+
+    Inside `shard_map` the answer is None, because an array is what the device holds there.
+    """
+    for x in arrays:
+        mesh = None if x is None else jax.typeof(x).sharding.mesh
+        if mesh is not None and mesh.size > 1:
+            return None if AxisType.Manual in mesh.axis_types else mesh
+    return None
+
+
+def is_explicit(mesh: Any) -> bool:
+    """Whether the types of arrays on this mesh say how they are sharded."""
+    return AxisType.Explicit in mesh.axis_types
+
+
+def mesh_axes(x: Any) -> tuple[tuple[str, ...], ...] | None:
+    """For every axis of `x` the mesh axes that shard it; None if the type of `x` does not say so.
+
+    On an Auto mesh only a concrete array says so.
+    """
+    sharding = jax.typeof(x).sharding
+    if not is_explicit(sharding.mesh):
+        sharding = None if isinstance(x, Tracer) else getattr(x, "sharding", None)
+    if not isinstance(sharding, jax.sharding.NamedSharding):
+        return None
+    return named_axes(sharding.spec, sharding.mesh, x.ndim)
+
+
+def named_axes(spec: Any, mesh: Any, ndim: int) -> tuple[tuple[str, ...], ...]:
+    """For every one of `ndim` axes the mesh axes of more than one device that a spec names."""
+    entries = (*spec, *(None,) * (ndim - len(spec)))
+    several = [() if e is None else e if isinstance(e, tuple) else (e,) for e in entries]
+    return tuple(tuple(n for n in names if mesh.shape[n] > 1) for names in several)
 
 
 def varying_axes(x: Any) -> frozenset[Any]:

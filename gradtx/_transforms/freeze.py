@@ -3,12 +3,12 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from gradtx._compose.labels import as_mask, rule_name
 from gradtx._compose.partition import masked
 from gradtx._core.latex import OTHERWISE, Page, Tex, cases, if_rule
 from gradtx._core.lowering import Lowering
+from gradtx._core.numerics import filled_like
 from gradtx._core.terms import Stream
 from gradtx._core.unit import Elementwise
 
@@ -42,7 +42,7 @@ class freeze(Elementwise):
         super().__post_init__()
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        return jnp.full_like(update, -0.0), state
+        return filled_like(update, -0.0), state
 
     @property
     def effect(self) -> str:
