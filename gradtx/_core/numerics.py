@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
+from jax.sharding import AxisType
 
 from gradtx._core.authors import described
 from gradtx._core.dtypes import compute_dtype, real_dtype, scalar
