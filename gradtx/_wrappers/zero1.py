@@ -28,8 +28,8 @@ class zero1(Wrapper):
     needs a norm of them in front: `chain(clip_by_global_norm(1.0), zero1(adamw(1e-3), "data"))`.
 
     On one device, and where arrays do not lie on a mesh, it is the same as `inner`. On a mesh with
-    several axes of the type Auto, the compiler does not tell how parameters are sharded over the other
-    axes, and `zero1` takes them for replicated. If they are sharded, use axes of the type Explicit.
+    axes of the type Auto, a compiled step is not told how the parameters are sharded, and `zero1` takes
+    them for replicated. If they are sharded over other axes of the mesh, use axes of the type Explicit.
 
     Args:
         inner: the optimizer, of gradtx or of Optax.
