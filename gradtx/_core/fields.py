@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     Hyper: TypeAlias = AnyNumber | AnyArray | Schedule
     Fixed: TypeAlias = AnyNumber | AnyArray  # a hyperparameter that cannot be a schedule
 else:
-    Fixed = Hyper = Annotated[Any, _DATA]
+    Hyper = Annotated[Any, _DATA]
+    Fixed = Annotated[Any, _DATA, "fixed"]
 
 
 def mentions(hint: Any, what: Any) -> bool:
@@ -81,8 +82,20 @@ def number_may_be_none(hint: Any) -> bool | None:
     """
     args = typing.get_args(hint)
     if typing.get_origin(hint) is not Annotated and type(None) in args:
-        return True if Hyper in args and len(args) == 2 else None
-    return False if hint == Hyper else None
+        return True if (Hyper in args or Fixed in args) and len(args) == 2 else None
+    return False if hint in (Hyper, Fixed) else None
+
+
+def takes_schedules(hint: Any) -> bool | None:
+    """For a field of one or several hyperparameters: whether they may be schedules.
+
+    The result is None for a field that does not hold hyperparameters.
+    """
+    if hint in (Hyper, Fixed):
+        return hint == Hyper
+    inside = () if typing.get_origin(hint) is Annotated else typing.get_args(hint)
+    known = [x for x in map(takes_schedules, inside) if x is not None]
+    return any(known) if known else None
 
 
 def convert_data(value: Any, owner: Any, name: str) -> Any:
@@ -105,7 +118,13 @@ def convert_data(value: Any, owner: Any, name: str) -> Any:
         case _ if is_value(type(value)):
             return value
         case numbers.Real():
-            return float(value)
+            try:
+                return float(value)
+            except OverflowError:
+                raise ValueError(
+                    f"`{type(owner).__name__}({name}=...)` is too large for a floating number. Pass a "
+                    "number below 1e308."
+                ) from None
         case Mapping():
             return frozendict({key: convert_data(v, owner, name) for key, v in value.items()})
         case tuple() | list():
@@ -144,7 +163,8 @@ def convert_static(value: Any, owner: Any, name: str) -> Any:
             )
         case _ if name.endswith("dtype"):
             try:
-                dtype = jnp.dtype(value)
+                is_array = isinstance(value, np.generic | np.ndarray | jax.Array)
+                dtype = None if is_array else jnp.dtype(value)
             except TypeError:
                 dtype = None
             if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
@@ -154,6 +174,11 @@ def convert_static(value: Any, owner: Any, name: str) -> Any:
                     f"as 'float32', not {given}."
                 )
             return dtype.name
+        case _ if name == "axis_name" and not _are_names(value):
+            raise TypeError(
+                f"`{type(owner).__name__}(axis_name=...)` must be the name of a mesh axis, a tuple of "
+                f"such names, or None, not {described(value)}."
+            )
         case np.generic():
             return value.item()
         case Mapping():
@@ -162,6 +187,10 @@ def convert_static(value: Any, owner: Any, name: str) -> Any:
             return tuple(convert_static(v, owner, "") for v in value)
         case _:
             return value
+
+
+def _are_names(x: Any) -> bool:
+    return isinstance(x, str) or (type(x) in (tuple, list) and all(map(_are_names, x)))
 
 
 def leaf_key(leaf: Any) -> Hashable:

@@ -9,6 +9,9 @@ from jax.core import Tracer
 
 from gradtx._core.static import show
 
+# The interval of a number that may have any sign and size, and any precision.
+FINITE = "(-inf, inf)"
+
 
 def outside(value: Any, interval: str) -> str:
     """What is wrong with a hyperparameter that has to lie in `interval`, or an empty string.
@@ -20,16 +23,19 @@ def outside(value: Any, interval: str) -> str:
     if isinstance(value, float | int):
         return "" if in_interval(value, interval) else f"must lie in {interval}"
     dtype = getattr(value, "dtype", None)
-    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+    if dtype is None:
         return ""
-    if jnp.finfo(dtype).nmant < 23:
+    floating = jnp.issubdtype(dtype, jnp.floating)
+    if not floating and not jnp.issubdtype(dtype, jnp.integer):
+        return ""  # `check_hyperparameter` refuses bools and complex numbers
+    if floating and interval != FINITE and jnp.finfo(dtype).nmant < 23:
         # Optax's `inject_hyperparams` hands over numbers in the dtype of the parameters.
         return (
             f"has the dtype {dtype}, and a number that must lie in {interval} needs float32 at least: "
             "0.999 in bfloat16 is 1. Pass a Python number or a float32 array; with "
             "`inject_hyperparams`, pass `hyperparam_dtype=jnp.float32`"
         )
-    if not _is_free_to_read(value):
+    if not is_free_to_read(value):
         return ""
     entries = np.asarray(value)
     inside = in_interval(entries.astype(np.float64), interval)
@@ -42,7 +48,7 @@ def outside(value: Any, interval: str) -> str:
     return f"must lie in {interval}, and its entry [{place}] is {show(entries[first].item())}"
 
 
-def _is_free_to_read(x: Any) -> bool:
+def is_free_to_read(x: Any) -> bool:
     """Whether the entries of an array are known, and lie in the memory of the host."""
     if isinstance(x, np.ndarray):
         return True

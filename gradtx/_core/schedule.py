@@ -1,6 +1,5 @@
 """Schedules: hyperparameters that are functions of the step, and how they are evaluated."""
 
-import inspect
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +9,7 @@ from jax.core import Tracer
 
 from gradtx._core.authors import described
 from gradtx._core.dtypes import scalar
-from gradtx._core.static import static
+from gradtx._core.hyperparameters import wrong_signature
 
 
 class ScheduledState(NamedTuple):
@@ -56,7 +55,7 @@ def at_step(schedule: Any, step: Any, name: str = "a schedule") -> Any:
             )
             raise
         except TypeError as error:
-            if problem := _wrong_arguments(schedule, name):
+            if problem := wrong_signature(schedule, name):
                 raise TypeError(problem) from error
             raise
         try:
@@ -75,19 +74,6 @@ def at_step(schedule: Any, step: Any, name: str = "a schedule") -> Any:
                 f"shape {array.shape}."
             )
         return scalar(value)
-
-
-def _wrong_arguments(schedule: Any, name: str) -> str:
-    """A message if a schedule cannot be called with the step alone, or an empty string."""
-    try:
-        signature = inspect.signature(schedule.value if isinstance(schedule, static) else schedule)
-    except (TypeError, ValueError):  # a function that has no signature in Python
-        return ""
-    try:
-        signature.bind(None)
-    except TypeError:
-        return f"The schedule in `{name}` must take one argument, the step; it takes `{signature}`."
-    return ""
 
 
 def next_count(count: Any) -> jax.Array:

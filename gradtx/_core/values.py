@@ -32,10 +32,13 @@ from gradtx._core.fields import (
     mentions as mentions,
     not_a_number,
     number_may_be_none,
+    takes_schedules,
 )
+from gradtx._core.hyperparameters import check_hyperparameter
 from gradtx._core.limits import outside
 from gradtx._core.printed import name_of, outermost
 from gradtx._core.static import show
+from gradtx._core.static_kinds import check_kind
 from gradtx._core.tuned import Tuned
 
 # Attributes of tuples and methods of `Transform`, which a field of the same name would hide.
@@ -76,6 +79,8 @@ class Value:
     _empty: ClassVar[Callable[..., Any]] = object.__new__
     # For each data field that holds a single number: whether the field may also hold None.
     _numbers: ClassVar[Mapping[str, bool]] = {}
+    # For each data field that holds one or several hyperparameters: whether they may be schedules.
+    _schedules: ClassVar[Mapping[str, bool]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -90,7 +95,8 @@ class Value:
         names = [field.name for field in dataclasses.fields(cls)]  # pyright: ignore[reportArgumentType]
         if taken := _RESERVED.intersection(names):
             raise TypeError(f"`{cls.__name__}` cannot have a field named {sorted(taken)[0]!r}.")
-        cls._hints = {n: own[n] if n in own else cls._hints.get(n) for n in names}
+        inherited = {n: h for base in reversed(cls.__mro__[1:]) for n, h in _hints_of(base)}
+        cls._hints = {n: own[n] if n in own else inherited.get(n) for n in names}
         for name in names:
             if name in own and mentions(own[name], float):
                 raise TypeError(
@@ -105,6 +111,9 @@ class Value:
         cls._static = tuple(name for name in names if not is_data[name])
         single = {name: number_may_be_none(hint) for name, hint in own.items() if is_data.get(name)}
         cls._numbers = {k: v for k, v in {**cls._numbers, **single}.items() if v is not None}
+        several = {name: takes_schedules(own[name]) for name in own if is_data.get(name)}
+        known = {**cls._schedules, **several}
+        cls._schedules = {k: v for k, v in known.items() if v is not None and k in cls._data}
         data, static = cls._data, cls._static
         jax.tree_util.register_pytree_with_keys(
             cls,
@@ -125,11 +134,18 @@ class Value:
         for name in self._data:
             value = getattr(self, name)
             nothing = value is None and not self._numbers.get(name, True)
-            if nothing or (name in self._numbers and isinstance(value, tuple | list | Mapping)):
+            if nothing or (name in self._numbers and not _may_be_single(value)):
                 raise not_a_number(value, self, name)
-            object.__setattr__(self, name, convert_data(value, self, name))
+            value = convert_data(value, self, name)
+            if name in self._schedules:
+                where = f"{type(self).__name__}({name}=...)"
+                accepted, bounded = self._schedules[name], name in self.limits
+                check_hyperparameter(value, where, schedules=accepted, bounded=bounded)
+            object.__setattr__(self, name, value)
         for name in self._static:
-            object.__setattr__(self, name, convert_static(getattr(self, name), self, name))
+            value = convert_static(getattr(self, name), self, name)
+            check_kind(value, self._hints[name], type(self).__name__, name)
+            object.__setattr__(self, name, value)
         for name, interval in self.limits.items():
             value = getattr(self, name)
             if isinstance(value, Tuned):
@@ -199,6 +215,18 @@ class Value:
     def _shown(self, name: str, value: Any) -> str:
         """The text of one field, as `repr` prints it."""
         return show(value)
+
+
+def _may_be_single(value: Any) -> bool:
+    """Whether this may be one hyperparameter: no collection, and a value only if it can be called."""
+    if isinstance(value, tuple | list | Mapping):
+        return False
+    return callable(value) or not isinstance(value, Value)
+
+
+def _hints_of(base: type) -> Any:
+    """The annotated fields that a base class adds, with their annotations."""
+    return base._hints.items() if issubclass(base, Value) else ()  # pyright: ignore
 
 
 def _refuse_to_change(self: Value, name: str, value: Any) -> typing.NoReturn:

@@ -34,6 +34,7 @@ class scale(Elementwise):
     """
 
     step_size: Hyper
+    limits = {"step_size": "(-inf, inf)"}
     linear = True
     keeps_zero = True
 
@@ -82,6 +83,7 @@ class scale_by_learning_rate(Elementwise):
     """
 
     learning_rate: Hyper
+    limits = {"learning_rate": "(-inf, inf)"}
     flip_sign: bool = True
     linear = True
     keeps_zero = True

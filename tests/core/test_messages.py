@@ -116,12 +116,12 @@ def test_a_type_error_inside_a_constructor_keeps_its_own_message():
             r"scale\(step_size=...\)` must be a number.*`generator`",
         ),
         (lambda: adam(0.1, mu_dtype="int33"), r"adam\(mu_dtype=...\)`.*'float32', not 'int33'"),
-        (lambda: muon(0.1, steps=2.5), "steps=2.5 must be a whole number"),
+        (lambda: muon(0.1, steps=2.5), r"muon\(steps=2.5\)` must be a whole number or None"),
         (lambda: ORTHOGONALIZE(generator()), "coefficients=`generator` must be a triple"),
         (lambda: gradtx.polar_express(None), r"polar_express\(steps=...\)` must be a whole number"),
         (lambda: gradtx.newton_schulz(None), "needs an array, not None"),
         (lambda: gradtx.newton_schulz(generator()), "needs an array, not `generator`"),
-        (lambda: gradtx.hidden_matrices(None), r"embedding=...\)` must be a regular expression"),
+        (lambda: gradtx.hidden_matrices(None), r"embedding=None\)` must be a string"),
         (lambda: gradtx.foreign(None), "must be an `optax.GradientTransformation`, not None"),
         (lambda: gradtx.accumulator(None), "needs an array, not None"),
         (lambda: gradtx.shared(None), "must be a number"),
@@ -136,10 +136,10 @@ def test_a_type_error_inside_a_constructor_keeps_its_own_message():
         ),
         (lambda: chain(adam), r"`adam` itself; call it, `adam\(...\)`"),
         (lambda: identity() / None, "A branch must be a transformation.*not None"),
-        (lambda: by_rank(generator()), "must be a whole number, 0 or more, not `generator`"),
+        (lambda: by_rank(generator()), "must be a whole number, not `generator`"),
         (
             lambda: by_path(generator()),
-            "must be a mapping from patterns to labels, or one pattern, not `generator`",
+            "must be a mapping from strings to values or a string, not `generator`",
         ),
         (
             lambda: partition({"a": sgd(0.1)}, None),
@@ -198,9 +198,12 @@ def test_a_mask_of_the_wrong_kind_is_refused_before_the_first_step(make):
         (lambda: ADAM.update(PARAMS, STATE, generator()), r"`generator` was passed"),
         (
             lambda: stepped(lambda step, rate: 0.1),
-            r"must take one argument, the step; it takes `\(step, r",
+            r"must take one argument, the step; `<lambda>` takes `\(step, r",
         ),
-        (lambda: stepped(lambda: 0.1), r"must take one argument, the step; it takes `\(\)`"),
+        (
+            lambda: stepped(lambda: 0.1),
+            r"must take one argument, the step; `<lambda>` takes `\(\)`",
+        ),
         (
             lambda: stepped(lambda step: None),
             "must return one real number for a step; it returned None",

@@ -148,7 +148,7 @@ def test_arrays_print_all_their_digits():
     [
         (lambda: gradtx.masked(sgd(0.1), None), r"masked\(mask=None\)"),
         (lambda: gradtx.masked(None, True), r"masked\(inner=\.\.\.\)"),
-        (lambda: gradtx.muon(0.1, form="foo"), r"form='foo'"),
+        (lambda: gradtx.muon(0.1, form="foo"), r"muon\(form='foo'\)`.*'gram'"),
         (lambda: gradtx.muon(0.1, axes=gradtx.by_rank(2)), r"axes=by_rank\(2\)"),
         (lambda: gradtx.fanout("subtract", sgd(0.1), 1.0, 2.0), "joins 2 branches"),
         (lambda: gradtx.by_path({"(": "x"}, "y"), "not a regular expression"),
@@ -177,11 +177,13 @@ def test_limits_hold_for_the_entries_of_arrays(make):
     with pytest.raises(ValueError, match=r"adam\(.*second_moment\(decay=.*must lie in \[0, 1\)\."):
         adam(0.1, b2=make(1.0))
     several = np.asarray if make is np.float32 else lambda x: make(x)
-    for entries, place in (([0.9, 0.99, 1.5], "2"), ([[0.9, -0.5]], "0, 1"), ([0.5, np.nan], "1")):
+    for entries, place in (([0.9, 0.99, 1.5], "2"), ([[0.9, -0.5]], "0, 1")):
         with pytest.raises(
             ValueError, match=rf"must lie in \[0, 1\), and its entry \[{place}\] is"
         ):
             adam(0.1, b2=several(entries))
+    with pytest.raises(ValueError, match=r"adam\(b2=...\)` contains NaN, first at the entry \[1\]"):
+        adam(0.1, b2=several([0.5, np.nan]))
     assert adam(0.1, b2=several([0.5, 0.9])).b2.shape == (2,)
     for bad in (make(1.0), several([0.5, 1.0])):
         with pytest.raises(ValueError, match="gives every gradient the weight 0"):
@@ -248,7 +250,10 @@ def test_a_number_with_limits_needs_the_precision_of_float32(dtype, field):
         (lambda: adamw(0.1, weight_decay=-0.1), r"weight_decay=-0.1"),
         (lambda: sgd(0.1, momentum=-0.5), r"sgd\(.*decay=-0.5"),
         (lambda: scale_by_momentum(1.0), r"gives every gradient the weight 0"),
-        (lambda: scale_by_momentum(form="polyak"), r"form='polyak'.*'ema' or 'heavy_ball'"),
+        (
+            lambda: scale_by_momentum(form="polyak"),
+            r"form='polyak'\)` must be 'ema' or 'heavy_ball'",
+        ),
         (lambda: clip(-1.0), r"max_delta=-1.0"),
         (lambda: replace(adam(0.1), b1=2.0), r"decay=2.0"),
     ],
