@@ -211,6 +211,7 @@ from gradtx._core.numerics import global_norm as global_norm
 
 # Meshes
 from gradtx._wrappers.zero1 import zero1 as zero1
+from gradtx._wrappers.offloaded import offloaded as offloaded
 from gradtx._training.shardings import state_shardings as state_shardings
 
 # Sweeps

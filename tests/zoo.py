@@ -203,6 +203,7 @@ ROWS = [
     Row("skip_spikes(every(2, scale_by_momentum()), warmup=1)"),
     # On meshes; the laws of most files run it without one
     Row("zero1(rms(fading), 'data')"),
+    Row("offloaded(rms(fading))"),
     # Factors per leaf
     Row("scale_by_path({'kernel': 0.5, 'bias': fading}, optional=True)"),
     Row("layerwise(scale_by_momentum(), 0.5, stacked='')"),
