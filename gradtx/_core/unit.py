@@ -37,7 +37,8 @@ class Unit(Transform):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.measures = cls.measure is not Unit.measure
-        cls.begins = cls.begin is not Unit.begin
+        # A class may define `begins` itself, as a property that depends on its fields.
+        cls.begins = vars(cls).get("begins", cls.begin is not Unit.begin)
 
     def measure(self, updates: PyTree, params: PyTree, extra: dict[str, Any]) -> Any:
         """What the update of every leaf needs to know about the whole tree, such as its norm.

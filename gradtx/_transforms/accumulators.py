@@ -13,9 +13,24 @@ from jax.typing import DTypeLike
 
 from gradtx._core.dtypes import accumulator
 from gradtx._core.latex import Page, Tex, plus, square
+from gradtx._core.layout import shared
 from gradtx._core.numerics import abs_square, average
 from gradtx._core.unit import Elementwise, refuse_schedule
 from gradtx._core.values import Fixed, Hyper
+from gradtx._transforms.narrow import (
+    begin_rounding,
+    begins_if_narrow,
+    is_narrow,
+    kept,
+    refuse_small_range,
+)
+
+
+class CountedSumState(NamedTuple):
+    """The state of `sum_of_squares` in bfloat16: the number of steps, and the sum."""
+
+    count: Any
+    sum_of_squares: Any
 
 
 class sum_of_squares(Elementwise):
@@ -26,13 +41,18 @@ class sum_of_squares(Elementwise):
     The sum stops growing at half the largest number of its dtype, so it stays finite. The state is
     `optax.ScaleByRssState(sum_of_squares)`.
 
+    In bfloat16, a sum that is rounded to nearest stops at 256 times its summands. So the sum is rounded
+    at random to one of its two neighbors, such that it is right on average, and the state is
+    `CountedSumState(count, sum_of_squares)`.
+
     Args:
         initial: $G_0 \ge 0$, a number or an array.
         accumulator_dtype: the dtype of $G$. None means the real dtype of the parameter, and float32 at
-            least.
+            least. "bfloat16" is the only narrower one.
 
     Raises:
-        ValueError: if `initial` is negative.
+        ValueError: if `initial` is negative, or if `accumulator_dtype` has a smaller range than
+            bfloat16.
         TypeError: if `initial` is a schedule.
 
     Source: Duchi, Hazan & Singer, 2011.
@@ -42,22 +62,33 @@ class sum_of_squares(Elementwise):
     accumulator_dtype: DTypeLike | None = None
     limits = {"initial": "[0, inf)"}
     degrees = {"sum_of_squares": 2}
+    begins = begins_if_narrow
 
     def validate(self) -> None:
         refuse_schedule(self, "initial")
+        refuse_small_range(self)
 
     def init_leaf(self, param: Any) -> Any:
         dtype, initial = self.accumulator_dtype, self.initial
-        return optax.ScaleByRssState(accumulator(param, dtype, real=True, fill=initial))
+        total = accumulator(param, dtype, real=True, fill=initial)
+        return (
+            CountedSumState(shared(0), total) if is_narrow(dtype) else optax.ScaleByRssState(total)
+        )
 
-    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
+    def begin(self, state: Any, measured: Any) -> tuple[Any, Any]:
+        return begin_rounding(state) if self.begins else (state, measured)
+
+    def update_leaf(
+        self, update: jax.Array, state: Any, param: Any, seed: Any = None
+    ) -> tuple[jax.Array, Any]:
         # Each square is finite, but their sum may overflow, so the sum is bounded by a number that can
         # still divide. The square is bounded, and not the new sum: XLA would write the unbounded sum to
         # memory.
         total = state.sum_of_squares
         room = 0.5 * jnp.finfo(total.dtype).max - total
         total = total + jnp.minimum(abs_square(update), room)
-        return total, optax.ScaleByRssState(total)
+        new = kept(total, self.accumulator_dtype, seed)
+        return total, state._replace(sum_of_squares=new)
 
     def tex(self, g: Tex, page: Page) -> Tex:
         return page.average("G", 1.0, square(g), weight=Tex("1"), initial=self.initial)

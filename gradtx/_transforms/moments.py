@@ -9,11 +9,19 @@ from jax.typing import DTypeLike
 
 from gradtx._core.dtypes import accumulator
 from gradtx._core.latex import Page, Tex, plus, square, times
+from gradtx._core.layout import shared
 from gradtx._core.limits import outside
 from gradtx._core.numerics import abs_square, average, average_of_squares, log
 from gradtx._core.static import show
 from gradtx._core.unit import Elementwise, refuse_schedule
 from gradtx._core.values import Fixed, Hyper
+from gradtx._transforms.narrow import (
+    begin_rounding,
+    begins_if_narrow,
+    is_narrow,
+    kept,
+    refuse_small_range,
+)
 
 
 class Moment(Elementwise):
@@ -53,6 +61,20 @@ class MomentumState(NamedTuple):
     mu: Any
 
 
+class CountedMomentumState(NamedTuple):
+    """The state of `scale_by_momentum` in a narrow dtype: the number of steps, and the average `mu`."""
+
+    count: Any
+    mu: Any
+
+
+class CountedTraceState(NamedTuple):
+    """The state of a heavy ball in a narrow dtype: the number of steps, and the sum `trace`."""
+
+    count: Any
+    trace: Any
+
+
 class scale_by_momentum(Moment):
     r"""Momentum replaces the gradient by a running average or a running sum of the gradients so far.
 
@@ -69,8 +91,12 @@ class scale_by_momentum(Moment):
             `optax.trace` use.
         nesterov: whether the update looks one step ahead.
         accumulator_dtype: the dtype of $m$. None means the dtype of the parameter, and float32 at least.
+            A narrower dtype is rounded at random to one of the two neighbors, such that $m$ is right on
+            average; rounded to nearest, it would stop where its steps are too small.
 
-    The state is `MomentumState(mu)` or, for "heavy_ball", `optax.TraceState(trace)`. Both hold $m$.
+    The state is `MomentumState(mu)` or, for "heavy_ball", `optax.TraceState(trace)`. Both hold $m$. In a
+    dtype narrower than float32, the state is `CountedMomentumState(count, mu)` or
+    `CountedTraceState(count, trace)`, where `count` is the number of steps.
 
     Raises:
         ValueError: if `decay` lies outside its interval, or `form` is unknown.
@@ -92,6 +118,7 @@ class scale_by_momentum(Moment):
     linear = True
     keeps_zero = True
     degrees = {"mu": 1, "trace": 1}
+    begins = begins_if_narrow
 
     def validate(self) -> None:
         if self.form not in ("ema", "heavy_ball"):
@@ -105,15 +132,22 @@ class scale_by_momentum(Moment):
             )
 
     def init_leaf(self, param: Any) -> Any:
-        kind = MomentumState if self.form == "ema" else optax.TraceState
-        return kind(accumulator(param, self.accumulator_dtype))
+        average_form, m = self.form == "ema", accumulator(param, self.accumulator_dtype)
+        if is_narrow(self.accumulator_dtype):
+            return (CountedMomentumState if average_form else CountedTraceState)(shared(0), m)
+        return (MomentumState if average_form else optax.TraceState)(m)
 
-    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        (old,) = state
-        average_form = self.form == "ema"
+    def begin(self, state: Any, measured: Any) -> tuple[Any, Any]:
+        return begin_rounding(state) if self.begins else (state, measured)
+
+    def update_leaf(
+        self, update: jax.Array, state: Any, param: Any, seed: Any = None
+    ) -> tuple[jax.Array, Any]:
+        old, average_form = state[-1], self.form == "ema"
         m = average(old, update, self.decay) if average_form else self.decay * old + update
         rate = 1 - self.decay if average_form else 1.0
-        return (self.decay * m + rate * update if self.nesterov else m), type(state)(m)
+        new = type(state)(*state[:-1], kept(m, self.accumulator_dtype, seed))
+        return (self.decay * m + rate * update if self.nesterov else m), new
 
     def tex(self, g: Tex, page: Page) -> Tex:
         average_form = self.form == "ema"
@@ -134,6 +168,13 @@ class SecondMomentState(NamedTuple):
     nu: Any
 
 
+class CountedSecondMomentState(NamedTuple):
+    """The state of `second_moment` in bfloat16: the number of steps, and the running average `nu`."""
+
+    count: Any
+    nu: Any
+
+
 class second_moment(Moment):
     r"""The second moment is the running average of the squared gradients.
 
@@ -142,14 +183,20 @@ class second_moment(Moment):
     A finite entry above $2^{63}$ (in float32) counts as $2^{63}$, so that its square stays finite. The
     state is `SecondMomentState(nu)`, where `nu` is $v$.
 
+    In bfloat16, an average that is rounded to nearest stops where its steps are too small. So $v$ is
+    rounded at random to one of its two neighbors, such that it is right on average. The random numbers
+    are a hash of the number of the step and of the position in the array, and the state is
+    `CountedSecondMomentState(count, nu)`.
+
     Args:
         decay: $b$, in [0, 1).
         accumulator_dtype: the dtype of $v$. None means the real dtype of the parameter, and
-            float32 at least.
+            float32 at least. "bfloat16" is the only narrower one.
         initial: $v_0 \ge 0$, a number or an array.
 
     Raises:
-        ValueError: if a number lies outside its interval.
+        ValueError: if a number lies outside its interval, or if `accumulator_dtype` has a smaller range
+            than bfloat16.
         TypeError: if `initial` is a schedule.
 
     Source: Hinton, 2012, lecture 6e.
@@ -165,17 +212,27 @@ class second_moment(Moment):
     initial: Fixed = 0.0
     limits = {"decay": "[0, 1)", "initial": "[0, inf)"}
     degrees = {"nu": 2}
+    begins = begins_if_narrow
 
     def validate(self) -> None:
         refuse_schedule(self, "initial")
+        refuse_small_range(self)
 
-    def init_leaf(self, param: Any) -> SecondMomentState:
+    def init_leaf(self, param: Any) -> Any:
         dtype, initial = self.accumulator_dtype, self.initial
-        return SecondMomentState(nu=accumulator(param, dtype, real=True, fill=initial))
+        nu = accumulator(param, dtype, real=True, fill=initial)
+        return (
+            CountedSecondMomentState(shared(0), nu) if is_narrow(dtype) else SecondMomentState(nu)
+        )
 
-    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
+    def begin(self, state: Any, measured: Any) -> tuple[Any, Any]:
+        return begin_rounding(state) if self.begins else (state, measured)
+
+    def update_leaf(
+        self, update: jax.Array, state: Any, param: Any, seed: Any = None
+    ) -> tuple[jax.Array, Any]:
         nu = average_of_squares(state.nu, abs_square(update), self.decay)
-        return nu, SecondMomentState(nu)
+        return nu, state._replace(nu=kept(nu, self.accumulator_dtype, seed))
 
     def tex(self, g: Tex, page: Page) -> Tex:
         return page.average("v", self.decay, square(g), initial=self.initial)

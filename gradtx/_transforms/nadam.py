@@ -11,9 +11,11 @@ from gradtx._core.dtypes import accumulator, scalar
 from gradtx._core.latex import Page, Tex, fraction, number, plus, times
 from gradtx._core.layout import shared
 from gradtx._core.numerics import average, compensated_add, log
+from gradtx._core.random_bits import seed_of
 from gradtx._core.schedule import at_step, next_count
 from gradtx._core.unit import Elementwise
 from gradtx._core.values import Hyper
+from gradtx._transforms.narrow import is_narrow, kept
 
 
 class NadamMomentumState(NamedTuple):
@@ -41,6 +43,7 @@ class scale_by_nadam_momentum(Elementwise):
         momentum_decay: $\psi \ge 0$ of the warm-up $\mu_t = b\, (1 - 0.96^{\psi t} / 2)$, which torch
             and Keras use. None means $\mu_t = b$, which Optax uses.
         accumulator_dtype: the dtype of $m$. None means the dtype of the parameter, and float32 at least.
+            A narrower dtype is rounded at random, see `scale_by_momentum`.
 
     This differs from a Nesterov average that is divided by its gain, because here each of the two terms
     has a correction of its own. The state is `NadamMomentumState(count, log_kept, mu)`.
@@ -70,22 +73,24 @@ class scale_by_nadam_momentum(Elementwise):
         rate, log_mu = self._rate_at(state.count)
         rate_next, log_next = self._rate_at(count)
         if isinstance(state.log_kept, tuple):
-            kept = scalar(count) * log_mu
+            log_weight = scalar(count) * log_mu
         else:
             state = state._replace(log_kept=compensated_add(state.log_kept, log_mu))
-            kept = state.log_kept[0]
-        ahead = (1 - rate_next) / -jnp.expm1(kept + log_next)
-        now = rate / -jnp.expm1(kept)
+            log_weight = state.log_kept[0]
+        ahead = (1 - rate_next) / -jnp.expm1(log_weight + log_next)
+        now = rate / -jnp.expm1(log_weight)
         decay = at_step(self.decay, state.count) if callable(self.decay) else None
-        return state._replace(count=count), (decay, ahead, now)
+        seed = seed_of(count, 0) if is_narrow(self.accumulator_dtype) else None
+        return state._replace(count=count), (decay, ahead, now, seed)
 
     def update_leaf(
         self, update: jax.Array, state: Any, param: Any, factors: Any
     ) -> tuple[jax.Array, Any]:
-        decay, ahead, now = factors
+        decay, ahead, now, seed = factors
         # `begin` passes None for a constant decay: as an array it would be rounded to float32.
         mu = average(state.mu, update, self.decay if decay is None else decay)
-        return ahead * mu + now * update, state._replace(mu=mu)
+        new = state._replace(mu=kept(mu, self.accumulator_dtype, seed))
+        return ahead * mu + now * update, new
 
     def _rate_at(self, count: Any) -> tuple[Any, Any]:
         """$1 - \\mu$ and $\\log \\mu$ for the step that follows `count` steps."""
