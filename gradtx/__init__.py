@@ -56,8 +56,8 @@ from gradtx._transforms.clip import clip as clip
 from gradtx._transforms.clip import clip_by_block_rms as clip_by_block_rms
 from gradtx._transforms.clip import clip_by_global_norm as clip_by_global_norm
 from gradtx._transforms.clip_by_average_norm import clip_by_average_norm as clip_by_average_norm
-from gradtx._transforms.clip_by_history import clip_by_percentile as clip_by_percentile
-from gradtx._transforms.clip_by_history import clip_by_z_score as clip_by_z_score
+from gradtx._transforms.clip_by_percentile import clip_by_percentile as clip_by_percentile
+from gradtx._transforms.clip_by_z_score import clip_by_z_score as clip_by_z_score
 from gradtx._transforms.freeze import freeze as freeze
 from gradtx._transforms.decay import decoupled_weight_decay as decoupled_weight_decay
 from gradtx._transforms.full_matrix import (
@@ -75,6 +75,7 @@ from gradtx._wrappers.every import every as every
 from gradtx._wrappers.skip import skip_nonfinite as skip_nonfinite
 from gradtx._wrappers.spikes import skip_spikes as skip_spikes
 from gradtx._wrappers.master_weights import master_weights as master_weights
+from gradtx._wrappers.compensated import compensated as compensated
 from gradtx._wrappers.stored import stored as stored
 from gradtx._wrappers.tunable import inject_hyperparams as inject_hyperparams
 from gradtx._wrappers.tunable import tunable as tunable
@@ -189,6 +190,7 @@ from gradtx._training.edit import axes as axes
 from gradtx._training.check import check as check
 from gradtx._training.check_state import check_state as check_state
 from gradtx._training.evaluate import eval_params as eval_params
+from gradtx._training.locate_nonfinite import locate_nonfinite as locate_nonfinite
 from gradtx._training.lookahead import lookahead_params as lookahead_params
 from gradtx._training.nnx_step import make_nnx_step as make_nnx_step
 from gradtx._training.step import make_step as make_step

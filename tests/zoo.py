@@ -174,6 +174,9 @@ ROWS = [
     Row("adaptive_grad_clip(0.1)", needs_params=True),
     Row("adaptive_grad_clip(fading, axis=())", needs_params=True),
     Row("clip_by_global_norm(fading)"),
+    Row("clip_by_z_score(fading, warmup=1)"),
+    Row("clip_by_percentile(50.0, 3)"),
+    Row("clip_by_average_norm(0.5, warmup=1)"),
     # Matrices
     Row("masked(orthogonalize_newton_schulz(), by_rank(2))"),
     Row("masked(orthogonalize_newton_schulz('jordan', 3, norm='schatten'), by_rank(2))"),
@@ -197,6 +200,12 @@ ROWS = [
     ),
     # Parameters kept in another precision
     Row("master_weights(chain(rms(fading), scale_by_momentum()))", needs_params=True),
+    Row("compensated(chain(rms(fading), scale_by_momentum()))", needs_params=True),
+    Row("compensated(scale_by_momentum(0.7), 'int8')", needs_params=True),
+    # A state that is kept in fewer bits
+    Row("stored(rms(fading), 'int8', min_size=4)"),
+    Row("stored(scale_by_momentum(0.8), 'bf16+8', min_size=4)"),
+    Row("stored(scale_by_momentum(0.7), 'bf16_stochastic', min_size=4)"),
     # Steps that are not taken
     Row("accumulate(scale_by_momentum(), 2)"),
     Row("skip_nonfinite(accumulate(rms(fading), 2, drop_nonfinite=True))"),

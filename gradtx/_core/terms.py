@@ -41,6 +41,7 @@ class Visit:
     """
 
     state: Any = None
+    watches = False  # whether an `observe` tells this record what is lowered inside of it
 
     def __init__(self, tx: Any, stream: Stream, inside: list["Visit"]) -> None:
         self.tx, self.stream, self.inside = tx, stream, inside

@@ -4,14 +4,16 @@ from collections import Counter
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
+from gradtx._core.dtypes import scalar_dtype
 from gradtx._core.probes import TapState
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, unboxed
 from gradtx._transforms.scale import LearningRateState
 
 # Further scalars that states of gradtx or of Optax hold, by the name of the field.
-_COUNTERS = ("notfinite_count", "total_notfinite", "skipped", "dropped")
+_COUNTERS = ("notfinite_count", "total_notfinite", "skipped", "dropped", "clipped")
 
 
 def readings(state: PyTree) -> dict[str, jax.Array]:
@@ -22,8 +24,9 @@ def readings(state: PyTree) -> dict[str, jax.Array]:
     - what taps recorded, by the name of the tap, the measure, and the layer or the leaf, if the measure
       has one: `"grads/global_norm"`, `"grads/norm/blocks/0"`;
     - `"learning_rate"`, the learning rate of the last step, and before the first step that of the first;
-    - counters of skipped steps and of dropped micro-batches, as in the state of `skip_nonfinite`, where
-      `notfinite_count` is the number of skipped steps in a row up to the last one.
+    - counters of skipped and of clipped steps and of dropped micro-batches, as in the state of
+      `skip_nonfinite`, where `notfinite_count` is the number of skipped steps in a row up to the last
+      one. Where every leaf has a counter of its own, this is their sum.
 
     A name that occurs several times has the labels around it in front, such as `"muon/learning_rate"`
     and `"adamw/learning_rate"`, or its position in the state where there are no labels. The names
@@ -70,6 +73,14 @@ def _collect(node: Any, labels: tuple[str, ...], places: tuple[str, ...], found:
         names = getattr(node, "_fields", None)
         for i, x in enumerate(node):
             if names and names[i] in _COUNTERS:
-                found.append((names[i], labels, places, x))
+                found.append((names[i], labels, places, _total(x)))
             else:
                 _collect(x, labels, places if names else (*places, str(i)), found)
+
+
+def _total(counts: Any) -> Any:
+    """A counter, or the sum of the counters of all leaves, as a floating number that cannot overflow."""
+    if hasattr(counts, "dtype"):
+        return counts
+    own = jax.tree.leaves(counts)
+    return sum((x.astype(scalar_dtype()) for x in own), jnp.zeros((), scalar_dtype()))

@@ -1,7 +1,7 @@
 """Clipping: bounds on single entries, and on the norm of the tree, of a leaf, or of a neuron."""
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import jax
@@ -42,8 +42,8 @@ class clip(Elementwise):
             # The absolute value of a finite number may overflow, so the entry is divided by its larger
             # part first.
             unit = nonzero_or_one(jnp.maximum(jnp.abs(update.real), jnp.abs(update.imag)))
-            shrink, unit = _shrink(unit, jnp.abs(update / unit), self.max_delta)
-            return update / unit * shrink, state
+            factor, unit = shrink(unit, jnp.abs(update / unit), self.max_delta)
+            return update / unit * factor, state
         limit = jnp.asarray(self.max_delta).astype(update.dtype)
         return jnp.clip(update, -limit, limit), state
 
@@ -87,7 +87,7 @@ class clip_by_global_norm(Elementwise):
 
     def begin(self, state: Any, measured: Any) -> tuple[Any, Any]:
         unit, ratio = measured
-        factor, unit = _shrink(unit, ratio, self.max_norm)
+        factor, unit = shrink(unit, ratio, self.max_norm)
         # There are two factors, since their product could underflow to 0. Neither is a divisor, since
         # XLA would then write the quotients to memory, which takes 8 bytes more for each parameter.
         return state, (1 / unit, factor)
@@ -101,7 +101,7 @@ class clip_by_global_norm(Elementwise):
     def tex(self, g: Tex, page: Page) -> Tex:
         g = page.symbol(g)
         norm = page.norm(g, "", r"\text{: the norm of all arrays together}")
-        return times(_at_most_one(fraction(page.number(self.max_norm), norm)), g)
+        return times(at_most_one(fraction(page.number(self.max_norm), norm)), g)
 
 
 class clip_by_block_rms(Elementwise):
@@ -132,13 +132,13 @@ class clip_by_block_rms(Elementwise):
         unit, ratio = norm_parts(update, self.axis_name)
         axes = shard_axes(update, self.axis_name)
         size = update.size * (jax.lax.axis_size(axes) if axes else 1)
-        factor, unit = _shrink(unit, ratio, self.threshold * math.sqrt(size))
+        factor, unit = shrink(unit, ratio, self.threshold * math.sqrt(size))
         return update / unit * factor, state
 
     def tex(self, g: Tex, page: Page) -> Tex:
         g = page.symbol(g)
         size = page.function("rms", r"\text{: the root mean square of one array}", g)
-        return times(_at_most_one(fraction(page.number(self.threshold), size)), g)
+        return times(at_most_one(fraction(page.number(self.threshold), size)), g)
 
 
 class adaptive_grad_clip(Elementwise):
@@ -155,6 +155,9 @@ class adaptive_grad_clip(Elementwise):
         axis: the axis, or the tuple of axes, over which one neuron extends. None means the choice of
             Optax: all axes of a leaf with at most one axis longer than 1; the first axis of a matrix
             or of a leaf with three axes; all axes but the last of a leaf with four axes or more.
+        axis_names: inside `shard_map`, where leaves are shards, a mapping from an axis of the leaves to
+            the mesh axis that shards it, such as `{0: "data"}`; -1 is the last axis. With None, every
+            device takes the norms of what it holds.
 
     Raises:
         ValueError: if a number is negative, or if `update` is called without the parameters.
@@ -170,16 +173,24 @@ class adaptive_grad_clip(Elementwise):
     clipping: Hyper
     eps: Hyper = 1e-3
     axis: int | tuple[int, ...] | None = None
+    axis_names: Mapping[int, Hashable] | None = None
     limits = {"clipping": "[0, inf)", "eps": "[0, inf)"}
     linear = True  # it takes gradients of any size
     keeps_zero = True
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         axes = _neuron_axes(update.shape) if self.axis is None else self.axis
-        unit, ratio = _neuron_norm(param, axes)
+        rank = max(update.ndim, 1)
+        reduced = {k % rank for k in (axes if isinstance(axes, tuple) else (axes,))}
+        names: tuple[Hashable, ...] = ()  # the mesh axes that shard a neuron
+        for k, name in (self.axis_names or {}).items():
+            if -rank <= k < rank and k % rank in reduced:
+                names += name if isinstance(name, tuple) else (name,)
+        over = shard_axes(update, names or None)
+        unit, ratio = _neuron_norm(param, axes, over)
         limit = self.clipping * jnp.maximum(unit * ratio, jnp.asarray(self.eps).astype(unit.dtype))
-        unit, ratio = _neuron_norm(update, axes)
-        factor, unit = _shrink(unit, ratio, limit)
+        unit, ratio = _neuron_norm(update, axes, over)
+        factor, unit = shrink(unit, ratio, limit)
         return update / unit * factor, state
 
     def tex(self, g: Tex, page: Page) -> Tex:
@@ -191,10 +202,10 @@ class adaptive_grad_clip(Elementwise):
         g, least = page.symbol(g), page.number(self.eps, r"\epsilon").text
         weights = Tex(rf"\max\left({size(THETA).text}, {least}\right)")
         limit = times(page.number(self.clipping), weights)
-        return times(_at_most_one(fraction(limit, size(g))), g)
+        return times(at_most_one(fraction(limit, size(g))), g)
 
 
-def _at_most_one(x: Tex) -> Tex:
+def at_most_one(x: Tex) -> Tex:
     return Tex(rf"\min\left(1, {x.text}\right)")
 
 
@@ -204,16 +215,19 @@ def _neuron_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (0,) if len(shape) <= 3 else tuple(range(len(shape) - 1))
 
 
-def _neuron_norm(x: jax.Array, axes: Any) -> tuple[jax.Array, jax.Array]:
-    """`norm_parts` along the given axes, which are kept with length 1."""
+def _neuron_norm(x: jax.Array, axes: Any, over: Any) -> tuple[jax.Array, jax.Array]:
+    """`norm_parts` along the given axes, which are kept with length 1, and over mesh axes."""
     parts = real_parts(x)
     tops = [jnp.max(jnp.abs(part), axes, keepdims=True, initial=0) for part in parts]
     largest = tops[0] if len(tops) == 1 else jnp.maximum(*tops)
+    if over:
+        largest = jax.lax.pmax(jax.lax.stop_gradient(largest), over)
     unit = nonzero_or_one(jnp.minimum(largest, jnp.finfo(largest.dtype).max * 2.0**-16))
-    return unit, sqrt(sum(jnp.sum(jnp.square(part / unit), axes, keepdims=True) for part in parts))
+    total = sum(jnp.sum(jnp.square(part / unit), axes, keepdims=True) for part in parts)
+    return unit, sqrt(jax.lax.psum(total, over) if over else total)
 
 
-def _shrink(unit: jax.Array, ratio: jax.Array, limit: Any) -> tuple[jax.Array, jax.Array]:
+def shrink(unit: jax.Array, ratio: jax.Array, limit: Any) -> tuple[jax.Array, jax.Array]:
     """The factor and the divisor that bring the norm `unit * ratio` down to at most `limit`.
 
     The factor is NaN if the norm is not finite.

@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.core import Tracer
 
 from gradtx._core.dtypes import cast, compute_dtype, like
@@ -17,6 +16,12 @@ from gradtx._core.numerics import shard_axes
 from gradtx._core.sharding import varying_axes
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, flatten
+from gradtx._core.varying import (
+    axes_of,
+    counter as counter,
+    deciding_axes as deciding_axes,
+    over,
+)
 
 
 def init_inner(inner: Transform, params: PyTree, axes: frozenset[Any]) -> Any:
@@ -87,7 +92,7 @@ def choose(condition: jax.Array | bool, yes: Any, no: Any) -> Any:
         return jax.lax.cond(condition, right, no)
     one, other = jax.eval_shape(right), jax.eval_shape(no)
     pairs = zip(*map(jax.tree.leaves, (one, other)), strict=True)
-    axes = [_axes_of(a) | _axes_of(b) | own for a, b in pairs]
+    axes = [axes_of(a) | axes_of(b) | own for a, b in pairs]
 
     def varying(f: Any) -> Any:
         leaves, structure = jax.tree.flatten(f())
@@ -96,33 +101,6 @@ def choose(condition: jax.Array | bool, yes: Any, no: Any) -> Any:
     return jax.lax.cond(
         condition, functools.partial(varying, right), functools.partial(varying, no)
     )
-
-
-def over(x: jax.Array, axes: frozenset[Any]) -> jax.Array:
-    """`x`, cast so that it varies over these mesh axes."""
-    new = tuple(sorted(axes - _axes_of(x), key=str))
-    return jax.lax.pcast(x, new, to="varying") if new else x
-
-
-def deciding_axes(params: PyTree, axis_name: Any = None, *numbers: Any) -> frozenset[Any]:
-    """The mesh axes over which it may differ whether a step is taken.
-
-    These are the axes of the arrays that decide, except those in `axis_name`, over which the devices
-    agree, and the axes of `numbers`, which are hyperparameters.
-    """
-    axes: frozenset[Any] = frozenset()
-    for p in jax.tree.leaves(params):
-        axes |= varying_axes(p)
-    axes -= frozenset(axis_name if isinstance(axis_name, tuple) else (axis_name,))
-    for number in jax.tree.leaves(numbers):
-        axes |= varying_axes(number)
-    return axes
-
-
-def counter(axes: frozenset[Any], value: Any = 0) -> jax.Array:
-    """A new scalar that varies over these mesh axes; an int32 unless `value` has another dtype."""
-    value = np.int32(value) if type(value) is int else value
-    return over(jnp.array(value, copy=True), axes)  # no two arrays of a state share a buffer
 
 
 def all_finite(tree: PyTree, axis_name: Any = None) -> jax.Array:
@@ -142,10 +120,6 @@ def all_finite(tree: PyTree, axis_name: Any = None) -> jax.Array:
 def _as_float(update: Any, given: Any, owner: Any) -> Any:
     """An update in the dtype that both branches return; None for a leaf that is not updated."""
     return None if given is None or update is None else cast(update, compute_dtype(given, owner))
-
-
-def _axes_of(x: Any) -> frozenset[Any]:
-    return jax.typeof(x).manual_axis_type.varying
 
 
 def _inside_shard_map() -> bool:

@@ -91,9 +91,9 @@ class observe(Wrapper):
         taps = _Taps(self, low)
         taps.add("gradients", stream)
         above = low.visit
-        low.visit = _Watch(None, stream, [], taps=taps)
+        low.visit = _Watch(None, stream, [], taps=taps, above=above)
         stream, state = low.lower(self.inner, stream)
-        if above is not None:
+        if above is not None and not above.watches:
             above.inside += low.visit.inside
         low.visit = above
         taps.add("updates", stream)
@@ -134,6 +134,7 @@ class _Watch(Visit):
         taps: where the taps are added.
         labels: the labels of the partitions around the transformation.
         link: the name of the transformation as a link of a chain, or an empty string.
+        above: the record of what is lowered outside of `observe`, or None.
     """
 
     def __init__(
@@ -145,13 +146,17 @@ class _Watch(Visit):
         taps: _Taps,
         labels: tuple[str, ...] = (),
         link: str = "",
+        above: Visit | None = None,
     ) -> None:
         super().__init__(tx, stream, inside)
         self.taps, self.labels, self.link = taps, labels, link
+        self.above = above if above is not None and above.watches else None
 
     def below(self, tx: Any, stream: Stream) -> Visit:
+        above = self.above.below(tx, stream) if self.above else None
         if isinstance(self.tx, fanout):
-            return super().below(tx, stream)
+            self.inside.append(Visit(tx, stream, []) if above is None else above)
+            return self.inside[-1]
         labels, link, place = self.labels, "", len(self.inside)
         match self.tx:
             case partition():
@@ -162,10 +167,13 @@ class _Watch(Visit):
                 link = type(tx).__name__
             case _:
                 pass
-        self.inside.append(_Watch(tx, stream, [], taps=self.taps, labels=labels, link=link))
+        inner = _Watch(tx, stream, [], taps=self.taps, labels=labels, link=link, above=above)
+        self.inside.append(inner)
         return self.inside[-1]
 
     def left(self, low: Lowering, stream: Stream) -> None:
+        if self.above is not None:
+            self.above.left(low, stream)
         # Behind a recipe that is a chain stands the tap of its last link.
         if self.link and not _is_chain(self) and not isinstance(self.tx, identity | tap):
             self.taps.add("/".join((*self.labels, self.link)), stream)

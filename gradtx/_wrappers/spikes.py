@@ -9,8 +9,8 @@ import numpy as np
 
 from gradtx._compose.wrapper import Wrapper
 from gradtx._core.dtypes import scalar, scalar_dtype
+from gradtx._core.history import combined, step_norm
 from gradtx._core.latex import Page, Tex
-from gradtx._core.numerics import nonzero_or_one, norm_parts, sqrt
 from gradtx._core.schedule import next_count
 from gradtx._core.trees import PyTree
 from gradtx._core.values import Fixed
@@ -127,10 +127,7 @@ class skip_spikes(Wrapper):
                     "`update(updates, state, params, value=loss)`."
                 )
             return scalar(extra["value"])
-        unit, ratio = norm_parts(updates, self.axis_name)
-        norm = scalar(unit * ratio)
-        finite = jnp.isfinite(scalar(unit)) & jnp.isfinite(scalar(ratio))
-        return jnp.where(finite, jnp.minimum(norm, jnp.finfo(norm.dtype).max), norm)
+        return step_norm(updates, self.axis_name).value
 
     def tex(self, g: Tex, page: Page) -> Tex:
         return self.inner.tex(g, page)
@@ -141,10 +138,8 @@ def _with(state: Any, x: jax.Array, decay: jax.Array) -> tuple[jax.Array, jax.Ar
     count = next_count(state.count)
     rate = jnp.maximum(1 - decay, 1 / scalar(count))
     mean = state.mean + (rate * x - rate * state.mean)
-    # The variance is s + w (d^2 - s) for the deviation from the new mean; written with the one from the
-    # old mean it cannot become negative. Both are divided by a unit, so that no square overflows.
     largest = jnp.finfo(x.dtype).max
     away = jnp.clip(x - state.mean, -largest, largest)
-    unit = nonzero_or_one(jnp.maximum(jnp.abs(away), state.deviation))
-    square = jnp.square(state.deviation / unit) + rate * jnp.square(away / unit)
-    return count, mean, jnp.minimum(unit * sqrt((1 - rate) * square), largest)
+    # The variance is s + w (d^2 - s) for the deviation from the new mean; written with the one from the
+    # old mean it cannot become negative.
+    return count, mean, combined(1 - rate, state.deviation, (1 - rate) * rate, away)

@@ -25,6 +25,7 @@ def placed(mesh, specs, tree):
 
 # --- The zoo --------------------------------------------------------------------------------------
 
+BY_HISTORY = ("z_score", "percentile", "average_norm")  # they clip by norms of earlier steps
 STEPS = 3
 # A matrix of each kind and a vector reach every branch, and compile fast.
 SMALL = {"own": zoo.SMALL, "same": {"kernel": zoo.SMALL["kernel"]}}
@@ -89,7 +90,7 @@ def parts(row, tree):
 
     A replicated leaf that is scaled by a norm over leaves that vary would itself vary from then on.
     """
-    by_norm = any(word in row.code for word in ("global_norm", "normalize", "skip"))
+    by_norm = any(word in row.code for word in ("global_norm", "normalize", "skip", *BY_HISTORY))
     return [{k: x} for k, x in tree.items()] if by_norm else [tree]
 
 
@@ -103,16 +104,18 @@ def train(tx, row, params, states, gradients):
     `scan` raises a TypeError unless the carry keeps its structure, shapes, dtypes and varying axes.
     """
 
-    def body(carry, g):
-        params, states = carry
-        all_updates, new_states = {}, []
-        for part, state, updates in zip(parts(row, params), states, parts(row, g), strict=True):
-            updates, state = tx.update(updates, state, part)
-            all_updates |= updates
-            new_states.append(state)
-        return (gradtx.apply_updates(params, all_updates), new_states), all_updates
+    return jax.lax.scan(functools.partial(one_step, tx, row), (params, states), gradients)
 
-    return jax.lax.scan(body, (params, states), gradients)
+
+def one_step(tx, row, carry, gradients):
+    """Parameters and states after one step, and its updates."""
+    params, states = carry
+    all_updates, new_states = {}, []
+    for part, state, updates in zip(parts(row, params), states, parts(row, gradients), strict=True):
+        updates, state = tx.update(updates, state, part)
+        all_updates |= updates
+        new_states.append(state)
+    return (gradtx.apply_updates(params, all_updates), new_states), all_updates
 
 
 def types(tree):
@@ -133,8 +136,8 @@ def close(a, b, roundings=8):
 
 @pytest.mark.representatives
 def test_trains_on_varying_and_on_replicated_leaves_as_on_one_device(row):
-    if "skip" in row.code:
-        return  # every device counts its own steps, see `tests/wrappers/test_skip.py`
+    if any(word in row.code for word in ("skip", *BY_HISTORY)):
+        return  # every device counts its own steps, see `test_skip.py` and `test_clip_by_history.py`
     tx = row.make()
     mesh, (params, gradients), each = two_devices()
     # The state that is handed in was made outside, for each device alone.
@@ -153,13 +156,23 @@ def test_trains_on_varying_and_on_replicated_leaves_as_on_one_device(row):
     made, after = mapped(params, placed(mesh, specs[1], states), gradients)
     close(made, states)
 
-    alone = jax.jit(lambda params, g: train(tx, row, params, init(tx, row, params), g))
     after = jax.tree.map(np.asarray, after)
     # Alone, the matrices of both kinds form one batch and are rounded differently, and an iteration
     # enlarges the difference.
     iterates = any(name in row.code for name in ("orthogonalize", "muon", "scion"))
     for i in range(2):
-        close(of_device(after, i), alone(*each[i]), roundings=100 if iterates else 8)
+        alone = steps(tx, row, *each[i])
+        close(of_device(after, i), alone, roundings=100 if iterates else 8)
+
+
+def steps(tx, row, params, gradients):
+    """What `train` returns, from steps one after the other, outside of any program."""
+    states, all_updates = init(tx, row, params), []
+    for i in range(STEPS):
+        g = jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), gradients)
+        (params, states), updates = one_step(tx, row, (params, states), g)
+        all_updates.append(updates)
+    return (params, states), jax.tree.map(lambda *xs: jnp.stack(xs), *all_updates)
 
 
 def trace(f, *args):
