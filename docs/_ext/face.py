@@ -33,6 +33,7 @@ METHODS = {
     "Wrapper": "init_tree",
     "Moment": "gain",
     "Recipe": "expand, state",
+    "Codec": "encode, decode",
     "Measure": "entries, value, at_leaf, initial, step",
     "Schedule": "__call__, shift, min, max",
     "MatrixAxes": "size, sizes, batch, split, join, split_parts, join_parts",
