@@ -179,14 +179,16 @@ class adaptive_grad_clip(Elementwise):
     keeps_zero = True
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        axes = _neuron_axes(update.shape) if self.axis is None else self.axis
-        rank = max(update.ndim, 1)
-        reduced = {k % rank for k in (axes if isinstance(axes, tuple) else (axes,))}
-        names: tuple[Hashable, ...] = ()  # the mesh axes that shard a neuron
-        for k, name in (self.axis_names or {}).items():
-            if -rank <= k < rank and k % rank in reduced:
-                names += name if isinstance(name, tuple) else (name,)
-        over = shard_axes(update, names or None)
+        shape, over = list(update.shape), {}
+        for k, names in (self.axis_names or {}).items():
+            if -len(shape) <= k < len(shape):
+                k %= len(shape)
+                over[k] = shard_axes(update, names)
+                shape[k] *= jax.lax.axis_size(over[k]) if over[k] else 1
+        axes = _neuron_axes(tuple(shape)) if self.axis is None else self.axis
+        axes = tuple(k % max(len(shape), 1) for k in (axes if isinstance(axes, tuple) else (axes,)))
+        # A mesh axis that shards the other axes of a leaf leaves whole neurons on every device.
+        over = tuple(name for k in axes for name in over.get(k, ()))
         unit, ratio = _neuron_norm(param, axes, over)
         limit = self.clipping * jnp.maximum(unit * ratio, jnp.asarray(self.eps).astype(unit.dtype))
         unit, ratio = _neuron_norm(update, axes, over)

@@ -1,5 +1,6 @@
 """Cautious updates, which move only where update and gradient have the same sign."""
 
+from collections.abc import Hashable
 from typing import Any
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 
 from gradtx._compose.wrapper import Wrapper, as_inner
 from gradtx._core.latex import Page, Tex, fraction, times
+from gradtx._core.numerics import shard_axes
 from gradtx._core.unit import Elementwise
 
 
@@ -22,6 +24,8 @@ class cautious(Wrapper, Elementwise):
 
     Args:
         inner: the transformation $f$.
+        axis_name: inside `shard_map`, the mesh axis, or the tuple of axes, over which the leaves are
+            sharded. With None, every device takes the mean over what it holds.
 
     The state is the state of `inner`.
 
@@ -37,6 +41,7 @@ class cautious(Wrapper, Elementwise):
     Array([6., 0.], dtype=float32)
     """
 
+    axis_name: Hashable | None = None
     linear = as_inner
     keeps_zero = True
 
@@ -45,6 +50,8 @@ class cautious(Wrapper, Elementwise):
         agrees = (jnp.sign(update) * jnp.sign(given).conj()).real > 0
         real = jnp.finfo(update.dtype).dtype
         share = jnp.mean(agrees, dtype=real) if update.size else jnp.ones((), real)
+        if axes := shard_axes(update, self.axis_name):
+            share = jax.lax.pmean(share, axes)  # all shards of a leaf have one size
         # A NaN agrees with no gradient, but it must not be hidden.
         kept = jnp.where(agrees | jnp.isnan(update), update, jnp.zeros((), update.dtype))
         return kept / jnp.maximum(share, 1e-3).astype(update.dtype), state

@@ -1,0 +1,92 @@
+"""Inside `shard_map` with leaves that are shards: sums over a leaf are those of the whole leaf."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import zoo
+from jax.sharding import NamedSharding, PartitionSpec as P
+from rounding import roundings
+
+import gradtx
+
+SHAPES = {"kernel": (8, 4), "bias": (8,), "stack": (4, 2, 3)}
+PARAMS, GRADIENT = zoo.tree(shapes=SHAPES), zoo.tree(seed=1, shapes=SHAPES)
+FIRST = {"kernel": P("d"), "bias": P("d"), "stack": P("d")}
+LAST = {"kernel": P(None, "d"), "bias": P(), "stack": P()}
+MOMENTUM = "scale_by_momentum(0.5, form='heavy_ball')"
+CASES = [
+    ("cautious({m}, axis_name='d')", "cautious({m})", FIRST),
+    ("cautious({m}, axis_name='d')", "cautious({m})", LAST),
+    ("adaptive_grad_clip(0.01, axis_names={0: 'd'})", "adaptive_grad_clip(0.01)", FIRST),
+    ("adaptive_grad_clip(0.01, axis_names={-1: 'd'})", "adaptive_grad_clip(0.01)", LAST),
+    (
+        "adaptive_grad_clip(0.01, axis=-1, axis_names={1: ('d',)})",
+        "adaptive_grad_clip(0.01, axis=-1)",
+        LAST,
+    ),
+    # A neuron of the last axis lies on one device, whatever the first axis is sharded over.
+    (
+        "adaptive_grad_clip(0.01, axis=-1, axis_names={0: 'd'})",
+        "adaptive_grad_clip(0.01, axis=-1)",
+        FIRST | {"bias": P()},
+    ),
+]
+
+
+@pytest.mark.parametrize(("shards", "whole", "specs"), CASES, ids=str)
+def test_an_update_of_shards_is_that_of_whole_leaves(shards, whole, specs):
+    shards, whole = (zoo.evaluate(x.replace("{m}", MOMENTUM)) for x in (shards, whole))
+
+    def steps(tx, params, g):
+        state = tx.init(params)
+        for factor in (1.0, -0.25):  # the momentum disagrees with the second gradient
+            g = jax.tree.map(lambda x, factor=factor: factor * x + 0.1 * params_like(x), g)
+            updates, state = tx.update(g, state, params)
+        return updates
+
+    def params_like(x):
+        return jnp.sign(x)
+
+    mesh = jax.make_mesh((4,), ("d",))
+    mapped = jax.shard_map(
+        lambda p, g: steps(shards, p, g), mesh=mesh, in_specs=(specs, specs), out_specs=specs
+    )
+    shardings = {k: NamedSharding(mesh, s) for k, s in specs.items()}
+    got = jax.jit(mapped)(*jax.device_put((PARAMS, GRADIENT), (shardings, shardings)))
+    want = jax.jit(lambda p, g: steps(whole, p, g))(PARAMS, GRADIENT)
+    for name in SHAPES:  # a sum of 8 squares, a root and quotients, in any order
+        tolerance = roundings(24, "float32")
+        np.testing.assert_allclose(got[name], want[name], rtol=tolerance)
+
+
+def test_the_mesh_axis_of_a_neuron_needs_the_axis_of_the_leaf():
+    with pytest.raises((TypeError, ValueError), match=r"axis_names='d'.* must be a mapping"):
+        gradtx.adaptive_grad_clip(0.01, axis_names="d")
+
+
+def test_every_class_that_takes_mesh_axes_gives_them_the_same_name():
+    found = {
+        name: [f.name for f in dataclasses.fields(x) if "axis_name" in f.name or "mesh" in f.name]
+        for name, x in vars(gradtx).items()
+        if isinstance(x, type) and issubclass(x, gradtx.Transform)
+    }
+    named = {name for name, fields in found.items() if fields == ["axis_name"]}
+    by_axis = {name for name, fields in found.items() if fields == ["axis_names"]}
+    assert not any(fields for name, fields in found.items() if name not in named | by_axis)
+    assert "adaptive_grad_clip" in by_axis
+    assert named >= {"clip_by_global_norm", "clip_by_block_rms", "cautious"}
+    assert named >= {"skip_nonfinite", "skip_spikes", "accumulate", "tap", "observe"}
+
+
+def test_a_matrix_transformation_of_shards_is_not_that_of_the_matrix():
+    """What docs/scaling.md says about Muon inside `shard_map`."""
+    tx = gradtx.muon(0.05, axes=gradtx.hidden_matrices())
+    mesh = jax.make_mesh((4,), ("d",))
+    params = {"kernel": zoo.tree(shapes={"w": (64, 32)})["w"]}
+    update = lambda p: tx.update(p, tx.init(p), p)[0]["kernel"]
+    rows = jax.device_put(params, NamedSharding(mesh, P("d")))
+    mapped = jax.shard_map(update, mesh=mesh, in_specs=P("d"), out_specs=P("d"))
+    assert np.abs(mapped(rows) - update(params)).max() > 0.005
