@@ -14,7 +14,9 @@ from gradtx._core.dtypes import like
 from gradtx._core.program import Program
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, flatten
+from gradtx._training.nodes import translated
 from gradtx._training.states import plain_state
+from gradtx._transforms.accumulators import CenteredMomentState
 from gradtx._transforms.scale import LearningRateState, scale_by_learning_rate
 
 
@@ -57,7 +59,7 @@ def from_optax(tx: Transform, state: Any = None, params: PyTree = None) -> Any:
         return _as_optax(own, program.layout.unflatten(program.numbers), scheduled)
     counts = [x for _, x in optax.tree.get_all_with_path(state, "count")]
     count = counts[0] if counts else jnp.int32(0)
-    return _taken(own, state, count, "")
+    return _taken(own, translated(state), count, "")
 
 
 def _as_optax(own: Any, numbers: Any, scheduled: dict[int, bool]) -> Any:
@@ -66,6 +68,8 @@ def _as_optax(own: Any, numbers: Any, scheduled: dict[int, bool]) -> Any:
         return (
             optax.ScaleByScheduleState(own.step) if scheduled[numbers.step] else optax.EmptyState()
         )
+    if isinstance(own, CenteredMomentState):
+        return optax.ScaleByRStdDevState(*own)
     if isinstance(own, tuple):
         fields = [_as_optax(x, n, scheduled) for x, n in zip(own, numbers, strict=True)]
         return type(own)(*fields) if hasattr(own, "_fields") else tuple(fields)

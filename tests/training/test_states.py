@@ -74,6 +74,8 @@ OPTIMIZERS = [
     ("amsgrad(0.1)", optax.amsgrad(0.1)),
     ("rmsprop(0.1)", optax.rmsprop(0.1)),
     ("rmsprop(0.1, momentum=0.9)", optax.rmsprop(0.1, momentum=0.9)),
+    # Optax keeps the average of squares here, and gradtx the variance.
+    ("rmsprop(0.1, centered=True)", optax.rmsprop(0.1, centered=True)),
     ("adagrad(0.1)", optax.adagrad(0.1)),
     ("adadelta(0.1)", optax.adadelta(0.1)),
     ("chain(clip_by_global_norm(1.0), adamw(fading))",
