@@ -200,7 +200,7 @@ ROWS = [
     ),
     # Parameters kept in another precision
     Row("master_weights(chain(rms(fading), scale_by_momentum()))", needs_params=True),
-    Row("compensated(chain(rms(fading), scale_by_momentum()))", needs_params=True),
+    Row("compensated(scale(fading))", needs_params=True),
     Row("compensated(scale_by_momentum(0.7), 'int8')", needs_params=True),
     # A state that is kept in fewer bits
     Row("stored(rms(fading), 'int8', min_size=4)"),

@@ -26,7 +26,7 @@ def apply_updates(
     lost if the sum is rounded to the nearest number. With `rounding="stochastic"`, the sum is computed
     in float32 at least, and rounded at random to one of its two neighbors, such that the new parameter
     is right on average. Parameters that are as wide as the sum, and sums that need no rounding, are not
-    affected. `master_weights` loses nothing, but needs memory for a copy.
+    affected. `master_weights` and `compensated` lose nothing, but need memory for a copy or a remainder.
 
     Args:
         params: a pytree of parameters.
