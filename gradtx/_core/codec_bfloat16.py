@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx._core.codecs import Codec
-from gradtx._core.random_bits import bits_like
+from gradtx._core.rounding import round_by_hash
 
 # The bits of the largest finite number and of infinity in bfloat16, which is the upper half of float32.
 _LARGEST, _INFINITE = 0x7F7F, 0x7F80
@@ -73,7 +73,7 @@ class bfloat16_stochastic(Codec):
     """
 
     def encode(self, x: jax.Array, seed: Any) -> jax.Array:
-        return _rounded(x, bits_like(x, seed))
+        return round_by_hash(x, jnp.bfloat16, seed)
 
     def decode(self, code: jax.Array) -> jax.Array:
         return code.astype(jnp.float32)
@@ -124,17 +124,3 @@ def _joined(high: jax.Array, low: jax.Array) -> jax.Array:
 @_joined.defjvp
 def _(primals: Any, tangents: Any) -> Any:
     return _joined(*primals), tangents[0].astype(jnp.float32)
-
-
-@jax.custom_jvp
-def _rounded(x: jax.Array, bits: jax.Array) -> jax.Array:
-    sign, size = _parts(x)
-    finite = size < np.uint32(_INFINITE << 16)
-    rounded = (size + (bits >> np.uint32(16))) >> np.uint32(16)
-    rounded = jnp.minimum(rounded, np.uint32(_LARGEST))
-    return _bfloat16(sign, jnp.where(finite, rounded, size >> np.uint32(16)))
-
-
-@_rounded.defjvp
-def _(primals: Any, tangents: Any) -> Any:
-    return _rounded(*primals), tangents[0].astype(jnp.bfloat16)

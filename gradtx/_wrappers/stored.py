@@ -75,7 +75,7 @@ class stored(Wrapper):
         TypeError: if `inner` is not a transformation; if `codec` is neither a `Codec` nor a name, or
             does not decode what it encodes; or if `inner` keeps parameters and the codec is too coarse
             for them.
-        ValueError: if `codec` is an unknown name, or if `min_size` is not a whole number, 1 or more.
+        ValueError: if `codec` is an unknown name, or if `min_size` is less than 1.
 
     Sources: Dettmers et al., 2021, arXiv:2110.02861; 2026, arXiv:2602.23349.
 
@@ -106,9 +106,9 @@ class stored(Wrapper):
         super().__post_init__()
 
     def validate(self) -> None:
-        if type(self.min_size) is not int or self.min_size < 1:
+        if self.min_size < 1:
             raise ValueError(
-                f"`stored(min_size={self.min_size!r})` must be a whole number of entries, 1 or more."
+                f"`stored(min_size={self.min_size})` must be a whole number of entries, 1 or more."
             )
         if not self.codec.holds_parameters and (part := _with_parameters(self.inner)):
             raise TypeError(
