@@ -80,7 +80,10 @@ class _Program(Program):
         root = _Watch(None, [], [], place, [])
         self.log = root.log
         super().__init__(tx, leaves, structure, root)
-        self.stages = [stage for stage in self.stages if not isinstance(stage, Record)]
+        own = {id(probe) for _, probe in self.log}
+        for i, stage in enumerate(self.stages):
+            if isinstance(stage, Record):  # what its own probes count does not go into the state
+                self.stages[i] = Record([x for x in stage.probes if id(x) not in own])
         places = {id(visit.tx): visit.place for visit, _ in self.log}
         for stage in self.stages:
             if isinstance(stage, Tree):
