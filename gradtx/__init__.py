@@ -76,6 +76,7 @@ from gradtx._wrappers.skip import skip_nonfinite as skip_nonfinite
 from gradtx._wrappers.spikes import skip_spikes as skip_spikes
 from gradtx._wrappers.master_weights import master_weights as master_weights
 from gradtx._wrappers.compensated import compensated as compensated
+from gradtx._wrappers.loss_scale import dynamic_loss_scale as dynamic_loss_scale
 from gradtx._wrappers.stored import stored as stored
 from gradtx._wrappers.tunable import inject_hyperparams as inject_hyperparams
 from gradtx._wrappers.tunable import tunable as tunable

@@ -200,16 +200,16 @@ ROWS = [
     ),
     # Parameters kept in another precision
     Row("master_weights(chain(rms(fading), scale_by_momentum()))", needs_params=True),
-    Row("compensated(scale(fading))", needs_params=True),
-    Row("compensated(scale_by_momentum(0.7), 'int8')", needs_params=True),
+    Row("compensated(scale(fading), 'int8')", needs_params=True),
     # A state that is kept in fewer bits
-    Row("stored(rms(fading), 'int8', min_size=4)"),
+    Row("stored(second_moment(0.8), 'int8', min_size=4)", bounded=False),
     Row("stored(scale_by_momentum(0.8), 'bf16+8', min_size=4)"),
     Row("stored(scale_by_momentum(0.7), 'bf16_stochastic', min_size=4)"),
     # Steps that are not taken
     Row("accumulate(scale_by_momentum(), 2)"),
     Row("skip_nonfinite(accumulate(rms(fading), 2, drop_nonfinite=True))"),
     Row("skip_spikes(every(2, scale_by_momentum()), warmup=1)"),
+    Row("dynamic_loss_scale(skip_nonfinite(scale(0.5)), growth_interval=2)"),
     # On meshes; the laws of most files run it without one
     Row("zero1(rms(fading), 'data')"),
     Row("offloaded(rms(fading))"),

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from gradtx._training.loss_scale import loss_scale_of, scaled
 from gradtx._training.step import Extra, Loss, check, checked, conjugate, metrics_of
 
 
@@ -57,11 +58,15 @@ def make_nnx_step(
                 f"`{type(optimizer).__name__}`. Call `step(model, optimizer, *batch)`."
             )
 
+        scale = loss_scale_of(optimizer)
+
         def loss_of(model: Any) -> tuple[Any, Any]:
-            return checked(loss(model, *batch, **named), has_aux)
+            value, aux = checked(loss(model, *batch, **named), has_aux)
+            return scaled(value, scale), (value, aux)
 
         trained = nnx.DiffState(0, optimizer.wrt)
-        (value, aux), gradients = nnx.value_and_grad(loss_of, argnums=trained, has_aux=True)(model)
+        of_loss = nnx.value_and_grad(loss_of, argnums=trained, has_aux=True)
+        (_, (value, aux)), gradients = of_loss(model)
         gradients = conjugate(gradients)
         extra = extra_args(aux) if extra_args else {}
         optimizer.update(model, gradients, **({"value": value, "grad": gradients} | extra))

@@ -13,7 +13,7 @@ from gradtx._core.trees import PyTree, unboxed
 from gradtx._transforms.scale import LearningRateState
 
 # Further scalars that states of gradtx or of Optax hold, by the name of the field.
-_COUNTERS = ("notfinite_count", "total_notfinite", "skipped", "dropped", "clipped")
+_COUNTERS = ("notfinite_count", "total_notfinite", "skipped", "dropped", "clipped", "loss_scale")
 
 
 def readings(state: PyTree) -> dict[str, jax.Array]:
@@ -24,6 +24,7 @@ def readings(state: PyTree) -> dict[str, jax.Array]:
     - what taps recorded, by the name of the tap, the measure, and the layer or the leaf, if the measure
       has one: `"grads/global_norm"`, `"grads/norm/blocks/0"`;
     - `"learning_rate"`, the learning rate of the last step, and before the first step that of the first;
+    - `"loss_scale"`, the scale of `dynamic_loss_scale`;
     - counters of skipped and of clipped steps and of dropped micro-batches, as in the state of
       `skip_nonfinite`, where `notfinite_count` is the number of skipped steps in a row up to the last
       one. Where every leaf has a counter of its own, this is their sum.

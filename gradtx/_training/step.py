@@ -11,6 +11,7 @@ from gradtx._core.authors import described
 from gradtx._core.foreign import as_transform
 from gradtx._core.trees import PyTree, is_inexact
 from gradtx._training.apply import apply_updates
+from gradtx._training.loss_scale import loss_scale_of, scaled
 from gradtx._training.nnx import is_nnx_module
 from gradtx._training.readings import readings
 
@@ -30,7 +31,9 @@ def make_step(
     The optimizer is an argument, so three learning rates need one compilation. `metrics` is a flat
     dictionary of scalars for any logger: the loss, and `gradtx.readings(state)`, that is the learning
     rate and what taps recorded. Transformations that use the loss or the gradients, such as
-    `reduce_on_plateau`, get them as `value`, `grad` and `value_fn`.
+    `reduce_on_plateau`, get them as `value`, `grad` and `value_fn`. If the optimizer has a
+    `dynamic_loss_scale`, the loss is multiplied by its scale before the gradient is taken; `metrics`
+    holds the loss itself.
 
     The step donates the parameters and the state, and returns them in the same order, so that XLA
     updates them in place. Keep using what the step returns: the arrays that were passed are deleted.
@@ -127,12 +130,15 @@ class Step:
         def value_of(params: PyTree) -> tuple[Any, Any]:
             return checked(self.loss(params, *batch, **named), self.has_aux)
 
+        scale = loss_scale_of(state)
+
         def loss_of(trained: list[Any]) -> tuple[Any, Any]:
             merged = [x if t is None else t for t, x in zip(trained, arrays, strict=True)]
-            return value_of(fixed.join(merged))
+            value, aux = value_of(fixed.join(merged))
+            return scaled(value, scale), (value, aux)
 
         trained = [x if is_inexact(x) else None for x in arrays]
-        (value, aux), gradients = jax.value_and_grad(loss_of, has_aux=True)(trained)
+        (_, (value, aux)), gradients = jax.value_and_grad(loss_of, has_aux=True)(trained)
         grad = conjugate(fixed.join(gradients, fill=[None] * len(fixed.constants)))
         extra = self.extra_args(aux) if self.extra_args else {}
         extra = {"value": value, "grad": grad, "value_fn": lambda p: value_of(p)[0]} | extra

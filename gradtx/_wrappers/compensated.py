@@ -42,7 +42,7 @@ class compensated(Wrapper):
     that is too small to change a bfloat16 parameter stays in the remainder, and counts as soon as their
     sum reaches the next number.
 
-    The remainder takes 2 bytes per parameter in bfloat16, or 1 byte in 8 bits, while a float32 copy as in
+    The remainder takes 2 bytes per parameter in bfloat16 or 1 byte in 8 bits, while a float32 copy as in
     `master_weights` takes 4 bytes. The remainder is itself rounded at random to one of its two
     neighbors, by a hash of the number of the step and the position in the array. So $p + r$, which has
     16 binary digits for a bfloat16 parameter, is right on average also for updates that are too small
@@ -80,12 +80,6 @@ class compensated(Wrapper):
     linear = True
     keeps_updates = True
     wide_updates = True
-
-    def validate(self) -> None:
-        if self.remainder not in ("bfloat16", "int8"):
-            raise ValueError(
-                f"`compensated(remainder={self.remainder!r})` must be 'bfloat16' or 'int8'."
-            )
 
     def init_tree(self, params: PyTree) -> CompensatedState:
         leaves, structure = flatten(params)

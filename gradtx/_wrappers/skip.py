@@ -11,6 +11,7 @@ from gradtx._core.latex import Page, Tex
 from gradtx._core.schedule import next_count
 from gradtx._core.trees import PyTree
 from gradtx._wrappers.conditional import all_finite, counter, deciding_axes, init_inner, step_if
+from gradtx._wrappers.loss_scale import refuse_loss_scale
 
 
 class SkipNonfiniteState(NamedTuple):
@@ -83,6 +84,7 @@ class skip_nonfinite(Wrapper):
             )
         if self.then not in ("skip", "apply"):
             raise ValueError(f"`skip_nonfinite(then={self.then!r})` must be 'skip' or 'apply'.")
+        refuse_loss_scale(self, self.inner, "the scale would not see an overflow, and never fall")
 
     def init_tree(self, params: PyTree) -> SkipNonfiniteState:
         axes = deciding_axes(params, self.axis_name)

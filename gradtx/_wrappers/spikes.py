@@ -15,6 +15,7 @@ from gradtx._core.schedule import next_count
 from gradtx._core.trees import PyTree
 from gradtx._core.values import Fixed
 from gradtx._wrappers.conditional import counter, deciding_axes, init_inner, step_if
+from gradtx._wrappers.loss_scale import refuse_loss_scale
 
 
 class SkipSpikesState(NamedTuple):
@@ -92,6 +93,7 @@ class skip_spikes(Wrapper):
             )
         if self.of not in ("norm", "value"):
             raise ValueError(f"`skip_spikes(of={self.of!r})` must be 'norm' or 'value'.")
+        refuse_loss_scale(self, self.inner, "the scale would not see an overflow, and never fall")
 
     def init_tree(self, params: PyTree) -> SkipSpikesState:
         axes = deciding_axes(params, self.axis_name, self.z, self.decay)
