@@ -20,6 +20,7 @@ import jax
 import optax
 
 from gradtx._compose.iterates import check_links
+from gradtx._core.authors import described
 from gradtx._core.foreign import Inside, as_transform
 from gradtx._core.latex import Page, Tex
 from gradtx._core.lowering import Lowering
@@ -79,6 +80,10 @@ class chain(Transform):
         links: Sequence[optax.GradientTransformation] | None = None,
     ) -> None:
         links = args if links is None else links
+        if not isinstance(links, Sequence):
+            raise TypeError(
+                f"`chain(links=...)` must be a list of transformations, not {described(links)}."
+            )
         if len(links) == 1 and (type(links[0]) in (list, tuple) or isinstance(links[0], Iterator)):
             raise TypeError(
                 "`chain` takes each link as an argument of its own: write `chain(a, b)`, or "

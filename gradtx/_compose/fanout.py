@@ -118,14 +118,19 @@ class fanout(Transform):
         self, combine: Combine, *args: Branch, branches: Sequence[Branch] | None = None
     ) -> None:
         branches = args if branches is None else branches
+        if not isinstance(branches, Sequence):
+            raise TypeError(f"`fanout(branches=...)` must be a list, not {described(branches)}.")
         if isinstance(combine, str) and combine not in _COMBINE:
             raise ValueError(
                 f"`fanout(combine={combine!r})` must be a function or one of {sorted(_COMBINE)}."
             )
         wanted = {"subtract": 2, "divide": 2}.get(combine) if isinstance(combine, str) else None
-        if not isinstance(combine, str) and not callable(combine):
+        if not isinstance(combine, str) and (
+            not callable(combine) or isinstance(combine, Value | type)
+        ):
             raise TypeError(
-                f"`fanout(combine={combine!r})` must be a function or one of {sorted(_COMBINE)}."
+                f"`fanout(combine=...)` must be a function or one of {sorted(_COMBINE)}, not "
+                f"{described(combine)}."
             )
         if wanted and len(branches) != wanted:
             raise ValueError(

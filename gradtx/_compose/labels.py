@@ -41,25 +41,29 @@ class label_tree:
         return repr(self.tree)
 
 
-def as_rule(rule: Any) -> Any:
+def as_rule(rule: Any, argument: str = "param_labels") -> Any:
     """`rule` as a static field stores it: a tree of labels is wrapped, all else is unchanged.
+
+    Args:
+        rule: the rule.
+        argument: the name of the argument that it was passed as, for the error.
 
     Raises:
         TypeError: if `rule` is a class or a generator, or a function of other arguments than a rule's.
     """
-    if rule is None or isinstance(rule, bool | label_tree | Value):
+    if rule is None or isinstance(rule, bool | label_tree | Rule):
         return rule
-    if isinstance(rule, type | Iterator):
+    if isinstance(rule, type | Iterator) or (isinstance(rule, Value) and not callable(rule)):
         raise TypeError(
-            "A rule, a tree of labels, or a function that returns such a tree is needed, not "
-            f"{described(rule)}."
+            f"`{argument}` must be a rule `(path, leaf)`, a tree with one entry per leaf, or a function "
+            f"from the parameters to such a tree, not {described(rule)}."
         )
     # A tree of labels may itself be callable, if it is an Equinox module, so its leaves are looked at.
     leaves = jax.tree.leaves(rule)
     of_labels = bool(leaves) and all(isinstance(x, bool | np.bool_ | str | int) for x in leaves)
     if of_labels or not callable(rule):
         return label_tree(rule)
-    _takes_path(rule)
+    _takes_path(rule, argument)
     return rule
 
 
@@ -69,27 +73,24 @@ def as_mask(mask: Any) -> Any:
     Raises:
         TypeError: if `mask` is neither a rule nor a tree of bools, or if it is a rule that gives labels.
     """
-    rule = as_rule(mask)
+    rule = as_rule(mask, "mask")
     if isinstance(rule, Rule) and not rule.says_bools:
         raise TypeError(
-            f"A mask must give True or False for every leaf, and `{rule}` gives labels."
+            f"`mask` must give True or False for every leaf, and `{rule}` gives labels."
         )
     if not isinstance(rule, label_tree):
         return rule
     tree = jax.tree.map(_as_bool, rule.tree)
-    wrong = [
-        x for x in jax.tree.leaves(tree) if isinstance(x, str) or (x is tree and x is not bool(x))
-    ]
-    if wrong:
+    if wrong := [x for x in jax.tree.leaves(tree) if not isinstance(x, bool)]:
         raise TypeError(
-            "A mask must be a rule `(path, leaf) -> bool`, a tree of bools, or a function from the "
+            "`mask` must be a rule `(path, leaf) -> bool`, a tree of bools, or a function from the "
             f"parameters to such a tree; {described(wrong[0])} is none of these."
         )
     return label_tree(tree)
 
 
 def _as_bool(x: Any) -> Any:
-    return bool(x) if x in (0, 1) else x
+    return bool(x) if isinstance(x, int) and x in (0, 1) else x
 
 
 def label_leaves(rule: Any, low: Lowering, where: str) -> list[Any]:
@@ -183,13 +184,13 @@ def mask_leaves(mask: Any, low: Lowering, where: str) -> list[bool]:
     return [bool(label) for label in labels]
 
 
-def _takes_path(rule: Any) -> bool:
+def _takes_path(rule: Any, argument: str = "rule") -> bool:
     """Whether a function is one of `(path, leaf)`, and not one of the parameters.
 
     Raises:
         TypeError: if it is neither.
     """
-    if isinstance(rule, Value):
+    if isinstance(rule, Rule):
         return True
     signature = inspect.signature(rule)
     required = [
@@ -201,7 +202,7 @@ def _takes_path(rule: Any) -> bool:
         signature.bind(*[None] * (2 if len(required) == 2 else 1))
     except TypeError:
         raise TypeError(
-            "A rule takes the two arguments `(path, leaf)`, or one argument, the parameters; "
+            f"`{argument}` takes the two arguments `(path, leaf)`, or one argument, the parameters; "
             f"`{show(rule)}{signature}` takes neither."
         ) from None
     return len(required) == 2

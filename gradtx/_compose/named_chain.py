@@ -48,6 +48,16 @@ class named_chain(Transform):
         links: Sequence[optax.GradientTransformation] = (),
     ) -> None:
         # `dataclasses.replace` passes the fields by their names.
+        for name, given in (("names", names), ("links", links)):
+            if not isinstance(given, Sequence) or isinstance(given, str):
+                raise TypeError(
+                    f"`named_chain({name}=...)` must be a list, not {described(given)}."
+                )
+        if len(names) != len(links):
+            raise ValueError(
+                f"`named_chain(names=..., links=...)` got {len(names)} names and {len(links)} links; "
+                "write `named_chain((name, link), ...)`."
+            )
         args = args or tuple(zip(names, links, strict=True))
         for link in args:
             if type(link) is not tuple or len(link) != 2 or not isinstance(link[0], str):

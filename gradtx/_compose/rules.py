@@ -64,7 +64,7 @@ class _combination(Rule):
                     f"`{self.sign}` combines rules, and functions of `(path, leaf)`; {described(rule)} "
                     "is neither."
                 )
-            takes = 2 if isinstance(rule, Value) else _positional(rule)
+            takes = 2 if isinstance(rule, Rule) else positional(rule)
             if takes != 2 or not getattr(rule, "says_bools", True):
                 raise TypeError(
                     f"`{self.sign}` combines rules of `(path, leaf)` that say True or False; "
@@ -117,7 +117,7 @@ class _not(_combination):
 
 
 @functools.lru_cache(maxsize=256)
-def _positional(rule: Callable[..., Any]) -> int:
+def positional(rule: Callable[..., Any]) -> int:
     """The number of positional arguments that a function requires."""
     kinds = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
     named = inspect.signature(rule).parameters.values()

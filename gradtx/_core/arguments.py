@@ -67,7 +67,8 @@ def misfit(
     if twice := [name for name in given if name in kwargs]:
         return f"{shown} got `{twice[0]}` twice, by its position and by its name."
     required = [p.name for p in own if p.default is p.empty]
-    if missing := [name for name in required if name not in given and name not in kwargs]:
+    by_name = {p.name for p in own if p.kind is not p.POSITIONAL_ONLY} & {*kwargs}
+    if missing := [name for name in required if name not in given and name not in by_name]:
         shortened = [*required, "..."] if any_position or len(names) > 3 else names
         call = ", ".join(shortened)
         needed = " and ".join(f"`{name}`" for name in missing)

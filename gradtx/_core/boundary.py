@@ -11,8 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradtx._core.authors import described
-from gradtx._core.differences import differences, not_a_state, unknown_like
 from gradtx._core.dtypes import compute_dtype, result_dtype
 from gradtx._core.numerics import filled_like
 from gradtx._core.trees import PyTree, Structure, flatten, is_inexact, paths
@@ -180,42 +178,6 @@ def round_update(wide: bool, u: Any, gradient: Any, param: Any, p: Any) -> Any:
         return None
     # The leaf is not updated. Adding -0.0 leaves every number unchanged; adding 0.0 would change -0.0.
     return filled_like(p, -0.0 if is_inexact(p) else 0)
-
-
-def wrong_state(tx: Any, program: Any, state: Any, error: Exception) -> str:
-    """A message if `state` is not a state of `tx`, or an empty string; called after a step has failed.
-
-    If only shapes or dtypes of arrays are wrong, the message is added to `error` as a note instead, because
-    `error` says where the shapes did not fit.
-    """
-    want = unknown_like(program.layout.unflatten(program.numbers))
-    try:
-        program.layout.flatten_up_to(with_empty_parts_of(want, state))
-        fits = True
-    except (ValueError, TypeError):
-        fits = False
-        order = (
-            "Call `update(updates, state, params)` with the state that `init` or `update` returned."
-        )
-        if not isinstance(state, tuple | list | dict):
-            return f"The state for `update` of `{tx}` is missing: it is {described(state)}. {order}"
-        if flatten(state)[1] == program.lowering.structure:
-            return (
-                f"The second argument of `update` of `{tx}` is a tree like the gradients. {order}"
-            )
-    try:
-        want = jax.eval_shape(program.init, program.lowering.leaves)
-    except Exception:
-        if fits:
-            return (
-                ""  # `init` fails, too, or needs the entries of the parameters: `error` says more
-            )
-    found = differences(want, state)
-    if not fits:
-        return not_a_state(tx, found)
-    if found:
-        error.add_note(not_a_state(tx, found))
-    return ""
 
 
 def with_empty_parts_of(want: Any, state: Any) -> Any:

@@ -174,7 +174,7 @@ def convert_static(value: Any, owner: Any, name: str) -> Any:
                     f"as 'float32', not {given}."
                 )
             return dtype.name
-        case _ if name == "axis_name" and not _are_names(value):
+        case _ if name == "axis_name" and not isinstance(value, Mapping) and not _are_names(value):
             raise TypeError(
                 f"`{type(owner).__name__}(axis_name=...)` must be the name of a mesh axis, a tuple of "
                 f"such names, or None, not {described(value)}."

@@ -26,6 +26,7 @@ from gradtx._core.schedule import at_step
 from gradtx._core.terms import Stream
 from gradtx._core.trees import PyTree, Structure, flatten
 from gradtx._core.values import Value, mentions
+from gradtx._core.wrong_call import wrong_call
 
 
 class Transform(Value, Pair):
@@ -66,8 +67,7 @@ class Transform(Value, Pair):
     wraps: ClassVar[bool] = False  # whether the class derives from `Wrapper`
     measures: ClassVar[bool] = False  # whether the class overrides `measure`, see `Unit`
     begins: ClassVar[bool] = False  # whether the class overrides `begin`
-    # Whether the library evaluates the schedules of this class. If False, the class does so itself.
-    asks_schedules: ClassVar[bool] = True
+    asks_schedules: ClassVar[bool] = True  # whether the library, not the class, evaluates schedules
     # The degree of each field of the state in the gradient: 1 for an average, 2 for a mean square.
     degrees: ClassVar[Mapping[str, int]] = {}
 
@@ -118,7 +118,7 @@ class Transform(Value, Pair):
             updates: the tree of gradients, with the structure and the shapes of the parameters.
             state: the state that `init` or the last `update` returned.
             params: the tree of parameters. It may be None if no transformation needs it.
-            extra: further keyword arguments for transformations that use them, such as a loss.
+            extra: more keyword arguments for transformations that use them, such as a loss.
 
         Raises:
             ValueError: if parameters are needed and were not passed, or if gradients and parameters
@@ -135,7 +135,7 @@ class Transform(Value, Pair):
         try:
             out, new = program.update(todo, state, None if params is None else owned, extra)
         except Exception as error:
-            if problem := boundary.wrong_state(self, program, state, error):
+            if problem := wrong_call(self, program, state, params, error):
                 raise ValueError(problem) from error
             raise
         rounded = map(boundary.rounding_of(self), out, todo, owned, owners)

@@ -5,6 +5,7 @@ from typing import Any, Literal, TypeAlias
 
 from jax.typing import DTypeLike
 
+from gradtx._core.authors import described
 from gradtx._core.latex import Page, Tex, times
 from gradtx._core.shapes import Matrices
 from gradtx._core.unit import Elementwise
@@ -147,6 +148,11 @@ class scale_by_shape(Elementwise):
         if self.mode not in SHAPE_FACTORS:
             raise ValueError(
                 f"`scale_by_shape(mode={self.mode!r})` must be one of {sorted(SHAPE_FACTORS)}."
+            )
+        if not hasattr(self.axes, "axes"):
+            raise TypeError(
+                "`scale_by_shape(axes=...)` must be a rule with a method `axes(path, leaf)` that "
+                f"returns `MatrixAxes`, such as `hidden_matrices()`, not {described(self.axes)}."
             )
 
     def at_leaf(self, path: str, leaf: Any) -> Elementwise:

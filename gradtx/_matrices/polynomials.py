@@ -136,7 +136,7 @@ def resolve_coefficients(
         raise TypeError(f"steps={described(steps)} must be a whole number.")
     if steps is not None and not 1 <= operator.index(steps) <= MOST_STEPS:
         raise ValueError(f"steps={steps} must lie in [1, {MOST_STEPS}].")
-    name, table = "the given coefficients", coefficients
+    name, table = "the given coefficients", None if callable(coefficients) else coefficients
     if isinstance(coefficients, str):
         if coefficients not in PRESETS:
             raise ValueError(
@@ -150,7 +150,7 @@ def resolve_coefficients(
         rows: np.ndarray = np.asarray(table, np.float64)
     except jax.errors.JAXTypeError:
         raise  # a tracer: the message of JAX says what to do
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         rows = np.empty(0)  # not a table of numbers
     if rows.ndim == 1 and rows.size:
         rows = np.tile(rows, (5 if steps is None else operator.index(steps), 1))

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 from gradtx._compose.chain import chain, identity
 from gradtx._compose.recipe import Recipe
 from gradtx._core.arguments import misfit
+from gradtx._core.authors import described
 from gradtx._core.transform import Transform
 from gradtx._transforms.decay import decoupled_weight_decay
 from gradtx._transforms.freeze import freeze
@@ -52,9 +53,11 @@ class Conventional(Recipe):
             except TypeError:
                 raise TypeError(misfit(cls, plain, args, kwargs)) from None
             convention = given.arguments.get("convention", "optax")
-            if convention not in (known := {"optax": {}, **cls.conventions}):
+            known = {"optax": {}, **cls.conventions}
+            if not isinstance(convention, str) or convention not in known:
                 raise ValueError(
-                    f"`{cls.__name__}(convention={convention!r})` must be one of {sorted(known)}."
+                    f"`{cls.__name__}(convention={described(convention)})` must be one of "
+                    f"{sorted(known)}."
                 )
             # `dataclasses.replace` passes all arguments, and a convention would be without effect there.
             if convention != "optax" and len(given.arguments) == len(signature.parameters):

@@ -10,7 +10,7 @@ import numpy as np
 
 from gradtx._core.authors import described
 from gradtx._core.latex import OTHERWISE, Page, Tex, cases
-from gradtx._core.values import Fixed, Hyper
+from gradtx._core.values import Fixed, Hyper, Value
 from gradtx._schedules import latex
 from gradtx._schedules.schedule import Schedule, evaluate, last_horizon
 from gradtx._schedules.steps import counted_from, number, since, sum_of_steps
@@ -60,13 +60,17 @@ class join_schedules(Schedule):
                 "schedule begins, and so on."
             )
         for x in (*self.schedules, *self.boundaries):
-            if x is None or isinstance(x, tuple | Mapping):
+            nothing = isinstance(x, Value) and not callable(x)
+            if x is None or nothing or isinstance(x, tuple | Mapping):
                 raise TypeError(
                     "The entries of `join_schedules` must be numbers, arrays or schedules, not "
                     f"{described(x)}."
                 )
         if wrong := [x for x in self.boundaries if callable(x)]:
-            raise TypeError(f"A boundary of `join_schedules` cannot be a schedule: {wrong[0]!r}.")
+            raise TypeError(
+                "`join_schedules(boundaries=...)` must be numbers of steps, and cannot be schedules, "
+                f"such as {described(wrong[0])}."
+            )
         known = [0.0, *(x for x in self.boundaries if isinstance(x, float))]
         if any(not a <= b < float("inf") for a, b in itertools.pairwise(known)):
             raise ValueError(
@@ -123,8 +127,10 @@ class sgdr_schedule(Schedule):
 
     def __post_init__(self) -> None:
         given = self.cosine_kwargs
-        if isinstance(given, str | Mapping | Schedule) or not hasattr(given, "__iter__"):
-            raise TypeError(f"`sgdr_schedule(cosine_kwargs=...)` must be a list, not {given!r}.")
+        if isinstance(given, str) or not isinstance(given, Sequence):
+            raise TypeError(
+                f"`sgdr_schedule(cosine_kwargs=...)` must be a list, not {described(given)}."
+            )
         cycles = tuple(
             warmup_cosine_decay_schedule(**x) if isinstance(x, Mapping) else x for x in given
         )
@@ -132,8 +138,8 @@ class sgdr_schedule(Schedule):
             raise ValueError("`sgdr_schedule(cosine_kwargs=...)` needs at least one cycle.")
         if wrong := [x for x in cycles if not isinstance(x, warmup_cosine_decay_schedule)]:
             raise TypeError(
-                "A cycle of `sgdr_schedule` must be a `warmup_cosine_decay_schedule` or a dictionary "
-                f"of its arguments, not {described(wrong[0])}."
+                "`sgdr_schedule(cosine_kwargs=...)`: a cycle must be a `warmup_cosine_decay_schedule` "
+                f"or a dictionary of its arguments, not {described(wrong[0])}."
             )
         object.__setattr__(self, "cosine_kwargs", cycles)
         super().__post_init__()

@@ -182,7 +182,7 @@ def test_a_recipe_may_have_a_mask_of_its_own_meaning():
 
 
 def test_a_mask_of_strings_is_refused():
-    with pytest.raises(TypeError, match=r"A mask must be .*'kernel' is none of these"):
+    with pytest.raises(TypeError, match=r"`mask` must be .*'kernel' is none of these"):
         masked(sgd(0.1), "kernel")
     for mask in (by_path({"kernel": "decay"}, otherwise="no"), gradtx.hidden_matrices()):
         with pytest.raises(TypeError, match="True or False for every leaf"):

@@ -102,11 +102,32 @@ def test_the_state_of_a_leaf_may_follow_its_shape():
 
 
 def test_an_error_in_one_leaf_names_the_leaf():
-    tx = adam(1e-3)
-    state = tx.init({"a": {"w": jnp.ones(3)}})
+    class picky(gradtx.Elementwise):
+        def update_leaf(self, update, state, param):
+            return jnp.reshape(update, (3,)), state
+
     with pytest.raises(TypeError) as caught:
-        tx.update({"a": {"w": jnp.ones(2)}}, state)
+        picky().update({"a": {"w": jnp.ones(2)}}, picky().init({"a": {"w": jnp.ones(2)}}))
     assert any("`a/w`, of shape (2,)" in note for note in caught.value.__notes__)
+
+
+@pytest.mark.parametrize("tx", [adam(1e-3), sgd(0.1, 0.9), chain(gradtx.clip(1.0), adam(0.1))])
+@pytest.mark.parametrize("shape", [(2,), (2, 3), (), (1, 3)], ids=str)
+def test_a_gradient_of_another_shape_is_named_also_without_parameters(tx, shape):
+    params, g = {"a": {"w": jnp.ones(3)}}, {"a": {"w": jnp.ones(shape)}}
+    state = tx.init(params)
+    with pytest.raises(
+        ValueError, match=r"a/w` has shape \(3,\) instead of (?s:.*)a gradient does not"
+    ):
+        tx.update(g, state)
+    with pytest.raises(ValueError, match="The gradient at `a/w` has shape"):
+        tx.update(g, state, params)
+
+
+def test_an_axis_that_is_not_bound_is_named():
+    tx = gradtx.clip_by_global_norm(1.0, axis_name="devices")
+    with pytest.raises(ValueError, match=r"`axis_name` .*'devices'.*jax.shard_map"):
+        tx.update(PARAMS, tx.init(PARAMS))
 
 
 def test_a_class_for_one_array_works_on_trees():

@@ -92,7 +92,7 @@ def test_lists_and_dictionaries_of_a_checkpoint_are_named_as_such():
 
 def test_a_right_state_costs_no_comparison(monkeypatch):
     """The comparison is made after a step has failed, so that a step that works never pays for it."""
-    monkeypatch.setattr("gradtx._core.boundary.differences", None)
+    monkeypatch.setattr("gradtx._core.wrong_call.differences", None)
     state = adamw(0.1).init(PARAMS)
     adamw(0.1).update(PARAMS, state, PARAMS)
     adamw(0.1).update(PARAMS, (*state[:1], optax.EmptyState(), *state[2:]), PARAMS)
