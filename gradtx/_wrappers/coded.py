@@ -154,7 +154,7 @@ class Encoder:
 
 def _is_like_params(node: Any, structure: Structure) -> bool:
     """Whether this part of a state has one array per parameter."""
-    if jax.tree_util.treedef_is_leaf(structure):  # every array looks like the only parameter
+    if structure.num_leaves == structure.num_nodes == 1:  # every array looks like the only parameter
         return getattr(node, "dtype", None) == jnp.float32 and node.ndim > 0
     try:
         leaves = structure.flatten_up_to(node)
