@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import optax
 
-from gradtx._compose.rules import Rule
+from gradtx._compose.rules import Rule, positional
 from gradtx._core.authors import described
 from gradtx._core.latex import escape
 from gradtx._core.lowering import Lowering
@@ -53,7 +53,9 @@ def as_rule(rule: Any, argument: str = "param_labels") -> Any:
     """
     if rule is None or isinstance(rule, bool | label_tree | Rule):
         return rule
-    if isinstance(rule, type | Iterator) or (isinstance(rule, Value) and not callable(rule)):
+    if isinstance(rule, type | Iterator) or (
+        isinstance(rule, Value) and not (callable(rule) and positional(rule) == 2)
+    ):
         raise TypeError(
             f"`{argument}` must be a rule `(path, leaf)`, a tree with one entry per leaf, or a function "
             f"from the parameters to such a tree, not {described(rule)}."

@@ -45,7 +45,8 @@ class join_schedules(Schedule):
     def __post_init__(self) -> None:
         for name in ("schedules", "boundaries"):
             given = getattr(self, name)
-            if not isinstance(given, tuple | list | np.ndarray):
+            has_axis = isinstance(given, np.ndarray) and given.ndim == 1
+            if not has_axis and not isinstance(given, tuple | list):
                 raise TypeError(
                     f"`join_schedules({name}=...)` must be a list, not {described(given)}."
                 )
