@@ -176,6 +176,7 @@ from gradtx._wrappers.measures import update_ratio as update_ratio
 from gradtx._wrappers.measures import gradient_cosine as gradient_cosine
 from gradtx._wrappers.measures import clipped_fraction as clipped_fraction
 from gradtx._wrappers.measures import nonfinite_count as nonfinite_count
+from gradtx._wrappers.rounded_away import rounded_away as rounded_away
 from gradtx._wrappers.orthogonality import orthogonality_error as orthogonality_error
 from gradtx._wrappers.noise_scale import gradient_noise_scale as gradient_noise_scale
 

@@ -69,6 +69,16 @@ def uniform_like(x: jax.Array, seed: jax.Array) -> jax.Array:
     return (bits_like(x, seed) >> np.uint32(8)).astype(jnp.float32) * np.float32(2.0**-24)
 
 
+def nearest(x: jax.Array, dtype: Any) -> jax.Array:
+    """Real numbers rounded to the nearest one of a narrower dtype, in the dtype of `x`.
+
+    XLA may leave out two casts that follow one another, and so the rounding; it does not leave out this.
+    """
+    if dtype == jnp.bfloat16:
+        return jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)
+    return jax.lax.optimization_barrier(x.astype(dtype)).astype(x.dtype)
+
+
 def spacing(x: jax.Array, dtype: Any) -> jax.Array:
     """The distance between a finite number of a narrow dtype and the next larger one, as a float32.
 

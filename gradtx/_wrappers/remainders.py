@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx._core.random_bits import mixed
-from gradtx._core.rounding import round_by_hash, spacing, uniform_like
+from gradtx._core.rounding import nearest, round_by_hash, spacing, uniform_like
 
 # An 8-bit remainder counts in units of 1/256 of the distance from the parameter to the next number.
 _PARTS = 256
@@ -29,7 +29,7 @@ def in_bfloat16(
         dtype: the dtype of the parameter.
         seed: a uint32 scalar.
     """
-    new = (p + s).astype(dtype).astype(jnp.float32)
+    new = nearest(p + s, dtype)
     # Kahan's form keeps more digits of `s` than the difference of `p + s` and `new`.
     return s, round_by_hash(_finite_or_zero(s - (new - p)), jnp.bfloat16, seed)
 
@@ -45,7 +45,7 @@ def in_8_bits(
         dtype: the dtype of the parameter.
         seed: a uint32 scalar.
     """
-    near = (p + s).astype(dtype).astype(jnp.float32)
+    near = nearest(p + s, dtype)
     unit = _unit(near, dtype)
     rest = (s - (near - p)) / unit
     lower = jnp.floor(rest)
@@ -59,7 +59,7 @@ def in_8_bits(
     # An infinite or NaN sum stays visible in the parameter.
     update = jnp.where(jnp.isfinite(near) & jnp.isfinite(s), update, s)
     total = p + update
-    new = total.astype(dtype).astype(jnp.float32)
+    new = nearest(total, dtype)
     left = jnp.round(_finite_or_zero(total - new) / _unit(new, dtype))
     return update, jnp.clip(_finite_or_zero(left), -127, 127).astype(jnp.int8)
 

@@ -274,3 +274,42 @@ def test_a_user_s_measure_with_a_number_is_swept_without_compiling_again():
 def test_mistakes_are_sentences(make, says):
     with pytest.raises((TypeError, ValueError), match=says):
         make()
+
+
+def shares(params, updates, measure):
+    """The readings of a measure at the end of an optimizer with these updates."""
+    tx = gradtx.tap("step", measure)
+    _, state = jax.jit(tx.update)(updates, tx.init(params), params)
+    return {name: float(x) for name, x in gradtx.readings(state).items()}
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float8_e4m3fn"])
+def test_updates_are_rounded_away_where_the_parameter_does_not_change(dtype):
+    rng = np.random.default_rng(0)
+    p, u = rng.uniform(1, 2, 999), rng.normal(size=999) * np.exp2(rng.uniform(-20, 1, 999))
+    params, updates = jnp.asarray(p).astype(dtype), jnp.asarray(np.where(p > 1.9, 0, u), "f4")
+    wide = np.asarray(params, "f4")
+    still = (wide + np.asarray(updates)).astype(params.dtype).astype("f4") == wide
+    want = np.float32(np.sum(still & (updates != 0)) / np.sum(updates != 0))
+    assert 0.2 < want < 0.95
+    assert shares(params, updates, gradtx.rounded_away()) == {"step/rounded_away": want}
+    # A float32 run shows what it would lose.
+    got = shares(jnp.asarray(wide), updates, gradtx.rounded_away(dtype))
+    assert got == {"step/rounded_away": want}
+
+
+def test_what_is_rounded_away_is_known_for_every_leaf_and_dtype():
+    params = {
+        "low": jnp.ones(4, jnp.bfloat16),
+        "high": jnp.ones(4),
+        "z": jnp.ones(2, jnp.complex64),
+    }
+    updates = jax.tree.map(lambda p: jnp.full_like(p, 1e-3), params)
+    got = shares(params, updates, gradtx.rounded_away(per="leaf"))
+    # The gradient is bfloat16 as well, but 0.001 is not a number of it, which does not matter here.
+    assert got == {f"step/rounded_away/{name}": float(name == "low") for name in params}
+    assert gradtx.rounded_away("bfloat16", per="leaf") == gradtx.parse(
+        "rounded_away('bfloat16', per='leaf')"
+    )
+    zero = jax.tree.map(jnp.zeros_like, params)
+    assert shares(params, zero, gradtx.rounded_away()) == {"step/rounded_away": 0.0}
