@@ -22,7 +22,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := race
 # Two installations into one environment must not run at once, whatever -j says.
 .NOTPARALLEL:
-.PHONY: race test laws numbers lint format notebooks docs site bench clean help
+.PHONY: race test laws numbers resume lint format notebooks docs site bench soak clean help
 
 race: $(VENV)/.has-examples  ## set up and run the race of optimizers (the default)
 	@$(PY) -m examples.race $(ARGS)
@@ -40,6 +40,9 @@ laws: $(VENV)/.has-tests  ## run the laws alone, on programs that are optimized 
 numbers: $(VENV)/.has-tests  ## run the tests of numbers alone (ISA=AVX2: as on a processor with no more)
 	@XLA_FLAGS="$(if $(ISA),--xla_cpu_max_isa=$(ISA))" $(PYTEST) $(NUMBERS) \
 		tests/laws/test_number_laws.py::test_donated_jitted_steps_equal_eager_ones $(ARGS)
+
+resume: $(VENV)/.has-tests  ## kill a run 20 times, resume it, and compare it with one that was not
+	@KILLS=20 $(PY) -m pytest -s tests/training/test_resume.py $(ARGS)
 
 lint: $(VENV)/.has-dev  ## check format, style and types
 	@$(PY) -m ruff format --check .
@@ -64,6 +67,9 @@ site: docs $(VENV)/.has-tests  ## build the documentation, and look at it in a h
 
 bench: $(VENV)/.has-examples  ## measure gradtx beside its peers (ARGS=--quick for fewer rounds)
 	@$(PY) -m benchmarks $(ARGS)
+
+soak: $(VENV)/.has-examples  ## take a million steps of every recipe (ARGS="adam muon --steps 10000")
+	@$(PY) -m benchmarks.soak $(ARGS)
 
 clean:  ## remove the environments, the caches and whatever was written
 	rm -rf .venv .venv-* build dist out docs/_build .pytest_cache .ruff_cache .hypothesis
