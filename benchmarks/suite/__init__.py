@@ -4,6 +4,7 @@
 from benchmarks.suite import steps as steps
 from benchmarks.suite import memory as memory
 from benchmarks.suite import taps as taps
+from benchmarks.suite import codecs as codecs
 from benchmarks.suite import muon_steps as muon_steps
 from benchmarks.suite import newton_schulz as newton_schulz
 from benchmarks.suite import muon_torch as muon_torch
