@@ -294,7 +294,7 @@ def test_updates_are_rounded_away_where_the_parameter_does_not_change(dtype):
     assert 0.2 < want < 0.95
     assert shares(params, updates, gradtx.rounded_away()) == {"step/rounded_away": want}
     # A float32 run shows what it would lose.
-    got = shares(jnp.asarray(wide), updates, gradtx.rounded_away(dtype))
+    got = shares(jnp.asarray(wide), updates, gradtx.rounded_away(dtype=dtype))
     assert got == {"step/rounded_away": want}
 
 
@@ -308,7 +308,7 @@ def test_what_is_rounded_away_is_known_for_every_leaf_and_dtype():
     got = shares(params, updates, gradtx.rounded_away(per="leaf"))
     # The gradient is bfloat16 as well, but 0.001 is not a number of it, which does not matter here.
     assert got == {f"step/rounded_away/{name}": float(name == "low") for name in params}
-    assert gradtx.rounded_away("bfloat16", per="leaf") == gradtx.parse(
+    assert gradtx.rounded_away(dtype="bfloat16", per="leaf") == gradtx.parse(
         "rounded_away('bfloat16', per='leaf')"
     )
     zero = jax.tree.map(jnp.zeros_like, params)
