@@ -22,7 +22,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := race
 # Two installations into one environment must not run at once, whatever -j says.
 .NOTPARALLEL:
-.PHONY: race test laws numbers resume lint format notebooks docs site bench soak clean help
+.PHONY: race test laws numbers meshes resume lint format notebooks docs site bench soak fuzz clean help
 
 race: $(VENV)/.has-examples  ## set up and run the race of optimizers (the default)
 	@$(PY) -m examples.race $(ARGS)
@@ -43,6 +43,9 @@ numbers: $(VENV)/.has-tests  ## run the tests of numbers alone (ISA=AVX2: as on 
 
 resume: $(VENV)/.has-tests  ## kill a run 20 times, resume it, and compare it with one that was not
 	@KILLS=20 $(PY) -m pytest -s tests/training/test_resume.py $(ARGS)
+
+meshes: $(VENV)/.has-tests  ## run every transformation in every layout on meshes of eight devices
+	@MESHES=1 QUICK_COMPILE=1 $(PYTEST) tests/laws/test_meshes.py $(ARGS)
 
 lint: $(VENV)/.has-dev  ## check format, style and types
 	@$(PY) -m ruff format --check .
@@ -70,6 +73,9 @@ bench: $(VENV)/.has-examples  ## measure gradtx beside its peers (ARGS=--quick f
 
 soak: $(VENV)/.has-examples  ## take a million steps of every recipe (ARGS="adam muon --steps 10000")
 	@$(PY) -m benchmarks.soak $(ARGS)
+
+fuzz: $(VENV)/.has-tests  ## hold random compositions against the laws (ARGS="--minutes 60")
+	@QUICK_COMPILE=1 nice $(PY) tests/fuzz/run.py $(ARGS)
 
 clean:  ## remove the environments, the caches and whatever was written
 	rm -rf .venv .venv-* build dist out docs/_build .pytest_cache .ruff_cache .hypothesis

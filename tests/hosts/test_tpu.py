@@ -1,0 +1,73 @@
+"""Every recipe's step compiles ahead of time for a TPU, on a machine without one.
+
+`pip install gradtx[tpu-aot]` installs TPU's compiler, which needs no TPU. A process of its own compiles,
+since the compiler reads its settings from the environment when it is loaded, and locks a file.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.recipes import RECIPES
+
+ROOT = Path(__file__).parents[2]
+
+COMPILE = """
+import sys
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+
+import gradtx
+from benchmarks.recipes import RATE, RECIPES
+
+topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x4")
+mesh = topologies.make_mesh(topology, (8,), ("data",))
+SHAPES = {"kernel": ((64, 128), P("data")), "stack": ((8, 32, 64), P("data")), "bias": ((128,), P())}
+
+def arrays(dtype):
+    return {
+        name: jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
+        for name, (shape, spec) in SHAPES.items()
+    }
+
+for name in sys.argv[1:]:
+    tx = RECIPES[name](gradtx.cosine_decay_schedule(RATE, 100))
+    params = arrays("bfloat16")
+    def step(g, state, params):
+        updates, state = tx.update(g, state, params)
+        return gradtx.apply_updates(params, updates), state
+    shardings = gradtx.state_shardings(tx, params)
+    state = jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+        jax.eval_shape(tx.init, params), shardings,
+    )
+    compiled = jax.jit(step, donate_argnums=(1, 2)).lower(arrays("float32"), state, params).compile()
+    memory = compiled.memory_analysis()
+    print(name, memory.argument_size_in_bytes, memory.temp_size_in_bytes)
+"""
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None,
+    reason="libtpu, TPU's compiler, is not installed: pip install 'gradtx[tpu-aot]'",
+)
+def test_every_recipes_step_compiles_ahead_of_time_for_eight_tpus():
+    # The compiler asks a server of the cloud where it runs, unless it is told.
+    known = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "XLA_FLAGS": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE, *RECIPES],
+        cwd=ROOT,
+        env=os.environ | known,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()] == list(RECIPES)
