@@ -69,25 +69,25 @@ WRONG = {
 # Rows for what is neither a transformation nor a schedule, or not in the zoo by itself.
 MORE = [
     "by_rank(2)",
-    "by_shape((None,3))",
+    "by_shape((None, 3))",
     "by_fan_in(4)",
+    "by_path('a')",
     "decay_mask()",
     "hidden_matrices()",
     "norm()",
-    "ema_weight()",
     "update_rms()",
     "update_ratio()",
     "gradient_cosine()",
     "clipped_fraction()",
     "nonfinite_count()",
+    "orthogonality_error()",
+    "gradient_noise_scale()",
+    "ema_weight()",
     "mean_weight()",
     "polynomial_weight()",
     "power_weight()",
-    "orthogonality_error()",
-    "gradient_noise_scale()",
     "qk_clip()",
     "reduce_on_plateau()",
-    "by_path('a')",
 ]
 
 
