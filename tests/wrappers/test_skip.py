@@ -144,9 +144,9 @@ def test_a_huge_finite_gradient_is_not_skipped_and_arguments_are_checked():
     huge = jax.tree.map(lambda x: jnp.full_like(x, 3e38), PARAMS)
     updates, state = tx.update(huge, tx.init(PARAMS))
     assert state.last_finite and all(np.all(x < 0) for x in jax.tree.leaves(updates))
-    wrongs: list[Any] = [-1, 2.5, True]
-    for wrong in wrongs:
-        with pytest.raises(ValueError, match="max_consecutive"):
+    wrongs: list[Any] = [(-1, ValueError), (2.5, TypeError), (True, TypeError)]
+    for wrong, error in wrongs:
+        with pytest.raises(error, match="max_consecutive"):
             skip_nonfinite(adam(0.1), wrong)
     with pytest.raises(ValueError, match="then"):
         skip_nonfinite(adam(0.1), then="ignore")  # pyright: ignore[reportArgumentType]
