@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
-from jax.sharding import AxisType
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
 from gradtx._core.authors import described
 from gradtx._core.dtypes import compute_dtype, real_dtype, scalar
@@ -208,13 +208,27 @@ def nonzero_or_one(unit: Alike) -> Alike:
 
 
 def filled_like(x: Alike, value: Any) -> Alike:
-    """An array of one number with the shape, the dtype and the sharding of `x`.
+    """An array of one number with the shape, the dtype and the sharding of `x`."""
+    return placed_like(jnp.full_like(x, value), x)
 
-    On a mesh with axes of the type Auto, the compiler would put a constant on every device. The result
-    of a choice by `x` lies where `x` does. Both choices are equal, so the compiler then removes it.
+
+def placed_like(new: Alike, x: Alike) -> Alike:
+    """`new`, so that the compiler lets it lie where `x` lies, on a mesh with axes of the type Auto.
+
+    It would put a constant, or an array that is computed from the whole of `x`, on every device. The
+    result of a choice by `x` lies where `x` does. Both choices are equal, so the compiler then removes
+    the choice.
     """
-    full = jnp.full_like(x, value)
-    mesh = jax.typeof(x).sharding.mesh
-    if isinstance(x, Tracer) and AxisType.Auto in mesh.axis_types:
-        return jnp.where(x == x, full, full)
-    return full
+    return jnp.where(x == x, new, new) if _is_auto(x) else new
+
+
+def everywhere(x: Alike) -> Alike:
+    """`x`, so that the compiler puts it on every device, on a mesh with axes of the type Auto."""
+    if not _is_auto(x):
+        return x
+    return jax.lax.with_sharding_constraint(x, NamedSharding(jax.typeof(x).sharding.mesh, P()))
+
+
+def _is_auto(x: Any) -> bool:
+    """Whether the compiler decides where `x` lies."""
+    return isinstance(x, Tracer) and AxisType.Auto in jax.typeof(x).sharding.mesh.axis_types

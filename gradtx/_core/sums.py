@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gradtx._core.sharding import is_sharded, varying_like
+from gradtx._core.sharding import mesh_of, varying_like
 
 
 def total_of_each(tree: Any) -> Any:
@@ -19,7 +19,8 @@ def total_of_each(tree: Any) -> Any:
     arrays, structure = jax.tree.flatten(tree)
     kinds: dict[Any, list[jax.Array]] = {}
     for number, x in {id(x): x for x in arrays}.items():  # several taps may see the same array
-        together = x.ndim >= 2 and x.size > 1 and not is_sharded(x)
+        # On a mesh, the compiler would gather arrays that one loop goes through.
+        together = x.ndim >= 2 and x.size > 1 and mesh_of([x]) is None
         kinds.setdefault((x.shape, x.dtype) if together else number, []).append(x)
     totals: dict[int, jax.Array] = {}
     for own in kinds.values():

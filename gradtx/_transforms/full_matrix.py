@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from gradtx._core.dtypes import promote
 from gradtx._core.latex import Page, Tex
-from gradtx._core.numerics import nonzero_or_one
+from gradtx._core.numerics import everywhere, nonzero_or_one, placed_like
 from gradtx._core.sharding import replicated
 from gradtx._core.unit import Elementwise
 from gradtx._core.values import Hyper
@@ -60,6 +60,7 @@ class scale_by_full_matrix_adagrad(Elementwise):
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         if not update.size:
             return update, state
+        given = update
         update, back = replicated(update)
         g = update.reshape(-1)
         total = state.outer_products + jnp.outer(g, g.conj())
@@ -68,7 +69,9 @@ class scale_by_full_matrix_adagrad(Elementwise):
         overflows = jnp.isinf(total).any() & jnp.isfinite(g).all()
         total = jnp.where(overflows, state.outer_products, total)
         u = _over_root(total, g, jnp.asarray(self.eps, g.real.dtype))
-        return back(u.reshape(update.shape)), OuterProductsState(total)
+        return placed_like(back(u.reshape(update.shape)), given), OuterProductsState(
+            everywhere(total)
+        )
 
     def tex(self, g: Tex, page: Page) -> Tex:
         g, eps = page.symbol(g), page.number(self.eps, r"\epsilon")
