@@ -343,15 +343,22 @@ def representatives() -> list[Row]:
     These are all rows that are not recipes, and of each recipe the row with the most settings.
     A recipe holds no arithmetic of its own: it is defined by transformations that have rows themselves.
     """
-    kinds = [(row, type(row.make())) for row in ROWS]
-    recipes = {kind for _, kind in kinds if issubclass(kind, gradtx.Recipe)}
-    longest = {
-        max((row for row, of in kinds if of is kind), key=lambda row: len(row.code))
-        for kind in recipes
-    }
-    return [row for row, kind in kinds if kind not in recipes or row in longest]
+    return [row for row in ROWS if row in RECIPES or not is_recipe(row)]
 
 
+def is_recipe(row: Row) -> bool:
+    return isinstance(row.make(), gradtx.Recipe)
+
+
+def one_per_recipe() -> list[Row]:
+    """Of each recipe the row with the most settings."""
+    rows: dict[type, list[Row]] = {}
+    for row in filter(is_recipe, ROWS):
+        rows.setdefault(type(row.make()), []).append(row)
+    return [max(of_kind, key=lambda row: len(row.code)) for of_kind in rows.values()]
+
+
+RECIPES = one_per_recipe()
 REPRESENTATIVES = representatives()
 
 SMALL = {"kernel": (2, 3), "bias": (3,)}
