@@ -40,6 +40,7 @@ class Lowering:
 
     def __init__(self, leaves: list[Any], structure: Structure, visit: Visit | None = None) -> None:
         self.leaves, self.structure, self.visit = leaves, structure, visit
+        self.on_mesh, self.result = False, -1  # whether leaves lie on a mesh; the register returned
         self.stages: list[Any] = []
         self.calls: list[Call] = []
         self.trees: list[Any] = []  # the stages that fill cells of their own in `init`
@@ -48,6 +49,7 @@ class Lowering:
         self.scalars = scalar_dtype()
         self.gradients: Stream = []
         self.probes: list[Probe] = []
+        self.matrices: set[int] = set()  # the leaves that transformations of matrices update
         self._begins: list[Call] = []
         self._terms: dict[Any, Term] = {}
         self._answers: dict[Any, Any] = {}

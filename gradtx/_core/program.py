@@ -11,6 +11,7 @@ from gradtx._core.lowering import Lowering, Visit
 from gradtx._core.places import numbered
 from gradtx._core.record import finish
 from gradtx._core.retrace import changes_often, keep_constant
+from gradtx._core.sharding import mesh_of
 from gradtx._core.stages import Frame
 from gradtx._core.terms import register_of
 from gradtx._core.trees import Structure
@@ -27,17 +28,26 @@ class Program:
         leaves: the parameters, or gradients in their place; None for leaves that are not optimized.
         structure: the structure of the tree of parameters.
         visit: records what is lowered, for `summarize` and `routing`; usually None.
+        on_mesh: whether the parameters lie on a mesh of several devices.
     """
 
     def __init__(
-        self, tx: Any, leaves: list[Any], structure: Structure, visit: Visit | None = None
+        self,
+        tx: Any,
+        leaves: list[Any],
+        structure: Structure,
+        visit: Visit | None = None,
+        *,
+        on_mesh: bool = False,
     ) -> None:
+        self._tx = tx
         self.lowering = low = Lowering(leaves, structure, visit)
+        low.on_mesh = on_mesh
         stream, state = low.lower(tx, low.source())
         stream = low.compute(stream)
         low.flush_begins()
         finish(low)
-        self.result = register_of(stream)
+        self.result = low.result = register_of(stream)
         for call in low.calls:
             for i, number in enumerate(call.cells):
                 call.cells[i] = low.merged.get(number, number)
@@ -68,6 +78,10 @@ class Program:
     ) -> tuple[list[Any], Any]:
         """One step on the leaves of a tree of updates, with neither checks nor rounding."""
         low = self.lowering
+        if low.matrices and not low.on_mesh:
+            on_mesh = mesh_of(x for i in low.matrices for x in (updates[i], params and params[i]))
+            if on_mesh is not None:
+                return self._on_mesh.update(updates, state, params, extra)
         cells: list[Any] = [None] * low.cells
         try:
             flat = self.layout.flatten_up_to(state)
@@ -92,6 +106,12 @@ class Program:
             keep_constant(self.stages)
         out = frame.registers[self.result] if self.result >= 0 else updates
         return out, self.layout.unflatten([frame.cells[number] for number in self.numbers])
+
+    @functools.cached_property
+    def _on_mesh(self) -> "Program":
+        """The program for parameters on a mesh, whose state is the same."""
+        low = self.lowering
+        return Program(self._tx, low.leaves, low.structure, on_mesh=True)
 
     def _run(self, frame: Frame) -> None:
         for stage in self.stages:

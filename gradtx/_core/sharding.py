@@ -64,6 +64,15 @@ def named_axes(spec: Any, mesh: Any, ndim: int) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(n for n in names if mesh.shape[n] > 1) for names in several)
 
 
+def placed_on(x: jax.Array, like: jax.Array, spec: Any) -> jax.Array:
+    """`x` sharded by `spec` on the mesh of `like`, whose sharding is known (`mesh_axes`)."""
+    if isinstance(like, Tracer):
+        mesh = jax.typeof(like).sharding.mesh
+        return jax.sharding.reshard(x, jax.sharding.NamedSharding(mesh, spec))
+    mesh: Any = getattr(like.sharding, "mesh", None)
+    return jax.device_put(x, jax.sharding.NamedSharding(mesh, spec))
+
+
 def varying_axes(x: Any) -> frozenset[Any]:
     """The mesh axes over which `x` may differ between devices, inside `shard_map`."""
     return jax.typeof(x).manual_axis_type.varying if isinstance(x, Tracer) else frozenset()

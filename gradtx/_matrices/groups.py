@@ -61,13 +61,13 @@ def map_groups(
                 x[0] if len(x) == 1 else jnp.concatenate(x) for x in zip(*inputs, strict=True)
             ]
             sizes = [len(x[0]) for x in inputs]
-            cuts = zip(*(_cut(x, sizes) for x in f(*joined)), strict=True)
+            cuts = zip(*(cut(x, sizes) for x in f(*joined)), strict=True)
             for i, parts in zip(chunk, cuts, strict=True):
                 results[i] = tuple(x.mT if transposed(i) else x for x in parts)
     return results
 
 
-def _cut(x: Batched, sizes: list[int]) -> list[Batched]:
+def cut(x: Batched, sizes: list[int]) -> list[Batched]:
     """Cut `x` along its first axis into parts of the given sizes."""
     if len(sizes) == 1 or jax.default_backend() != "cpu":
         return jnp.split(x, list(itertools.accumulate(sizes))[:-1])

@@ -1,27 +1,25 @@
 """`Matrixwise`, the base class of transformations that update one matrix at a time.
 
-The base class finds the axes of the matrix in each leaf, casts to float32, and gathers what is sharded.
-For a class that declares `grouped = True`, matrices of one shape are brought together (`stage.py`).
+The base class finds the axes of the matrix in each leaf, casts to float32, and brings together what is
+sharded (`mesh_stage.py`). For a class that declares `grouped = True`, matrices of one shape are brought
+together on one device, too (`stage.py`).
 """
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import jax
-import jax.numpy as jnp
-
 from gradtx._compose.labels import check_patterns
 from gradtx._core.authors import described, not_a_pair, not_matrices, undefined
 from gradtx._core.layout import INNER
 from gradtx._core.lowering import Lowering
 from gradtx._core.numerics import squarable
-from gradtx._core.shapes import Leaf, Matrices
-from gradtx._core.sharding import is_sharded, replicated
-from gradtx._core.terms import Stream, Term
+from gradtx._core.shapes import Matrices
+from gradtx._core.terms import Stream, Term, register_of
 from gradtx._core.unit import Elementwise, Unit
 from gradtx._matrices.axes import MatrixAxes, MatrixRule, hidden_matrices
-from gradtx._matrices.parts import pack, part_shapes, unpack
+from gradtx._matrices.mesh_stage import MeshStage
+from gradtx._matrices.on_matrices import on_matrices
 from gradtx._matrices.stage import MatrixStage
 
 
@@ -67,6 +65,8 @@ class Matrixwise(Unit):
     grouped: ClassVar[bool] = False
     # Whether transposing a matrix before the update is the same as transposing its update.
     transposes: ClassVar[bool] = False
+    # Whether entries of a matrix meet only in sums over its axes, so that a matrix may stay sharded.
+    only_sums: ClassVar[bool] = False
 
     def validate(self) -> None:
         if not hasattr(self.axes, "axes"):
@@ -104,7 +104,7 @@ class Matrixwise(Unit):
 
     def init_unit(self, param: Any) -> Any:
         """The state of one array with two axes; a tree without leaves takes its structure from here."""
-        return _on_matrices(self, MatrixAxes((0,), (1,))).init_unit(param)
+        return on_matrices(self, MatrixAxes((0,), (1,))).init_unit(param)
 
     def init_matrices(self, x: Matrices) -> Any:
         """The state of matrices before the first step, also for a wrapper."""
@@ -121,13 +121,16 @@ class Matrixwise(Unit):
             axes = matrix_axes(self.axes, low, streams[0])
         except ValueError as error:
             raise ValueError(f"`{type(self).__name__}`: {error}") from None
+        low.matrices.update(i for i, a in enumerate(axes) if a is not None)
+        if low.on_mesh:
+            return self._lower_on_mesh(low, streams, inner, axes)
         bare = self.bare._with(axes=None)
         if self.grouped:
             return self._lower_group(low, streams, inner, axes)
         found: dict[MatrixAxes | None, Any] = {None: None}
         for a in axes:
             if a not in found:
-                found[a] = _on_matrices(bare, a)
+                found[a] = on_matrices(bare, a)
         return low.unit(self, streams, inner, [found[a] for a in axes])
 
     def _lower_group(
@@ -135,13 +138,36 @@ class Matrixwise(Unit):
     ) -> tuple[Stream, Any]:
         streams = tuple(low.compute(stream) for stream in streams)
         bare = self.bare._with(axes=None)
-        variants = [None if a is None else _on_matrices(bare, a) for a in axes]
+        variants = [None if a is None else on_matrices(bare, a) for a in axes]
         call, state = low.call(self, streams, inner, variants)
         low.flush_begins()
         sources = [next((t.register for t in s if t is not None), -1) for s in streams]
         stage = MatrixStage(call, bare, axes, sources, low.register())
         low.stages.append(stage)
         term = Term(None, None, (), stage.result)
+        return [None if x is None else term for x in streams[0]], state
+
+    def _lower_on_mesh(
+        self, low: Lowering, streams: tuple[Stream, ...], inner: Any, axes: list[Any]
+    ) -> tuple[Stream, Any]:
+        last = low.stages[-1] if low.stages else None
+        args = last.args_of(axes, streams) if isinstance(last, MeshStage) else None
+        if args is None or self.measures:
+            last, args = None, []
+            streams = tuple(low.compute(stream) for stream in streams)
+        bare = self.bare._with(axes=None)
+        variants = [None if a is None else on_matrices(bare, a) for a in axes]
+        call, state = low.call(self, streams, inner, variants)
+        before = len(low.stages)
+        low.flush_begins()
+        if last is None:
+            last = MeshStage(axes)
+            args = [(-1 - last.source(register_of(stream)), None) for stream in streams]
+            low.stages.append(last)
+        elif len(low.stages) > before:
+            begin = low.stages.pop()  # the stage needs what `begin` computes
+            low.stages.insert(before - 1, begin)
+        term = last.add(call, bare, args, low.register())
         return [None if x is None else term for x in streams[0]], state
 
     def apply_matrices(
@@ -159,48 +185,6 @@ class Matrixwise(Unit):
         if getattr(result[0], "shape", None) != xs[0].shape:
             raise not_matrices(self, result[0], xs[0].shape)
         return result
-
-
-class _on_matrices(Elementwise):
-    """A transformation of matrices, applied to the leaf that holds them in the given axes."""
-
-    unit: Unit
-    axes: Any
-    linear = False
-
-    def with_values(self, values: dict[str, Any]) -> Any:
-        return self._with(unit=self.unit.with_values(values))
-
-    def init_unit(self, param: Any) -> Any:
-        unit: Any = self.unit
-
-        def init(param: Any) -> Any:
-            return pack([unit.init_matrices(x) for x in self.axes.split_parts(param)])
-
-        if not isinstance(param, jax.ShapeDtypeStruct) and not is_sharded(param):
-            return init(param)
-        # The state depends on the shape and the dtype of the parameter alone, so zeros replace it.
-        return jax.jit(lambda: init(jnp.zeros(param.shape, param.dtype)))()
-
-    def apply_leaf(
-        self, args: list[Leaf], state: Any, param: Any, from_begin: Any
-    ) -> tuple[Leaf, Any]:
-        unit: Any = self.unit
-        gathered = [replicated(x) for x in args]
-        parts = list(zip(*(self.axes.split_parts(x) for x, _ in gathered), strict=True))
-        arrays, structure = jax.tree.flatten(state)
-        shapes = part_shapes(unit.init_matrices, [_shape(xs[0]) for xs in parts])
-        states = [structure.unflatten(own) for own in unpack(arrays, shapes)]
-        done = [
-            unit.apply_matrices(list(xs), own, from_begin)
-            for xs, own in zip(parts, states, strict=True)
-        ]
-        x = self.axes.join_parts([x for x, _ in done], args[0].shape)
-        return gathered[0][1](x), pack([state for _, state in done])
-
-
-def _shape(x: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(x.shape, x.dtype)
 
 
 def matrix_axes(rule: Any, low: Lowering, stream: Stream) -> list[MatrixAxes | None]:

@@ -63,6 +63,7 @@ class equilibrate_rows(Matrixwise):
 
     linear = True  # it takes gradients of any size
     keeps_zero = True
+    only_sums = True
 
     def update_matrix(self, x: Matrices, state: Any) -> tuple[Matrices, Any]:
         return _rescaled(x, 1.0, axis=(-2,)), state
@@ -93,6 +94,7 @@ class scale_to_rms(Matrixwise):
     limits = {"rms": "[0, inf)"}
     linear = True  # it takes gradients of any size
     keeps_zero = True
+    only_sums = True
 
     def update_matrix(self, x: Matrices, state: Any) -> tuple[Matrices, Any]:
         size = (x.shape[-2] * x.shape[-1]) ** 0.5
@@ -126,6 +128,7 @@ class keep_norm(Wrapper, Matrixwise):
 
     linear = as_inner
     keeps_zero = True
+    only_sums = True
 
     def update_matrix(self, x: Matrices, state: Any, given: Matrices) -> tuple[Matrices, Any]:
         return _rescaled(x, _norm(given)), state
@@ -168,6 +171,7 @@ class scale_by_neuron_rms(Matrixwise):
     limits = {"decay": "[0, 1)", "eps": "[0, inf)"}
     degrees = {"nu": 2}
     keeps_zero = True
+    only_sums = True
 
     def init_matrix(self, x: Matrices) -> ScaleByNeuronRmsState:
         return ScaleByNeuronRmsState(nu=accumulator(x[:, :1], real=True))

@@ -141,6 +141,20 @@ def step(tx: Any, params: Any, **extra: Any) -> None:
     assert jax.tree.map(jnp.shape, updates) == jax.tree.map(jnp.shape, params)
 
 
+def on_meshes() -> None:
+    """Steps on meshes, traced, that reach every exchange."""
+    for kind in (jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit):
+        mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(kind,) * 2)
+
+        def lies(*shape: int, spec: Any, mesh: Any = mesh) -> jax.ShapeDtypeStruct:
+            sharding = jax.NamedSharding(mesh, jax.P(*spec))
+            return jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
+
+        replicas = {name: lies(6, 8, spec=(None, "x")) for name in "ab"}
+        step(gradtx.normuon(0.1), replicas)
+        step(gradtx.adamuon(0.1), replicas | {"stack": lies(3, 8, 4, spec=(None, "x", "y"))})
+
+
 def test_arrays_have_the_shapes_that_annotations_state(monkeypatch):
     jax.clear_caches()  # what is traced already would not call the wrapped functions
     every, called = check_all(monkeypatch)
@@ -172,6 +186,7 @@ def test_arrays_have_the_shapes_that_annotations_state(monkeypatch):
         ),
         jnp.ones((2, 5, 9, 4)),
     )
+    on_meshes()
     assert gradtx.global_norm(params) > 0
     # The base class's own method only raises an error.
     assert every - called == {"Matrixwise.update_matrix"}

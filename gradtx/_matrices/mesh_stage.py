@@ -1,0 +1,224 @@
+"""The stage of a lowered program that updates matrices on a mesh of several devices.
+
+Transformations of matrices that follow each other share a stage, so that matrices are brought together
+once for all of them. Leaves of one shape and layout form a group. How a group is updated depends on what
+is known about its layout:
+
+    exchange.py   the layout is known: from the types on an Explicit mesh, or from `gradtx.place`
+    staged.py     the layout is not known, as in a compiled step on an Auto mesh
+    in_place.py   only sums over matrices are needed, and matrices stay where they are
+"""
+
+from typing import Any
+
+import jax
+from jax.sharding import AxisType
+
+from gradtx._core.dtypes import compute_dtype
+from gradtx._core.leaf import split
+from gradtx._core.sharding import mesh_axes, mesh_of
+from gradtx._core.stages import Call
+from gradtx._core.terms import BOUNDED, SQUARABLE, Stream, Term
+from gradtx._core.tuned import settled
+from gradtx._matrices.exchange import exchanged
+from gradtx._matrices.in_place import fits_in_place, in_place
+from gradtx._matrices.parts import pack, part_shapes, unpack
+from gradtx._matrices.plans import Plan
+from gradtx._matrices.staged import staged
+from gradtx._matrices.steps import Step, Steps
+from gradtx._matrices.units import UnitGroup, UnitLeaf, unit_of
+
+
+class MeshStage:
+    """A stage that updates the matrices of all leaves on a mesh, by one transformation or by several.
+
+    Args:
+        axes: for every leaf the axes of its matrices, or None if the leaf is not updated here.
+    """
+
+    def __init__(self, axes: list[Any]) -> None:
+        self.axes = axes
+        self.leaves = [i for i, a in enumerate(axes) if a is not None]
+        self.sources: list[int] = []  # registers
+        self.txs: list[Any] = []
+        self.calls: list[Call] = []
+        self.arrays: list[Any] = []
+        self.args: list[list[tuple[int, Any]]] = []
+        self.results: list[int] = []  # the register of the result of each transformation
+
+    def args_of(self, axes: list[Any], streams: tuple[Stream, ...]) -> list[tuple[int, Any]] | None:
+        """What a transformation of these streams would read in this stage, or None if it could not.
+
+        It may read the result of an earlier transformation in this stage, or what that one read. For
+        every stream this is the number of a result, or -1 - k for the source k, and what clips entries.
+        """
+        if axes != self.axes:
+            return None
+        args: list[tuple[int, Any]] = []
+        for stream in streams:
+            terms = {id(term): term for term in stream if term is not None}
+            if len(terms) != 1:
+                return None
+            ((term,), clip) = terms.values(), None
+            if term.tx is BOUNDED or term.tx is SQUARABLE:
+                clip, (term,) = term.tx, term.args
+            if term.register in self.results:
+                args.append((self.results.index(term.register), clip))
+            elif term.register in self.sources:
+                args.append((-1 - self.sources.index(term.register), clip))
+            else:
+                return None
+        return args
+
+    def add(self, call: Call, tx: Any, args: list[tuple[int, Any]], result: int) -> Term:
+        """Add a transformation, and return the term of its result.
+
+        Args:
+            call: its place in the program.
+            tx: the transformation.
+            args: what it reads, see `args_of`.
+            result: the register of its result.
+        """
+        self.calls.append(call)
+        self.txs.append(tx)
+        self.args.append(args)
+        self.results.append(result)
+        return Term(None, None, (), result)
+
+    def source(self, register: int) -> int:
+        """The number of a register among the sources."""
+        if register not in self.sources:
+            self.sources.append(register)
+        return self.sources.index(register)
+
+    def run(self, frame: Any) -> None:
+        inputs = [frame.registers[source] for source in self.sources]
+        leaves = [i for i in self.leaves if inputs[0][i] is not None]
+        mesh = mesh_of(x for i in leaves for x in (inputs[0][i], frame.params and frame.params[i]))
+        _check_mesh(mesh)
+        numbers, keys = [], []
+        for call, tx in zip(self.calls, self.txs, strict=True):
+            key, arrays = split(tx)
+            from_begin = frame.from_begin[call] if call.begins else ((), None)
+            keys.append(key)
+            numbers.append((settled(arrays, frame.found), from_begin))
+        wanted = self._wanted(frame.low)
+        steps = Steps(
+            tuple(
+                Step(
+                    key,
+                    call.layout,
+                    call.scheduled,
+                    tuple((len(inputs) + k if k >= 0 else -1 - k, clip) for k, clip in args),
+                )
+                for key, call, args in zip(keys, self.calls, self.args, strict=True)
+            ),
+            len(inputs),
+            wanted,
+            all(tx.transposes for tx in self.txs),
+        )
+        wire = next((w for tx in self.txs if (w := getattr(tx, "exchange_dtype", None))), None)
+        groups: dict[UnitGroup, list[tuple[int, UnitLeaf, list[Any], list[Any]]]] = {}
+        for i in leaves:
+            group, leaf, arrays, shapes = self._unit(frame, i, [x[i] for x in inputs])
+            groups.setdefault(group, []).append((i, leaf, arrays, shapes))
+        out: list[list[Any]] = [[None] * len(self.axes) for _ in wanted]
+        for group, members in groups.items():
+            for some in self._together(group, members, mesh):
+                owners = None if frame.params is None else [frame.params[m[0]] for m in some]
+                plan = Plan(steps, group, tuple(leaf for _, leaf, _, _ in some), mesh, wire)
+                try:
+                    arrays = [arrays for _, _, arrays, _ in some]
+                    results = self._run(plan, arrays, numbers, owners)
+                except Exception as error:
+                    first, last = (frame.low.paths[i] or "." for i in (some[0][0], some[-1][0]))
+                    error.add_note(f"This is one of the matrices from `{first}` to `{last}`.")
+                    raise
+                for (i, _, _, shapes), new in zip(some, results, strict=True):
+                    for k, x in enumerate(new[: len(wanted)]):
+                        out[k][i] = x
+                    self._keep(frame, i, new[len(wanted) :], shapes)
+        for k, register in enumerate(out):
+            frame.registers[self.results[wanted[k]]] = register
+
+    def _wanted(self, low: Any) -> tuple[int, ...]:
+        """The transformations whose results are read outside of this stage."""
+        read = {low.result}
+        for stage in low.stages:
+            if stage is not self:
+                read |= {getattr(stage, "source", -1), getattr(stage, "register", -1)}
+                read |= {*getattr(stage, "sources", ())}
+                for group in getattr(stage, "groups", ()):
+                    read |= {*group.sources}
+        found = tuple(k for k, register in enumerate(self.results) if register in read)
+        return found or (len(self.results) - 1,)
+
+    def _unit(self, frame: Any, i: int, inputs: list[Any]) -> Any:
+        """The group of a leaf, how the leaf lies, its arrays, and the shapes of its parts' states."""
+        dtype = compute_dtype(*inputs)
+        arrays = [x.astype(dtype) for x in inputs]
+        axes, shape = self.axes[i], inputs[0].shape
+        models = [
+            jax.ShapeDtypeStruct((axes.batch(shape) // len(axes.sizes(shape)), *size), dtype)
+            for size in axes.sizes(shape)
+        ]
+        all_shapes, states = [], []
+        for call, tx in zip(self.calls, self.txs, strict=True):
+            own = [frame.cells[first + i] for first in call.slots]
+            shapes = part_shapes(tx.init_matrices, models)
+            all_shapes.append(shapes)
+            for part in unpack(own, shapes):
+                states += part
+        spec = mesh_axes(inputs[0])
+        group, leaf = unit_of(axes, shape, spec, dtype, states)
+        turns = spec is not None and axes.blocks == 1 and all(tx.transposes for tx in self.txs)
+        if turns and not states and len(leaf.unit) == 2 and leaf.unit[0] > leaf.unit[1]:
+            # Tall matrices are turned, so that they are exchanged with the wide ones of their size.
+            leaf = leaf._replace(order=(*leaf.order[:-2], *leaf.order[:-3:-1]))
+            group = group._replace(unit=leaf.unit, spec=leaf.unit_spec)
+        return group, leaf, [*arrays, *states], all_shapes
+
+    def _keep(self, frame: Any, i: int, states: list[Any], all_shapes: list[Any]) -> None:
+        """Write the new state of a leaf to its cells."""
+        place = 0
+        for call, shapes in zip(self.calls, all_shapes, strict=True):
+            parts = []
+            for _ in shapes:
+                parts.append(states[place : place + len(call.slots)])
+                place += len(call.slots)
+            for first, new in zip(call.slots, pack(parts), strict=True):
+                frame.cells[first + i] = new
+
+    def _together(self, group: UnitGroup, members: list[Any], mesh: Any) -> list[list[Any]]:
+        """Members that are updated in one call.
+
+        Where the layout is not known, the batch of a stack may be sharded. Such a stack cannot be joined
+        with others without moving it, so it is alone unless that would leave devices idle.
+        """
+        if group.spec is not None:
+            return [members]
+        alone = [m for m in members if m[1].batch and m[1].units % mesh.size == 0]
+        flat = [m for m in members if not m[1].batch]
+        rest = [m for m in members if m[1].batch and m[1].units % mesh.size]
+        return [*([m] for m in alone), *(some for some in (flat, rest) if some)]
+
+    def _run(self, plan: Plan, arrays: list[Any], numbers: list[Any], params: Any) -> Any:
+        if all(tx.only_sums for tx in self.txs) and fits_in_place(plan):
+            return in_place(plan, arrays, numbers)
+        if plan.group.spec is None:
+            return staged(plan, arrays, numbers, params)
+        return exchanged(plan, arrays, numbers)
+
+
+def _check_mesh(mesh: Any) -> None:
+    kinds = set(mesh.axis_types)
+    if {AxisType.Auto, AxisType.Explicit} <= kinds:
+        named = ", ".join(
+            f"{name}: {kind.name}"
+            for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True)
+        )
+        raise ValueError(
+            f"The matrices lie on a mesh whose axes are of two kinds ({named}), and cannot be brought "
+            "together there. Make a mesh with axes of one kind: `jax.make_mesh(shape, names, "
+            f"axis_types=(jax.sharding.AxisType.Explicit,) * {len(mesh.axis_names)})`."
+        )

@@ -1,0 +1,98 @@
+"""Matrices whose layout is not known, brought together by constraints on an Auto mesh.
+
+On an Auto mesh the type of an array says on which mesh it lies, but not how it is sharded. So the
+matrices of a group are stacked, and constraints shard the axis of the stack over one mesh axis after
+another. From that, XLA finds the exchanges of `exchange.py` by itself. (If a single constraint names
+all axes of a mesh with two axes, XLA gathers the matrices instead.) Every device then updates whole
+matrices under `shard_map`, and the stack goes back by the same steps.
+"""
+
+import functools
+import math
+from typing import Any
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from gradtx._matrices.groups import cut
+from gradtx._matrices.hops import Held, Rows
+from gradtx._matrices.plans import Plan
+from gradtx._matrices.units import joined, repeated
+
+try:
+    from jax.experimental.shard_alike import shard_alike
+except (
+    ImportError
+):  # JAX 0.12 does not have it: a stack then takes one more exchange on an Auto mesh
+
+    def shard_alike(x: Any, y: Any) -> tuple[Any, Any]:
+        return x, y
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def staged(
+    plan: Plan, leaves: list[list[Held]], numbers: list[Any], params: list[Held] | None
+) -> list[list[Held]]:
+    """The wanted results and the new arrays of the state, for every leaf; as `exchanged`.
+
+    With the parameters of the leaves, the results of stacks are sharded like these.
+    """
+    inputs, wanted = plan.steps.inputs, len(plan.steps.wanted)
+    group, names = plan.group, tuple(name for name, n in plan.mesh.shape.items() if n > 1)
+    taken = []
+    for k, (leaf, own) in enumerate(zip(plan.leaves, leaves, strict=True)):
+        units = own[:inputs]
+        if leaf.batch and params is not None:
+            units = [shard_alike(params[k], x)[1] for x in units]
+        units = [leaf.take(x) for x in units]
+        states = zip(own[inputs:], group.states, strict=True)
+        taken.append([*units, *(x.reshape(leaf.units, *shape) for x, (shape, _) in states)])
+    sizes = [leaf.units for leaf in plan.leaves]
+    arrays = joined(taken)
+    count, dtype = len(arrays[0]), arrays[0].dtype
+    # The batch of a stack may be sharded. Without a batch, the pin keeps XLA from sharding the axis of
+    # the stack already where it is put together, which would move replicated leaves three times.
+    pinned = not any(leaf.batch for leaf in plan.leaves)
+    wire = plan.wire_of(dtype)
+    arrays = [x.astype(wire) if i < inputs else x for i, x in enumerate(arrays)]
+    if pinned:
+        arrays = [_over(plan.mesh, (), x) for x in arrays]
+    total = -(-count // (share := math.prod(plan.mesh.shape.values()))) * share
+    if total != count:
+        arrays = list(jax.lax.optimization_barrier([repeated(x, total) for x in arrays]))
+        if pinned:
+            arrays = [_over(plan.mesh, (), x) for x in arrays]
+    for end in range(1, len(names) + 1):
+        arrays = [_over(plan.mesh, names[:end], x) for x in arrays]
+
+    def on_device(arrays: list[Rows], numbers: list[Any]) -> list[Rows]:
+        arrays = [x.astype(dtype) if i < inputs else x for i, x in enumerate(arrays)]
+        new = plan.steps.run(group, arrays, numbers)
+        return [x.astype(wire) if i < wanted else x for i, x in enumerate(new)]
+
+    share_of = PartitionSpec(names)
+    new = jax.shard_map(
+        on_device,
+        mesh=plan.mesh,
+        in_specs=(share_of, PartitionSpec()),
+        out_specs=share_of,
+        check_vma=False,
+    )(arrays, numbers)
+    for end in range(len(names) - 1, 0 if not pinned else -1, -1):
+        new = [_over(plan.mesh, names[:end], x) for x in new]
+    new = [x[:count].astype(dtype) if i < wanted else x[:count] for i, x in enumerate(new)]
+    done = []
+    cuts = zip(*(cut(x, sizes) for x in new), strict=True)
+    for k, (leaf, own, parts) in enumerate(zip(plan.leaves, leaves, cuts, strict=True)):
+        units = [leaf.put(x, leaf.shape) for x in parts[:wanted]]
+        if params is not None:
+            units = [shard_alike(params[k], x)[1] for x in units]
+        states = zip(parts[wanted:], own[inputs:], strict=True)
+        done.append([*units, *(x.reshape(old.shape) for x, old in states)])
+    return done
+
+
+def _over(mesh: Any, names: tuple[str, ...], x: Rows) -> Rows:
+    """`x` with its first axis sharded over these mesh axes, and the others as XLA chooses."""
+    spec = PartitionSpec(names or None, *(PartitionSpec.UNCONSTRAINED,) * (x.ndim - 1))
+    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))

@@ -1,0 +1,130 @@
+"""Optimizers of matrices on meshes: collectives in the compiled step, and the numbers of one device.
+
+Every layout is crossed with every optimizer and with both kinds of mesh axes. The collectives of matrix
+size are counted in the program that XLA optimized, with loops multiplied (`benchmarks/hlo.py`).
+"""
+
+import functools
+import os
+from collections import Counter
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+from rounding import roundings
+
+import gradtx
+from benchmarks.hlo import collectives, products
+
+SHAPE = (32, 64)
+ONE, TWO = ((8,), ("x",)), ((4, 2), ("x", "y"))
+# For every layout: the mesh, the leaves with their specs, and the collectives of matrix size.
+EXCHANGED, GATHERED = {"all-to-all": 2}, {"all-gather": 1}
+LAYOUTS = {
+    "last axis": (ONE, [(SHAPE, P(None, "x"))] * 16, EXCHANGED),
+    "first axis": (ONE, [(SHAPE, P("x", None))] * 16, EXCHANGED),
+    "both axes": (TWO, [(SHAPE, P("x", "y"))] * 16, {"all-to-all": 4}),
+    "replicated": (ONE, [(SHAPE, P())] * 16, GATHERED),
+    "last axis with replicas": (TWO, [(SHAPE, P(None, "x"))] * 16, EXCHANGED | GATHERED),
+    "stack, by layer": (ONE, [((16, *SHAPE), P("x"))], {}),
+    "stack, last axis": (ONE, [((16, *SHAPE), P(None, None, "x"))], EXCHANGED),
+    "13 matrices": (ONE, [(SHAPE, P(None, "x"))] * 13, EXCHANGED),
+    "3 matrices": (ONE, [(SHAPE, P(None, "x"))] * 3, EXCHANGED),
+}
+OPTIMIZERS = {
+    # One polynomial keeps programs small. What the devices exchange does not depend on the number.
+    name: functools.partial(getattr(gradtx, name), 0.1, steps=1)
+    for name in ("muon", "normuon", "adamuon", "scion")
+}
+# The layouts that `make test` counts for every optimizer; ALL_MESHES=1 counts all of them.
+REPRESENTATIVES = ("first axis", "both axes")
+KINDS = {"Auto": AxisType.Auto, "Explicit": AxisType.Explicit}
+
+
+def mesh_of(layout, kind):
+    sizes, names = LAYOUTS[layout][0]
+    return jax.make_mesh(sizes, names, axis_types=(KINDS[kind],) * len(names))
+
+
+def shapes_of(layout, kind):
+    mesh = mesh_of(layout, kind)
+    return {
+        f"w{i}": jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(mesh, spec))
+        for i, (shape, spec) in enumerate(LAYOUTS[layout][1])
+    }
+
+
+def compiled(tx, params):
+    """The text of the compiled step, whose results are sharded like its arguments."""
+    state = jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        jax.eval_shape(tx.init, params),
+        gradtx.state_shardings(tx, params),
+    )
+    out = jax.tree.map(lambda x: x.sharding, (params, state))
+
+    def step(params, state, gradients):
+        updates, state = tx.update(gradients, state, params)
+        return gradtx.apply_updates(params, updates), state
+
+    lowered = jax.jit(step, out_shardings=out).lower(params, state, params)
+    return lowered.compile({"xla_backend_optimization_level": 0}).as_text()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_group_takes_as_few_collectives_as_its_layout_needs(layout, name, kind):
+    if name != "muon" and layout not in REPRESENTATIVES and not os.environ.get("ALL_MESHES"):
+        pytest.skip("ALL_MESHES=1 counts all of them")
+    params = shapes_of(layout, kind)
+    text = compiled(OPTIMIZERS[name](), params)
+    size = sum(4 * x.size for x in params.values()) / 8  # what a device holds of all matrices
+    large, small = Counter(), Counter()
+    for found in collectives(text):
+        (large if found.bytes > size / 2 else small)[found.kind] += found.runs
+    assert large == LAYOUTS[layout][2]
+    # The rows of NorMuon, over one mesh axis after another, and the two sums of AdaMuon's norms.
+    assert small.total() <= 4, small
+    share = -(-sum(16 if x.ndim == 3 else 1 for x in params.values()) // 8)
+    m, n = SHAPE
+    assert products(text).flops == share * (4 * m * m * n + 2 * m**3)
+
+
+NUMBERS = ("both axes", "last axis with replicas", "stack, last axis")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("layout", NUMBERS)
+def test_two_steps_give_one_devices_numbers(layout, kind):
+    shapes = dict([*shapes_of(layout, kind).items()][:3])  # fewer than devices, so padded
+    tx = OPTIMIZERS["normuon"]()
+    step = jax.jit(lambda g, state, params: tx.update(g, state, params))
+    alone = {
+        name: jax.random.normal(jax.random.key(i), x.shape)
+        for i, (name, x) in enumerate(shapes.items())
+    }
+    put = {name: jax.device_put(x, shapes[name].sharding) for name, x in alone.items()}
+    results = []
+    for params in (alone, put):
+        updates, state = step(params, tx.init(params), params)
+        results.append(step(updates, state, params))
+    types = [jax.tree.map(lambda x: str(jax.typeof(x)), x) for x in (state, results[1][1])]
+    assert types[0] == types[1]
+    for update, param in zip(results[1][0].values(), put.values(), strict=True):
+        assert update.sharding.is_equivalent_to(param.sharding, param.ndim)
+    # One step of Newton-Schulz has three products of at most 64 terms, whose factors are at most 8.3,
+    # 23.6 and 17.3. Updates are about the rate 0.1, and rows are averages of entries below 1.
+    error = 0.1 * roundings(3 * 64 * (8.3 + 23.6 + 17.3), "float32")
+    for x, y in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=0, atol=error)
+
+
+def test_a_mesh_with_both_kinds_of_axes_is_refused():
+    mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(AxisType.Auto, AxisType.Explicit))
+    w = jax.ShapeDtypeStruct(SHAPE, jnp.float32, sharding=NamedSharding(mesh, P("x", None)))
+    tx = gradtx.orthogonalize_newton_schulz()
+    with pytest.raises(ValueError, match=r"axes are of two kinds \(x: Auto, y: Explicit\)"):
+        jax.jit(lambda w: tx.update(w, tx.init(w))).lower(w)
