@@ -62,7 +62,8 @@ def state_arrays(state: Any, params: list[Any], structure: Structure) -> tuple[S
         if isinstance(node, optax.MaskedNode) or node is None:
             return
         leaves, own = jax.tree.flatten(node, is_leaf=_is_absent)
-        alone = structure.num_leaves == 1 and own == structure and not _fits(leaves[0], shapes[0])
+        one = structure.num_leaves == 1 and own == structure and not _is_absent(leaves[0])
+        alone = one and not _fits(leaves[0], shapes[0])
         if structure.num_leaves and own == structure and not alone:
             pairs = zip(leaves, params, strict=True)
             found.setdefault(name, []).extend(p for p in pairs if not _is_absent(p[0]))
@@ -95,7 +96,7 @@ def _is_absent(x: Any) -> bool:
 
 def _fits(x: Any, shape: Any) -> bool:
     """Whether `x` may belong to the only parameter; the counter of steps does not."""
-    return not str(x.dtype).startswith("int") and (x.shape == shape or bool(x.shape))
+    return bool(x.shape) or (x.shape == shape and not str(x.dtype).startswith("int"))
 
 
 def _entry(name: str, pairs: list[tuple[Any, Any]], mesh: NamedSharding | None) -> StateArray:

@@ -57,6 +57,13 @@ def test_the_state_of_adamw_takes_few_bytes_per_parameter(codec, most):
     assert f"{summary.state_bytes / summary.parameters:.3g} bytes per parameter" in repr(summary)
 
 
+def test_the_summary_of_one_parameter_lists_its_codes():
+    for params in (jnp.zeros((64, 64)), {"w": jnp.zeros((64, 64))}):
+        arrays = gradtx.summarize(stored(gradtx.scale_by_momentum(), "bf16+8"), params).arrays
+        found = {x.name: (x.dtype, x.bytes_per_parameter) for x in arrays}
+        assert found["inner.mu.code.low"] == ("int8", 1) and len(found) == 3
+
+
 def test_small_arrays_scalars_and_other_dtypes_are_not_coded():
     params = PARAMS | {"z": jnp.zeros((64, 64), jnp.complex64), "n": jnp.zeros((64, 64), jnp.int32)}
     tx = stored(gradtx.adam(0.1, mu_dtype="bfloat16"), "int8")
