@@ -61,6 +61,7 @@ for name in sys.argv[1:]:
 def test_every_recipes_step_compiles_ahead_of_time_for_eight_tpus():
     # The compiler asks a server of the cloud where it runs, unless it is told.
     known = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "XLA_FLAGS": ""}
+    known["TPU_ACCELERATOR_TYPE"] = "v5litepod-8"
     done = subprocess.run(
         [sys.executable, "-c", COMPILE, *RECIPES],
         cwd=ROOT,

@@ -34,6 +34,8 @@ def counted(state, n):
 def test_counters_stay_at_the_largest_count_where_schedules_and_corrections_keep_their_value(row):
     if "fading" in row.code or "mean_of_all" in row.code:
         return  # the function and the class of a user add 1 to the last count by themselves
+    if row.code.startswith(("chain(", "observe(", "stored(", "masked(", "zero1(", "offloaded(")):
+        return  # the counters inside have rows of their own
     tx, params = row.make(), tree(shapes=SHAPES)
     state = tx.init(params)
     if not counters(state):

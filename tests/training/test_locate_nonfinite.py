@@ -125,7 +125,11 @@ def spoiled(tree, number, value=jnp.nan):
     return structure.unflatten(leaves), jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-@pytest.mark.parametrize("row", zoo.REPRESENTATIVES, ids=str)
+# `LOCATE=1` takes all rows.
+EVERY = zoo.ROWS if os.environ.get("LOCATE") else zoo.REPRESENTATIVES[::4]
+
+
+@pytest.mark.parametrize("row", EVERY, ids=str)
 def test_a_fault_before_the_step_is_found_in_every_array(row):
     tx = row.make()
     state = tx.init(PARAMS)
@@ -143,8 +147,8 @@ def test_a_fault_before_the_step_is_found_in_every_array(row):
             assert found is not None and (found.what, found.path) == ("state", path)
 
 
-# A step compiles every part of a row once more. `LOCATE=1` takes all rows.
-SOME = zoo.ROWS if os.environ.get("LOCATE") else zoo.ROWS[3::24]
+# A step compiles every part of a row once more.
+SOME = zoo.ROWS if os.environ.get("LOCATE") else zoo.ROWS[3::40]
 
 
 @pytest.mark.parametrize("row", SOME, ids=str)

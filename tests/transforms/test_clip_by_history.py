@@ -17,14 +17,19 @@ NORMS[[30, 45, 46]] = 20.0, 5.0, 400.0
 DIRECTION = np.array([0.6, 0.8])
 
 
+@jax.jit
+def step(tx, g, state):
+    return tx.update(g, state)
+
+
 def run(tx, norms, dtype="float64"):
     """The norms of the updates, and the states, for gradients of these norms: a number or a tree."""
     with jax.enable_x64(dtype == "float64"):
         gradient = lambda x: jax.tree.map(lambda n: jnp.asarray(DIRECTION * n, dtype), x)
         norms = list(norms)
-        state, step, seen, states = tx.init(gradient(norms[0])), jax.jit(tx.update), [], []
+        state, seen, states = tx.init(gradient(norms[0])), [], []
         for x in norms:
-            u, state = step(gradient(x), state)
+            u, state = step(tx, gradient(x), state)
             seen.append(jax.tree.map(lambda u: float(np.linalg.norm(np.asarray(u, "f8"))), u))
             states.append(jax.tree.map(np.asarray, state))
         return seen, states
