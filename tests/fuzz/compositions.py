@@ -1,0 +1,58 @@
+"""Random compositions of all public transformations, as the code that makes them."""
+
+import random
+
+import zoo
+
+# What is not drawn: classes of a user, what needs an argument of the loss, and functions of a user.
+LEAVES = [
+    row
+    for row in zoo.ROWS
+    if not any(word in row.code for word in (*zoo.OWN, "plateau", "qk_clip", "noise_scale"))
+]
+# Each makes one transformation of another one. All of them keep a zero update where it is zero.
+AROUND = [
+    "chain({}, scale(0.5))",
+    "chain(clip_by_global_norm(1.0), {})",
+    "chain(clip(0.5), {})",
+    "chain({}, clip_by_block_rms(1.0))",
+    "masked({}, by_rank(2))",
+    "partition({{True: {}, False: sgd(0.1)}}, by_rank(2))",
+    "cautious({})",
+    "accumulate({}, 2)",
+    "every(2, {})",
+    "skip_nonfinite({})",
+    "tap('x', norm(per='leaf')) / 1.0 * 0.0 + {}",
+    "observe({}, norm())",
+    "tunable({})",
+    "{} * 0.5",
+    "layerwise({}, 0.5, stacked='')",
+    "scale_by_path({{'kernel': 0.5}}, optional=True) * 0.0 + {}",
+]
+BETWEEN = ["chain({}, {})", "{} + {}", "{} - {}", "partition({{True: {}, False: {}}}, by_rank(2))"]
+# These look at what is averaged or kept in the parameters, and refuse what changes the updates later.
+OUTERMOST = ["averaged(", "master_weights("]
+
+
+def composed(seed):
+    """The row of one composition. Only a row of the zoo says that it is bounded."""
+    draw = random.Random(seed)
+    if seed < len(LEAVES):
+        return LEAVES[seed]
+    inner = [row for row in LEAVES if not any(word in row.code for word in OUTERMOST)]
+    row = draw.choice(inner)
+    code, needs = row.code, row.needs_params
+    for _ in range(draw.randrange(1, 4)):
+        if draw.random() < 0.6:
+            code = draw.choice(AROUND).format(_in_parentheses(code))
+        else:
+            other = draw.choice(inner)
+            pair = [code, other.code]
+            draw.shuffle(pair)
+            code = draw.choice(BETWEEN).format(*map(_in_parentheses, pair))
+            needs = needs or other.needs_params
+    return zoo.Row(code, at_zero=None, bounded=False, needs_params=needs)
+
+
+def _in_parentheses(code):
+    return f"({code})" if any(sign in code for sign in (" + ", " - ", " / ", " * ")) else code

@@ -1,0 +1,154 @@
+"""The laws that the fuzzer holds one composition against. Everything is compiled once."""
+
+import collections
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec as P
+from zoo import types
+
+import gradtx
+
+SHAPES = {"kernel": (2, 3), "bias": (3,), "gain": (), "none": None}
+DTYPES = {
+    "float32": {"a": "float32"},
+    "narrow": {"a": "bfloat16", "b": "float16"},
+    "mixed": {"a": "float32", "b": "bfloat16"},
+    "complex64": {"a": "complex64"},
+}
+SIZES = {
+    "zero": 0.0,
+    "denormal": 1e-40,
+    "tiny": 1e-30,
+    "small": 1e-8,
+    "one": 1.0,
+    "large": 1e4,
+    "huge": 1e30,
+    "largest": float("inf"),  # stands for the largest finite number of the dtype
+}
+STEPS = 5  # of each run: a size, its negative, itself, zero, and ordinary numbers
+
+counts = collections.Counter()
+
+
+def drawn(rng, dtype, size):
+    """One gradient: normal numbers times the size, or the largest finite numbers."""
+
+    def leaf(name, shape):
+        if shape is None:
+            return None
+        x = rng.normal(size=(2, *shape))
+        z = x[0] + 1j * x[1] if dtype == "complex64" else x[0]
+        if np.isinf(size):
+            return jnp.asarray(np.sign(x[0]) * float(jnp.finfo(dtype).max), dtype)
+        limit = float(jnp.finfo(dtype).max) / 8  # a normal number is below 8
+        return jnp.asarray(np.clip(size, -limit, limit) * z, dtype)
+
+    return {name: leaf(name, shape) for name, shape in SHAPES.items()}
+
+
+def trees(rng, kind, size):
+    return {name: drawn(rng, dtype, size) for name, dtype in DTYPES[kind].items()}
+
+
+class Law(AssertionError):
+    """A law that does not hold, with the names of the law and of the input."""
+
+
+def hold(law, kind, size, condition, detail=""):
+    if not condition:
+        raise Law(f"{law}, for dtypes {kind!r} and size {size!r} {detail}".strip())
+
+
+def keeps_zero(tx):
+    """Whether a transformation and all its parts say that they keep a zero update."""
+    return tx.keeps_zero and all(map(keeps_zero, tx.children))
+
+
+def values(tree):
+    return [np.asarray(x).astype("complex128") for x in jax.tree.leaves(tree)]
+
+
+def examine(row, kind, seed, sizes=SIZES, runs=3):
+    """Hold one composition against all laws, for trees of these dtypes.
+
+    Raises:
+        Law: if one of them does not hold.
+    """
+    tx, rng = row.make(), np.random.default_rng(seed)
+    params = trees(rng, kind, 1.0)
+    state = tx.init(params)
+
+    def step(carry, g):
+        params, state = carry
+        updates, state = tx.update(g, state, params)
+        return (gradtx.apply_updates(params, updates), state), updates
+
+    @jax.jit
+    def run(params, state, gradients):
+        return jax.lax.scan(step, (params, state), gradients)
+
+    one = jax.jit(lambda params, state, g: tx.update(g, state, params))
+    for size_name, size in sizes.items():
+        for _ in range(runs):
+            factors = (size, -size, size, 0.0, min(size, 1.0))
+            gradients = [trees(rng, kind, f) for f in factors]
+            stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *gradients)
+            try:
+                (_, after), updates = run(params, state, stacked)
+            except TypeError as error:
+                raise Law(f"type law, for dtypes {kind!r}: {error}") from error
+            hold("type law", kind, size_name, types(after) == types(state))
+            hold("None passes", kind, size_name, updates["a"]["none"] is None)
+            arrays = values((updates, after))
+            finite = [not np.isinf(x).any() for x in arrays]
+            if all(finite) or (row.bounded and kind != "complex64"):
+                hold("no NaN", kind, size_name, not any(np.isnan(x).any() for x in arrays))
+            if keeps_zero(tx) and size == 0.0:
+                hold(
+                    "zero for zero",
+                    kind,
+                    size_name,
+                    all((x[0] == 0).all() for x in values(updates)),
+                )
+            counts[type(tx).__name__, kind, size_name] += 1
+            if size_name == "one":
+                _same_by_a_loop(one, params, state, gradients, updates, kind)
+    eager = tx.update(gradients[-1], state, params)
+    _close("jit equals eager", one(params, state, gradients[-1]), eager, kind)
+    if kind == "float32":
+        _same_in_shard_map(tx, params, state, gradients[-1], eager)
+
+
+def _same_by_a_loop(one, params, state, gradients, updates, kind):
+    for i, g in enumerate(gradients):
+        u, state = one(params, state, g)
+        _close("scan equals loop", jax.tree.map(lambda x, i=i: x[i], updates), u, kind)
+        params = gradtx.apply_updates(params, u)
+
+
+def _same_in_shard_map(tx, params, state, g, want):
+    mesh = jax.make_mesh((2,), ("d",), devices=jax.devices()[:2])
+    put = lambda x: jax.device_put(x, NamedSharding(mesh, P()))
+    args = jax.tree.map(put, (g, state, params))
+    got = jax.jit(jax.shard_map(tx.update, mesh=mesh, in_specs=P(), out_specs=P()))(*args)
+    _close("shard_map equals one device", got, want, "float32")
+
+
+def _close(law, got, want, kind):
+    """Whether two ways to compile a step agree, within 2**10 roundings of the largest entry.
+
+    A step has at most some fifty operations, each of which may be rounded once less where it is fused,
+    and Newton and Schulz's iteration enlarges a difference (`tests/laws/test_number_laws.py`).
+    """
+    hold(law, kind, "one", jax.tree.structure(got) == jax.tree.structure(want))
+    for x, y in zip(*map(jax.tree.leaves, (got, want)), strict=True):
+        hold(law, kind, "one", x.dtype == y.dtype and x.shape == y.shape)
+        eps = float(jnp.finfo(x.dtype).eps) if jnp.issubdtype(x.dtype, jnp.inexact) else 0.0
+        a, b = (np.asarray(z).astype("complex128") for z in (x, y))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            close = np.allclose(a, b, rtol=0, atol=1024 * eps * np.abs(b).max(initial=0.0))
+        hold(law, kind, "one", close, f"({a.ravel()[:3]} and {b.ravel()[:3]})")
