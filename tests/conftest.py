@@ -5,6 +5,8 @@ environment once, so they stand here before its first import. As environment var
 the processes that a test starts.
 """
 
+import contextlib
+import ctypes
 import gc
 import importlib.metadata
 import os
@@ -52,9 +54,7 @@ settings.register_profile(
 settings.load_profile("gradtx")
 
 # A process that holds this much memory drops all compiled programs, which would take 4.6 GB in the end.
-# Not all of that memory goes back to the system, so the process then has to grow by a quarter before it
-# drops them again.
-_most_bytes = 1_000_000_000
+_MOST_BYTES = 1_100_000_000
 
 
 def _resident_bytes():
@@ -66,12 +66,17 @@ def _resident_bytes():
         return 0
 
 
+def _give_back():
+    """Give the memory that is free back to the system, which the allocator of Linux does when asked."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def pytest_runtest_setup():
-    global _most_bytes
-    if _resident_bytes() > _most_bytes:
+    if _resident_bytes() > _MOST_BYTES:
         jax.clear_caches()
         gc.collect()
-        _most_bytes = max(_most_bytes, int(1.25 * _resident_bytes()))
+        _give_back()
 
 
 def pytest_configure(config):
