@@ -128,3 +128,23 @@ def test_a_mesh_with_both_kinds_of_axes_is_refused():
     tx = gradtx.orthogonalize_newton_schulz()
     with pytest.raises(ValueError, match=r"axes are of two kinds \(x: Auto, y: Explicit\)"):
         jax.jit(lambda w: tx.update(w, tx.init(w))).lower(w)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sweeps_and_derivatives_pass_through_an_exchange(kind):
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(KINDS[kind],))
+    alone = {name: jax.random.normal(jax.random.key(i), (8, 16)) for i, name in enumerate("ab")}
+
+    def loss(rate, params):
+        tx = gradtx.chain(gradtx.orthogonalize_newton_schulz(steps=1), gradtx.scale(rate))
+        updates, _ = tx.update(params, tx.init(params), params)
+        return jnp.sum(jnp.sin(params["a"] + updates["a"]) + jnp.sin(params["b"] + updates["b"]))
+
+    f = jax.jit(jax.vmap(jax.grad(loss, (0, 1)), (0, None)))
+    rates = jnp.array([0.1, 0.2])
+    want = f(rates, alone)
+    got = f(rates, jax.device_put(alone, NamedSharding(mesh, P(None, "x"))))
+    # Sums of at most 128 terms of size 1, each after three products of at most 16 terms.
+    error = roundings(128 + 3 * 16 * (8.3 + 23.6 + 17.3), "float32")
+    for x, y in zip(*map(jax.tree.leaves, (got, want)), strict=True):
+        np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=0, atol=error)
