@@ -154,7 +154,8 @@ class Encoder:
 
 def _is_like_params(node: Any, structure: Structure) -> bool:
     """Whether this part of a state has one array per parameter."""
-    if structure.num_leaves == structure.num_nodes == 1:  # every array looks like the only parameter
+    # Where the tree is a single array, every array of the state looks like the only parameter.
+    if structure.num_leaves == structure.num_nodes == 1:
         return getattr(node, "dtype", None) == jnp.float32 and node.ndim > 0
     try:
         leaves = structure.flatten_up_to(node)
