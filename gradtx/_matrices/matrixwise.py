@@ -34,10 +34,11 @@ class Matrixwise(Unit):
     - `measure` and `begin`, as in `Elementwise`.
 
     Stacked layers, experts and the blocks of fused projections arrive as a batch. A convolution arrives
-    as one matrix. In these methods arrays are float32 at least, and a leaf that is sharded has been
-    gathered. Entries of gradients that are too large for a product of two of them are clipped; an
-    infinite entry still shows in the update. A class that never multiplies gradients declares
-    `linear = True`, and its gradients are not clipped.
+    as one matrix. In these methods arrays are float32 at least, and matrices are whole: on a mesh, the
+    devices first exchange shards, so that each of them has some of the matrices. Entries of gradients
+    that are too large for a product of two of them are clipped; an infinite entry still shows in the
+    update. A class that never multiplies gradients declares `linear = True`, and its gradients are not
+    clipped.
 
     Args:
         axes: the rule that says which axes of a leaf are its matrix: a value with a method
