@@ -183,7 +183,7 @@ WHOLES = (
 )
 WHOLES += ("stored", "compensated")
 # What has to know the sum of something over a leaf or over the whole tree.
-SUMS = ("norm", "block_rms", "adaptive_grad", "skip", "tap", "observe", "cautious", "clip_by")
+SUMS = ("norm", "block_rms", "adaptive_grad", "skip", "tap", "observe", "cautious", "clip_by", "int8")
 SCALARS = re.compile(r"\(?(?:\w+\[1?\](?:\{0?\})?(?:, )?)+\)?")
 
 
