@@ -19,14 +19,17 @@ from gradtx._matrices.hops import Held, Rows
 from gradtx._matrices.plans import Plan
 from gradtx._matrices.units import joined, repeated
 
-try:
-    from jax.experimental.shard_alike import shard_alike
-except (
-    ImportError
-):  # JAX 0.12 does not have it: a stack then takes one more exchange on an Auto mesh
 
-    def shard_alike(x: Any, y: Any) -> tuple[Any, Any]:
-        return x, y
+def _sharded_alike(x: Held, param: Held) -> Held:
+    """`x` with the sharding of its parameter, whatever that is.
+
+    JAX 0.12 cannot ask for that, and a stack may then take one more exchange.
+    """
+    try:
+        from jax.experimental.shard_alike import shard_alike
+    except ImportError:
+        return x
+    return shard_alike(param, x)[1]
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -43,7 +46,7 @@ def staged(
     for k, (leaf, own) in enumerate(zip(plan.leaves, leaves, strict=True)):
         units = own[:inputs]
         if leaf.batch and params is not None:
-            units = [shard_alike(params[k], x)[1] for x in units]
+            units = [_sharded_alike(x, params[k]) for x in units]
         units = [leaf.take(x) for x in units]
         states = zip(own[inputs:], group.states, strict=True)
         taken.append([*units, *(x.reshape(leaf.units, *shape) for x, (shape, _) in states)])
@@ -86,7 +89,7 @@ def staged(
     for k, (leaf, own, parts) in enumerate(zip(plan.leaves, leaves, cuts, strict=True)):
         units = [leaf.put(x, leaf.shape) for x in parts[:wanted]]
         if params is not None:
-            units = [shard_alike(params[k], x)[1] for x in units]
+            units = [_sharded_alike(x, params[k]) for x in units]
         states = zip(parts[wanted:], own[inputs:], strict=True)
         done.append([*units, *(x.reshape(old.shape) for x, old in states)])
     return done

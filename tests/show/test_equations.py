@@ -229,7 +229,7 @@ def test_a_sweep_shows_its_values():
     [
         (scale(2.5e-5), r"2.5 \cdot 10^{-5}\, g_t"),
         (scale(-1.0), "-g_t"),
-        (scale(float("inf")), r"\infty\, g_t"),
+        (gradtx.constant(float("inf")), r"\infty"),
         (scale(np.ones(3)), r"c\, g_t"),
         (scale(jnp.float32(0.5)), r"0.5\, g_t"),
         (1.0 - scale(-2.0), r"1 + 2\, g_t"),

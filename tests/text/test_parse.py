@@ -43,7 +43,7 @@ def test_what_a_value_prints_is_read_back_as_it(row):
         adam(1e-3, mu_dtype="bfloat16"),
         adamw(0.1, eps=1e-300, mask={"w": True, "b": False}),
         scale(jnp.array([0.1, 1.5e-7, 3.0], jnp.float32)) * 2.0 - root(second_moment()) / 0.5,
-        scale(np.array([0.1, np.inf])) + float("inf"),
+        gradtx.constant(np.array([0.1, np.inf])) + float("inf"),
         sgd(jnp.float32(0.1)),
         gradtx.hidden_matrices(blocks={"qkv": 3}),
         gradtx.orthogonalize_newton_schulz(((3.0, -4.0, 2.0),), steps=1),
@@ -57,7 +57,8 @@ def test_every_kind_of_field_is_read_back(value):
 
 def test_literals_are_those_of_python():
     for text in ["-1", "+1", "--1.5", ".5", "1.", "1e-3", "1_000.5E+2", "(2)", "-inf", "1 - 3/4*2"]:
-        assert gradtx.parse(f"scale({text})") == scale(eval(text, {"inf": float("inf")}))
+        want = gradtx.constant(eval(text, {"inf": float("inf")}))
+        assert gradtx.parse(f"constant({text})") == want
     for text in [r"'a\'b'", r'"\x41é\t\\"', r"r'\d+$'", "''", "()", "('a',)", "['a', ['b', []]]"]:
         want = by_path({}, eval(text) if "[" not in text else ("a", ("b", ())))
         assert gradtx.parse(f"by_path({{}}, {text})") == want

@@ -215,7 +215,8 @@ def test_states_of_version_0_1_are_carried_over():
         gradtx.from_version_0_1(gradtx.adam(0.1), old, PARAMS)
 
 
-DEGREES = [row for row in zoo.ROWS if row.make().degrees]
+# The first norms of `clip_by_average_norm` are bounded by `max_norm`, however large the gradients are.
+DEGREES = [row for row in zoo.ROWS if row.make().degrees and "clip_by_average_norm" not in row.code]
 
 
 @pytest.mark.parametrize("row", DEGREES, ids=str)

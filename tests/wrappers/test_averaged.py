@@ -243,7 +243,7 @@ def test_what_changes_the_updates_around_it_is_refused_before_the_first_step(tx)
         (lambda: averaged(sgd(0.1), 0.999), TypeError, r"averaged\(tx, gradtx.ema_weight\(0.999\)\)"),
         (lambda: averaged(sgd(0.1), start=-1), ValueError, r"start=-1.*0 or more"),
         (lambda: averaged(sgd(0.1), every=0), ValueError, r"every=0.*1 or more"),
-        (lambda: averaged(sgd(0.1), every=2.5), ValueError, "whole number of steps"),  # pyright: ignore
+        (lambda: averaged(sgd(0.1), every=2.5), TypeError, "must be a whole number"),  # pyright: ignore
     ],
 )  # fmt: skip
 def test_refuses_what_is_not_an_average(make, error, says):

@@ -104,7 +104,7 @@ def test_what_has_no_layers_is_refused_with_a_remedy():
             tx.init(params)
     for make, says in (
         (lambda: layerwise(sgd(1.0), 1.5), "decay"),
-        (lambda: layerwise(sgd(1.0), lambda step: 0.5), "decay=.*not a schedule"),
+        (lambda: layerwise(sgd(1.0), lambda step: 0.5), "decay=.*cannot be a schedule"),
         (lambda: layerwise(sgd(1.0), layers=r"Dense_\d+"), "group"),
         (lambda: layerwise(sgd(1.0), stacked="("), "stacked"),
         (lambda: layerwise(sgd(1.0), embedding=3), "embedding"),

@@ -261,7 +261,7 @@ def test_a_user_s_measure_with_a_number_is_swept_without_compiling_again():
         (lambda: norm(per=True), "not True"),
         (lambda: tap("t", norm), "not `norm` itself; call it"),
         (lambda: tap("t", "norm"), "must be a measure, such as `norm"),
-        (lambda: tap(3), "must be a string, not 3"),
+        (lambda: tap(3), r"`tap\(name=3\)` must be a string"),
         (lambda: tap(""), "must not be empty"),
         (lambda: orthogonality_error(3), "must be a rule for matrices"),
         (
