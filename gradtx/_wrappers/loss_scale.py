@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from gradtx._compose.wrapper import Wrapper
 from gradtx._core.dtypes import compute_dtype, real_dtype, scalar
-from gradtx._core.latex import Page, Tex
+from gradtx._core.latex import Page, Tex, fraction
 from gradtx._core.limits import outside
 from gradtx._core.lowering import Lowering
 from gradtx._core.schedule import next_count
@@ -160,7 +160,8 @@ class dynamic_loss_scale(Wrapper):
         return out, new
 
     def tex(self, g: Tex, page: Page) -> Tex:
-        return self.inner.tex(g, page)
+        page.notes["S_t"] = r"\text{: the scale of the loss}"
+        return self.inner.tex(page.symbol(fraction(g, Tex("S_t"))), page)
 
 
 def unscaled(tree: PyTree, scale: jax.Array) -> PyTree:
