@@ -39,7 +39,7 @@ OPTIMIZERS = {
     for name in ("muon", "normuon", "adamuon", "scion")
 }
 # The layouts that `make test` counts for every optimizer; ALL_MESHES=1 counts all of them.
-REPRESENTATIVES = ("first axis", "both axes")
+REPRESENTATIVES = ("both axes",)
 KINDS = {"Auto": AxisType.Auto, "Explicit": AxisType.Explicit}
 
 
@@ -78,7 +78,7 @@ def compiled(tx, params):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_group_takes_as_few_collectives_as_its_layout_needs(layout, name, kind):
     if name != "muon" and layout not in REPRESENTATIVES and not os.environ.get("ALL_MESHES"):
-        pytest.skip("ALL_MESHES=1 counts all of them")
+        pytest.skip("only ALL_MESHES=1 counts this layout for each optimizer, which takes minutes")
     params = shapes_of(layout, kind)
     text = compiled(OPTIMIZERS[name](), params)
     size = sum(4 * x.size for x in params.values()) / 8  # what a device holds of all matrices

@@ -178,6 +178,7 @@ def test_arrays_have_the_shapes_that_annotations_state(monkeypatch):
     clip = gradtx.chain(gradtx.clip_by_global_norm(1.0), gradtx.scale_by_adadelta())
     step(clip, {"w": jnp.ones((2, 3), jnp.complex64)})
     step(gradtx.scale_by_stddev(), params)
+    step(gradtx.scale_by_full_matrix_adagrad(), {"w": jnp.ones((2, 3))})
     logits = {"attention": jnp.ones(2)}
     step(gradtx.qk_clip(), params, max_logits=logits)
     jax.eval_shape(
