@@ -5,7 +5,7 @@ and the updates leave with the shardings of the parameters. Elementwise optimize
 
 `make meshes` runs the whole product of rows, layouts and kinds. Otherwise as many rows run as it takes
 to have every class once, except for recipes, which hold no arithmetic. Each runs in one cell of the
-product, and neighbouring rows run in different ones.
+product, and neighboring rows run in different ones.
 """
 
 import functools
@@ -171,7 +171,7 @@ def collectives(program):
 
 
 ITERATES = ("orthogonalize", "muon", "scion")
-# What needs whole matrices or whole leaves, or cuts a leaf into blocks that are no shards.
+# What needs whole matrices or whole leaves, or cuts a leaf into blocks that are not shards.
 WHOLES = (
     *ITERATES,
     "matrix",
