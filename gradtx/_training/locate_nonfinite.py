@@ -85,7 +85,7 @@ def locate_nonfinite(
     >>> found.stage, found.place, found.path
     ('scale(1e+38)', 'chain[1]', 'w')
     >>> found
-    `scale(1e+38)` at `chain[1]` made 1 of the 2 entries of `w` not finite, from finite values. Clip ...
+    `scale(1e+38)` at `chain[1]` made 1 of the 2 entries of `w` not finite...
     """
     tx = as_transform(tx, "locate_nonfinite(tx=...)")
     state = unboxed(getattr(state, "opt_state", state))

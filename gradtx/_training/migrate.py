@@ -142,9 +142,8 @@ def from_version_0_1(tx: Transform, state: Any, params: PyTree) -> Any:
         if hasattr(new[number], "shape")
     ]
     old = _leaves_of_0_1(state, "")
-    if not any(
-        "log_kept" in name for name, _ in wanted
-    ):  # a field of NAdam that is not kept any more
+    # A field of NAdam that is not kept any more.
+    if not any("log_kept" in name for name, _ in wanted):
         old = [(name, x) for name, x in old if name != "log_kept"]
     shapes = [new[number].shape for _, number in wanted], [np.shape(x) for _, x in old]
     if shapes[0] != shapes[1]:
