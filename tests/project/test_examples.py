@@ -11,8 +11,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 
 import gradtx
+from examples import codecs
 
 ROOT = Path(__file__).parents[2]
 
@@ -248,3 +250,11 @@ def test_a_script_to_copy_fits_on_a_screen_runs_and_prints_what_came_of_it(name,
 def test_every_script_of_a_host_is_run():
     hosts = {f"hosts/{path.name}" for path in (ROOT / "examples" / "hosts").glob("*.py")}
     assert hosts == {name for name in SCRIPTS if name.startswith("hosts/")}
+
+
+def test_a_run_with_coded_state_follows_the_one_in_float32():
+    plain = gradtx.adamw(1e-3)
+    coded = gradtx.stored(plain, "bf16+8", min_size=codecs.MIN_SIZE)
+    losses = [codecs.digits(tx, 0, 0.0, True)[0] for tx in (plain, coded)]
+    assert losses[0][-1] < losses[0][0]
+    assert_allclose(losses[1], losses[0], rtol=1e-3)
