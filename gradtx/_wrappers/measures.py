@@ -29,7 +29,17 @@ def scales(x: jax.Array) -> tuple[float, float]:
 def squares(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The squares of the entries of `x` in the two scales."""
     up, down = scales(x)
-    return abs_square(x * up), abs_square(x * down)
+    return abs_square(scaled(x, up)), abs_square(scaled(x, down))
+
+
+def scaled(x: jax.Array, scale: float) -> jax.Array:
+    """The product of `x` with one of the two scales.
+
+    Where an array has one entry, XLA would turn a product of two such products into `x * x` times the
+    product of the scales, which overflows or vanishes. The barrier keeps it from doing so.
+    """
+    product = x * scale
+    return jax.lax.optimization_barrier(product) if x.size == 1 else product
 
 
 def length(up: jax.Array, down: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -132,7 +142,7 @@ class gradient_cosine(Measure):
 
     def entries(self, update: jax.Array, param: Any, gradient: jax.Array) -> Any:
         def product(a: float, b: float) -> jax.Array:
-            return ((update * a).conj() * (gradient * b)).real
+            return (scaled(update, a).conj() * scaled(gradient, b)).real
 
         both = scales(update)
         mixed = (product(a, b) for a in both for b in both)

@@ -313,3 +313,16 @@ def test_what_is_rounded_away_is_known_for_every_leaf_and_dtype():
     )
     zero = jax.tree.map(jnp.zeros_like, params)
     assert shares(params, zero, gradtx.rounded_away()) == {"step/rounded_away": 0.0}
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3,)])
+@pytest.mark.parametrize("size", [1e-30, 1e10, 1e20, 1e30])
+def test_a_leaf_of_one_entry_has_its_norm_whatever_its_size(shape, size):
+    """XLA multiplies constants with each other where an array has one entry."""
+    tx = tap("in", (norm(), gradient_cosine()))
+    params = {"gain": jnp.zeros(shape)}
+    _, state = jax.jit(tx.update)({"gain": jnp.full(shape, size)}, tx.init(params), params)
+    read = gradtx.readings(state)
+    want = size * np.sqrt(np.prod(shape))
+    np.testing.assert_allclose(read["in/global_norm"], want, rtol=roundings(8, "float32"))
+    np.testing.assert_allclose(read["in/gradient_cosine"], 1, rtol=roundings(8, "float32"))
