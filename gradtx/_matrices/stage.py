@@ -82,6 +82,17 @@ def update_matrices(
     from_begin: Any,
     *stacks: Annotated[jax.Array, "batch ..."],
 ) -> tuple[Annotated[jax.Array, "batch ..."], ...]:
+    """The updated matrices of a group, and the arrays of its new state.
+
+    Args:
+        key: the structure of the transformation.
+        layout: where the arrays lie in its state.
+        scheduled: the names of the fields that schedules give the values of.
+        count: how many of `stacks` are matrices; the others are arrays of the state.
+        arrays: the numbers of the transformation.
+        from_begin: the values of the schedules, and what `begin` returned.
+        stacks: the matrices of the group and the arrays of its state.
+    """
     dtype = stacks[0].dtype
     tx = key.join(iter(cast_floating(arrays, dtype)), iter(()))
     values, now = cast_floating(from_begin, dtype)

@@ -20,6 +20,7 @@ Spec = tuple[tuple[str, ...], ...]
 
 
 def partition_spec(spec: Spec) -> PartitionSpec:
+    """The spec in the form that JAX asks for."""
     return PartitionSpec(*(names or None for names in spec))
 
 

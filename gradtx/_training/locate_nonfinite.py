@@ -85,7 +85,7 @@ def locate_nonfinite(
     >>> found.stage, found.place, found.path
     ('scale(1e+38)', 'chain[1]', 'w')
     >>> found
-    `scale(1e+38)` at `chain[1]` made 1 of the 2 entries of `w` not finite...
+    `scale(1e+38)` at `chain[1]` made 1 of the 2 entries of `w` infinite...
     """
     tx = as_transform(tx, "locate_nonfinite(tx=...)")
     state = unboxed(getattr(state, "opt_state", state))
@@ -165,10 +165,16 @@ def _during(
 
 def _of_stage(stage: Stage) -> Nonfinite:
     at = f" at `{stage.place}`" if stage.place else ""
+    what, remedy = "infinite", "Clip the gradients before this stage."
+    if stage.nans:
+        what = f"not finite ({stage.nans} of them NaN)"
+        remedy = (
+            "Clip the gradients before this stage, and look in it for a division by 0 and for a root "
+            "or a logarithm of a number that is not positive."
+        )
     message = (
-        f"`{stage.tx}`{at} made {stage.bad} of the {stage.size} entries of `{stage.path or '.'}` not "
-        "finite, from finite values. Clip the gradients before this stage, and look in it for a "
-        "division by 0 and for a root or a logarithm of a number that is not positive."
+        f"`{stage.tx}`{at} made {stage.bad} of the {stage.size} entries of `{stage.path or '.'}` "
+        f"{what}, from finite values. {remedy}"
     )
     return Nonfinite("stage", stage.path, str(stage.tx), stage.place, message)
 

@@ -7,11 +7,15 @@ inner transformation itself gets a copy of it that is watched in the same way.
 
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+
 from gradtx._compose.chain import chain
 from gradtx._compose.fanout import fanout
 from gradtx._compose.named_chain import named_chain
 from gradtx._compose.partition import partition
 from gradtx._core.foreign import foreign
+from gradtx._core.measure import Measure
 from gradtx._core.probes import Probe
 from gradtx._core.program import Program
 from gradtx._core.record import Record
@@ -31,6 +35,7 @@ class Stage(NamedTuple):
         place: where it stands in the composition, such as `chain[1]/adamw/chain[0]`.
         path: the path of the first leaf that it made not finite.
         bad: how many entries of this leaf are not finite.
+        nans: how many of them are NaN. If there are none, the stage made a number too large.
         size: how many entries this leaf has.
     """
 
@@ -38,7 +43,16 @@ class Stage(NamedTuple):
     place: str
     path: str
     bad: int
+    nans: int
     size: int
+
+
+class _faults(Measure):
+    """The number of entries that are not finite, and the number of those that are NaN."""
+
+    def entries(self, update: jax.Array, param: Any, gradient: jax.Array) -> Any:
+        dtype = jnp.finfo(update.dtype).dtype
+        return tuple(x.astype(dtype) for x in (~jnp.isfinite(update), jnp.isnan(update)))
 
 
 class Search:
@@ -109,10 +123,11 @@ class _Program(Program):
             return  # it was found inside a wrapper, or was there before
         for visit, probe in self.log:
             for i, sums in sorted(frame.sums.get(probe, {}).items()):
-                if count := int(sums[0][0]):
+                bad, nans = map(int, sums[0])
+                if bad:
                     size = frame.registers[0][i].size
                     path = frame.low.paths[i]
-                    self.search.stage = Stage(visit.tx, visit.place, path, count, size)
+                    self.search.stage = Stage(visit.tx, visit.place, path, bad, nans, size)
                     return
 
 
@@ -152,7 +167,7 @@ class _Watch(Visit):
         return f"{type(self.tx).__name__}[{key}]"
 
     def left(self, low: Any, stream: Stream) -> None:
-        probe = Probe(low, stream, "", (nonfinite_count(per="leaf"),), None)
+        probe = Probe(low, stream, "", (_faults(per="leaf"),), None)
         low.probes.append(probe)
         self.log.append((self, probe))
 

@@ -208,6 +208,7 @@ class adaptive_grad_clip(Elementwise):
 
 
 def at_most_one(x: Tex) -> Tex:
+    """The smaller one of 1 and `x`, as an equation."""
     return Tex(rf"\min\left(1, {x.text}\right)")
 
 

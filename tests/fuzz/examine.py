@@ -104,8 +104,12 @@ def examine(row, kind, seed, sizes=SIZES, runs=3):
             hold("None passes", kind, size_name, updates["a"]["none"] is None)
             arrays = values((updates, after))
             finite = [not np.isinf(x).any() for x in arrays]
-            if all(finite) or (row.bounded and kind != "complex64"):
-                hold("no NaN", kind, size_name, not any(np.isnan(x).any() for x in arrays))
+            if any(np.isnan(x).any() for x in arrays):
+                bounded = row.bounded and kind != "complex64"
+                overflowed = not bounded and (
+                    not all(finite) or _overflows_first(tx, params, state, gradients)
+                )
+                hold("no NaN", kind, size_name, overflowed)
             if keeps_zero(tx) and size == 0.0:
                 hold(
                     "zero for zero",
@@ -120,6 +124,20 @@ def examine(row, kind, seed, sizes=SIZES, runs=3):
     _close("jit equals eager", one(params, state, gradients[-1]), eager, kind)
     if kind == "float32":
         _same_in_shard_map(tx, params, state, gradients[-1], eager)
+
+
+def _overflows_first(tx, params, state, gradients):
+    """Whether the first value of a run that is not finite is infinite and not NaN.
+
+    A sum of the largest finite numbers overflows, and what divides by an infinite number gives NaN. A
+    NaN from finite numbers is a defect.
+    """
+    for g in gradients:
+        if found := gradtx.locate_nonfinite(tx, g, state, params):
+            return "NaN" not in found.message
+        updates, state = tx.update(g, state, params)
+        params = gradtx.apply_updates(params, updates)
+    return False
 
 
 def _same_by_a_loop(one, params, state, gradients, updates, kind):

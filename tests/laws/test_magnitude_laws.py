@@ -14,7 +14,7 @@ KERNEL = {"kernel": SMALL["kernel"]}
 # they are made of are shared with other laws. The other trees are compiled, one program each.
 TREES = [
     {"float32": SMALL},
-    {"bfloat16": {"bias": SMALL["bias"]}, "float16": SMALL, "complex64": KERNEL},
+    {"bfloat16": {"bias": SMALL["bias"], "gain": ()}, "float16": SMALL, "complex64": KERNEL},
     {"float64": KERNEL},
 ]
 
