@@ -192,3 +192,9 @@ def test_wrong_numbers_are_errors_that_name_the_argument():
     for make, arguments in wrong:
         with pytest.raises(ValueError, match=f"{make.__name__}.{next(iter(arguments))}"):
             make(**arguments)
+
+
+def test_a_gradient_of_zero_while_it_warms_up_is_not_the_smallest_norm():
+    tx = clip_by_average_norm(2.0, warmup=3, max_norm=10.0)
+    _, states = run(tx, [1.0, 0.0, 4.0])
+    assert [float(state.norms) for state in states] == [1.0, 1.0, 1.0]

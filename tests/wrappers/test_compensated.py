@@ -207,3 +207,11 @@ def test_arguments_are_checked():
     tx, params = compensated(gradtx.sgd(0.1)), jnp.ones(2, jnp.bfloat16)
     with pytest.raises(ValueError, match="needs the parameters"):
         tx.update(params, tx.init(params))
+
+
+def test_the_middle_of_two_parameters_is_right_on_average():
+    """The parameter is rounded to one side, and an int8 does not hold 128 units to the other."""
+    unit = 2.0**-15  # 1/256 of the distance from 1 to the next number
+    _, _, restored = train("int8", "bfloat16", 1.0, -(2.0**-8), 1)
+    assert set((restored - 1 - 2.0**-8) / unit) == {-1.0, 1.0}
+    assert abs((restored - 1 - 2.0**-8).mean()) < 5 * unit / N**0.5
