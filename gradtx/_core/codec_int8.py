@@ -119,8 +119,8 @@ class blockwise_int8(Codec):
             x, _ = replicated(x)
         x = x.reshape(*x.shape[:axes], length)
         size = -(-length // count)
-        if size * count > length:  # the last number is repeated, so that it does not change a scale
-            x = jnp.pad(x, [(0, 0)] * axes + [(0, size * count - length)], mode="edge")
+        if size * count > length:  # zeros change neither the scale of a block nor its sign
+            x = jnp.pad(x, [(0, 0)] * axes + [(0, size * count - length)])
         return x.reshape(*x.shape[:-1], count, size)
 
     def _spread(self, scales: jax.Array, x: jax.Array) -> jax.Array:

@@ -46,6 +46,11 @@ def test_the_scale_falls_at_an_overflow_and_grows_after_good_steps():
     assert updates[0, 0] == -np.inf and updates[0, 1] == -0.5
 
 
+def test_the_count_of_good_steps_starts_again_when_the_scale_has_grown():
+    tx = dynamic_loss_scale(sgd(1.0), 4.0, growth_interval=2)
+    assert scales(tx, [GOOD] * 6)[0] == [4.0, 8.0, 8.0, 16.0, 16.0, 32.0]
+
+
 def test_a_skipped_step_changes_neither_the_inner_state_nor_a_bit_of_the_parameters():
     tx = dynamic_loss_scale(adam(0.1))
     params = jnp.array([0.0, -0.0], jnp.float16)
