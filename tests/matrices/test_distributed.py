@@ -17,6 +17,8 @@ from rounding import roundings
 
 import gradtx
 from benchmarks.hlo import collectives, products
+from gradtx._matrices import mesh_stage
+from gradtx._matrices.plans import Plan
 
 SHAPE = (32, 64)
 ONE, TWO = ((8,), ("x",)), ((4, 2), ("x", "y"))
@@ -119,6 +121,23 @@ def test_two_steps_give_one_devices_numbers(layout, kind):
     # 23.6 and 17.3. Updates are about the rate 0.1, and rows are averages of entries below 1.
     error = 0.1 * roundings(3 * 64 * (8.3 + 23.6 + 17.3), "float32")
     for x, y in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=0, atol=error)
+
+
+def test_a_large_group_goes_through_in_chunks(monkeypatch):
+    """A device holds one whole matrix at a time, so 16 matrices take two exchanges on 8 devices."""
+    one_matrix = 4 * SHAPE[0] * SHAPE[1]
+    monkeypatch.setattr(mesh_stage, "Plan", functools.partial(Plan, cap=one_matrix))
+    shapes = shapes_of("last axis", "Explicit")
+    tx = gradtx.muon(0.1, steps=1)
+    found = Counter(x.kind for x in collectives(compiled(tx, shapes)) for _ in range(x.runs))
+    assert found["all-to-all"] == 4
+    alone = {name: jax.random.normal(jax.random.key(i), SHAPE) for i, name in enumerate(shapes)}
+    put = {name: jax.device_put(x, shapes[name].sharding) for name, x in alone.items()}
+    step = jax.jit(lambda params: tx.update(params, tx.init(params), params)[0])
+    # The bound is that of `test_two_steps_give_one_devices_numbers`.
+    error = 0.1 * roundings(3 * 64 * (8.3 + 23.6 + 17.3), "float32")
+    for x, y in zip(*map(jax.tree.leaves, (step(alone), step(put))), strict=True):
         np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=0, atol=error)
 
 
