@@ -5,6 +5,7 @@ sharded (`mesh_stage.py`). For a class that declares `grouped = True`, matrices 
 together on one device, too (`stage.py`).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import KW_ONLY
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -178,7 +179,7 @@ class Matrixwise(Unit):
         more = (from_begin,) if self.begins or self.measures else ()
         if type(self).linear is False:
             # A product of matrices sums products of entries. The bound keeps these sums finite.
-            terms = 4 * max(xs[0][0].size, 1) if len(xs[0]) else 1
+            terms = 4 * max(math.prod(xs[0].shape[1:]), 1)
             xs = [x if self.wraps and i == 0 else squarable(x, terms) for i, x in enumerate(xs)]
         result = self.update_matrix(xs[0], state, *xs[1:], *more)
         if not isinstance(result, tuple) or len(result) != 2:

@@ -124,6 +124,15 @@ def test_two_steps_give_one_devices_numbers(layout, kind):
         np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=0, atol=error)
 
 
+@pytest.mark.parametrize("tx", [gradtx.scale_by_neuron_rms(), gradtx.muon(0.1, steps=1)], ids=repr)
+def test_a_stack_whose_layers_are_sharded_is_nowhere_cut(tx):
+    """On an Explicit mesh, JAX refuses to take one layer out of a sharded stack."""
+    mesh = jax.make_mesh((8,), ("x",))
+    x = jax.ShapeDtypeStruct((8, 4, 8), jnp.float32, sharding=NamedSharding(mesh, P("x")))
+    updates, _ = jax.eval_shape(lambda p: tx.update(p, tx.init(p), p), {"stack": x})
+    assert updates["stack"].sharding.spec[0] == "x"
+
+
 def test_a_large_group_goes_through_in_chunks(monkeypatch):
     """A device holds one whole matrix at a time, so 16 matrices take two exchanges on 8 devices."""
     one_matrix = 4 * SHAPE[0] * SHAPE[1]
