@@ -30,8 +30,8 @@ AROUND = [
     "scale_by_path({{'kernel': 0.5}}, optional=True) * 0.0 + {}",
 ]
 BETWEEN = ["chain({}, {})", "{} + {}", "{} - {}", "partition({{True: {}, False: {}}}, by_rank(2))"]
-# These look at what is averaged or kept in the parameters, and refuse what changes the updates later.
-OUTERMOST = ["averaged(", "master_weights("]
+# These refuse what stands before or behind them.
+OUTERMOST = ["averaged(", "master_weights(", "dynamic_loss_scale("]
 
 
 def composed(seed):
@@ -46,7 +46,8 @@ def composed(seed):
         if draw.random() < 0.6:
             code = draw.choice(AROUND).format(_in_parentheses(code))
         else:
-            other = draw.choice(inner)
+            # The difference of two equal branches is nothing but roundings.
+            other = draw.choice([row for row in inner if row.code != code])
             pair = [code, other.code]
             draw.shuffle(pair)
             code = draw.choice(BETWEEN).format(*map(_in_parentheses, pair))
