@@ -114,10 +114,15 @@ class Tuned:
     __array__ = __float__ = __int__ = __bool__ = __lt__ = __le__ = __gt__ = __ge__ = _unknown
 
 
+_OPERANDS = Tuned, int, float, np.ndarray, np.generic, jax.Array
+
+
 def _method(name: str, reflected: bool) -> Any:
     function = _OPERATORS[name]
 
-    def method(self: Tuned, *others: Any) -> Tuned:
+    def method(self: Tuned, *others: Any) -> Any:
+        if not all(isinstance(x, _OPERANDS) for x in others):
+            return NotImplemented  # a transformation and a schedule have operators of their own
         operands = (*others, self) if reflected else (self, *others)
         starts = [x.start if isinstance(x, Tuned) else x for x in operands]
         expression = name, *map(self.origin.operand, operands)

@@ -11,6 +11,7 @@ import optax
 from gradtx._core.dtypes import scalar
 from gradtx._core.latex import Page, Tex, fraction, plus, times
 from gradtx._core.static import show
+from gradtx._core.tuned import Tuned
 from gradtx._core.values import Fixed, Hyper, Value
 from gradtx._schedules.steps import counted_from
 
@@ -156,7 +157,7 @@ def last_horizon(*schedules: Any) -> float | None:
 
 def _joined(sign: str, *operands: Any) -> Any:
     for x in operands:
-        number = isinstance(x, numbers.Real | np.ndarray | np.generic | jax.Array)
+        number = isinstance(x, numbers.Real | np.ndarray | np.generic | jax.Array | Tuned)
         if isinstance(x, optax.GradientTransformation) or not (number or callable(x)):
             return NotImplemented  # a transformation has operators of its own
     return combined(sign, operands)
@@ -167,7 +168,7 @@ def _divide(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
 
 
-_FUNCTIONS = {
+FUNCTIONS = {
     "+": jnp.add,
     "-": lambda a, *b: a - b[0] if b else -a,
     "*": jnp.multiply,
@@ -188,7 +189,7 @@ class combined(Schedule):
         return {"+": 1, "-": 1 if len(self.operands) == 2 else 3, "*": 2, "/": 2}.get(self.how, 4)
 
     def __call__(self, count: Any) -> jax.Array:
-        return _FUNCTIONS[self.how](*(evaluate(x, count) for x in self.operands))
+        return FUNCTIONS[self.how](*(evaluate(x, count) for x in self.operands))
 
     @property
     def horizon(self) -> float | None:
