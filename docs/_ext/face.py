@@ -1,7 +1,7 @@
-r"""A Sphinx extension that makes the pages of the API from `gradtx/__init__.py` and from its classes.
+r"""A Sphinx extension that makes the pages of the API from `gradtx/__init__.pyi` and from its classes.
 
 - `.. concept:: Composition` documents every name below the comment `# Composition` in
-  `gradtx/__init__.py`. `.. overview::` lists all names with the first sentence of their docstrings.
+  `gradtx/__init__.pyi`. `.. overview::` lists all names with the first sentence of their docstrings.
   `.. conventions::` lists which defaults each convention of a recipe fills in.
 - The signature of a class shows its fields and their defaults. The intervals in `limits` are added to
   the text, and so is the definition of a recipe.
@@ -42,10 +42,10 @@ METHODS = {
 
 
 def concepts() -> dict[str, list[str]]:
-    """The names in `gradtx/__init__.py`, grouped by the comment above them."""
+    """The names in `gradtx/__init__.pyi`, grouped by the comment above them."""
     found: dict[str, list[str]] = {}
     names: list[str] = []
-    for line in Path(gradtx.__file__).read_text().splitlines():
+    for line in Path(gradtx.__file__).with_suffix(".pyi").read_text().splitlines():
         if line.startswith("# "):
             names = found.setdefault(line[2:].strip(), [])
         # One name per line, also where parentheses spread an import over several lines.
@@ -63,7 +63,7 @@ class Concept(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         names = concepts().get(self.arguments[0])
         if names is None:
-            raise self.error(f"gradtx/__init__.py has no comment {self.arguments[0]!r}")
+            raise self.error(f"gradtx/__init__.pyi has no comment {self.arguments[0]!r}")
         return self.parse_text_to_nodes("\n".join(map(_entry, names)))
 
 
@@ -247,9 +247,8 @@ def every_name_has_a_page(app: Sphinx) -> None:
     pages = "\n".join(page.read_text() for page in Path(app.srcdir).glob("api/*.md"))
     if missing := [c for c in concepts() if f".. concept:: {c}\n" not in pages]:
         raise ExtensionError(f"docs/api has no page with `.. concept:: {missing[0]}`")
-    public = {x for x, value in vars(gradtx).items() if x[0] != "_" and not inspect.ismodule(value)}
-    if missing := sorted(public - _NAMES):
-        raise ExtensionError(f"gradtx/__init__.py has no comment above `{missing[0]}`")
+    if missing := sorted({*gradtx.__all__} - _NAMES):
+        raise ExtensionError(f"gradtx/__init__.pyi has no comment above `{missing[0]}`")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -86,7 +86,7 @@ def vocabulary(names: Mapping[str, Any] | None) -> dict[str, Any]:
 def _library() -> dict[str, Any]:
     import gradtx  # not at the top of this file, since gradtx imports it
 
-    public = {k: x for k, x in vars(gradtx).items() if not k.startswith("_") and not _excluded(x)}
+    public = {k: x for k in gradtx.__all__ if not _excluded(x := getattr(gradtx, k))}
     called = {k: x for k, x in _meanings(public).items() if isinstance(x, Called)}
     arrays = {"Array": Called(jax_array), "array": Called(numpy_array), "complex": Called(complex)}
     return _LITERALS | {name: name for name in DTYPES} | arrays | called

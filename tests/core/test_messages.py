@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
+from public import PUBLIC
 
 import gradtx
 from gradtx import (
@@ -34,7 +35,7 @@ ORTHOGONALIZE = gradtx.orthogonalize_newton_schulz
 NESTEROV = sgd(0.1, 0.9, nesterov=True)
 CLASSES = {
     name: x
-    for name, x in vars(gradtx).items()
+    for name, x in PUBLIC.items()
     if inspect.isclass(x) and x.__name__ == name and x is not gradtx.Value
 }
 # Words of Python and of JAX that explain nothing to a caller.

@@ -7,6 +7,7 @@ import pickle
 import jax
 import optax
 import zoo
+from public import PUBLIC
 from zoo import SMALL, exactly, nudged, tree
 
 import gradtx
@@ -39,7 +40,7 @@ def test_every_public_transformation_is_in_the_zoo():
         gradtx.mup,
         gradtx.reduce_on_plateau,
     }
-    kinds = (x for x in vars(gradtx).values() if isinstance(x, type))
+    kinds = (x for x in PUBLIC.values() if isinstance(x, type))
     public = {x for x in kinds if issubclass(x, gradtx.Transform)} - abstract
     shown = {kind for row in zoo.ROWS for kind in names(row.make())}
     assert sorted(x.__name__ for x in public - shown) == []

@@ -343,7 +343,7 @@ def docstrings_in(*roots: str) -> list[Finding]:
     wanted = [str(path) for path in files(*roots)]
     trees: dict[str, ast.Module] = {}
     methods = documented_methods()
-    public = [x for name, x in vars(gradtx).items() if not name.startswith("_") and callable(x)]
+    public = filter(callable, (getattr(gradtx, name) for name in gradtx.__all__))
     for x in dict.fromkeys(x for x in public if inspect.isclass(x) or inspect.isfunction(x)):
         path = inspect.getsourcefile(x) or ""
         if path not in wanted:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import language
 import pytest
+from public import PUBLIC
 
 import gradtx
 
@@ -46,7 +47,6 @@ def test_every_concept_of_the_public_face_has_its_page_and_every_name_a_concept(
         assert f".. concept:: {concept}\n" in pages, concept
 
 
-PUBLIC = {name: x for name, x in vars(gradtx).items() if not name.startswith("_")}
 BASES = (gradtx.Transform, gradtx.Recipe, gradtx.Elementwise, gradtx.Matrixwise)
 BASES += (gradtx.Wrapper, gradtx.Moment)
 TRANSFORMS = {

@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 import right_calls
+from public import PUBLIC
 
 import gradtx
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 WRONG, RIGHT = HERE / "wrong_calls.py", HERE / "right_calls.py"
-FACE = {name: x for name, x in vars(gradtx).items() if not name.startswith("_")}
 # Base classes are not called, and an alias of types has no signature.
-CALLED = [name for name, x in FACE.items() if name[0].islower() and callable(x)]
+CALLED = [name for name, x in PUBLIC.items() if name[0].islower() and callable(x)]
 CALLED += ["MatrixAxes"]
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 AS_FUNCTION = """
@@ -78,7 +78,7 @@ def test_the_checker_refuses_wrong_calls_accepts_right_ones_and_sees_every_signa
     for i, name in enumerate(CALLED):
         seen = types[i].partition(" is ")[2]
         assert "Unknown" not in seen, seen
-        parameters = inspect.signature(FACE[name]).parameters.values()
+        parameters = inspect.signature(PUBLIC[name]).parameters.values()
         places = {p: re.search(rf"[(, *]{p.name}[:,)]", seen) for p in parameters}
         assert all(places.values()), (name, seen)
         # Arguments that are passed by name alone may be listed in any order.
@@ -92,8 +92,8 @@ def test_right_calls_are_right_when_they_run(function):
 
 
 def test_every_public_name_has_a_text_and_every_argument_an_annotation():
-    for name in FACE.keys() - {"Hyper"}:
-        x = FACE[name]
+    for name in PUBLIC.keys() - {"Hyper"}:
+        x = PUBLIC[name]
         assert inspect.getdoc(x), name
         members = inspect.getmembers(x, inspect.isfunction) if inspect.isclass(x) else [(name, x)]
         for member, function in members:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from public import PUBLIC
 from rounding import roundings
 
 import gradtx
@@ -31,7 +32,7 @@ WEIGHTS = {
 
 
 def make(code):
-    return eval(code, vars(gradtx).copy())
+    return eval(code, dict(PUBLIC))
 
 
 def test_weights_are_exact_from_the_first_average_to_the_last():

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from public import PUBLIC
 
 import gradtx
 from gradtx import adamw, grid, log_uniform, samples, sgd, sweep, uniform
@@ -288,8 +289,8 @@ def test_stack_takes_a_batch():
 
 @pytest.mark.parametrize("txs", VALUES, ids=repr)
 def test_a_batch_is_a_value_and_a_sequence(txs):
-    assert eval(repr(txs), vars(gradtx)) == txs == pickle.loads(pickle.dumps(txs))
-    assert hash(eval(repr(txs), vars(gradtx))) == hash(txs)
+    assert eval(repr(txs), dict(PUBLIC)) == txs == pickle.loads(pickle.dumps(txs))
+    assert hash(eval(repr(txs), dict(PUBLIC))) == hash(txs)
     assert len(txs) == len(list(txs)) == len(txs.settings) and txs[1] == list(txs)[1]
     assert all(isinstance(tx, gradtx.Transform) for tx in txs)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import zoo
 from jax.sharding import NamedSharding, PartitionSpec as P
+from public import PUBLIC
 from rounding import roundings
 
 import gradtx
@@ -70,7 +71,7 @@ def test_the_mesh_axis_of_a_neuron_needs_the_axis_of_the_leaf():
 def test_every_class_that_takes_mesh_axes_gives_them_the_same_name():
     found = {
         name: [f.name for f in dataclasses.fields(x) if "axis_name" in f.name or "mesh" in f.name]
-        for name, x in vars(gradtx).items()
+        for name, x in PUBLIC.items()
         if isinstance(x, type) and issubclass(x, gradtx.Transform)
     }
     named = {name for name, fields in found.items() if fields == ["axis_name"]}

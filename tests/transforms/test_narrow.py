@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from public import PUBLIC
 
 import gradtx
 from gradtx import adam, adamw, amsgrad, ema, nadam, nadamw, scale_by_adam, scale_by_amsgrad
@@ -47,7 +48,7 @@ def test_every_class_with_a_field_for_a_dtype_is_here():
     def narrow(kind, *names):
         return any(f"{x}_dtype" in getattr(kind, "__dataclass_fields__", {}) for x in names)
 
-    kinds = {x.__name__: x for x in vars(gradtx).values() if isinstance(x, type)}
+    kinds = {x.__name__: x for x in PUBLIC.values() if isinstance(x, type)}
     both = {name for name, kind in kinds.items() if narrow(kind, "mu", "accumulator", "nu")}
     assert both == {*MOMENTA, *SQUARES} - {"heavy_ball"}
     assert {name for name, kind in kinds.items() if narrow(kind, "nu")} <= {*SQUARES}

@@ -1,0 +1,224 @@
+"""The public names of gradtx, under the headings of the API documentation.
+
+Type checkers and editors read this file, and so does `__init__.py`, which imports the module of a name
+when the name is first used.
+"""
+
+# Values and base classes
+from gradtx._core.transform import Transform as Transform
+from gradtx._compose.recipe import Recipe as Recipe
+from gradtx._core.unit import Elementwise as Elementwise
+from gradtx._matrices.matrixwise import Matrixwise as Matrixwise
+from gradtx._compose.wrapper import Wrapper as Wrapper
+from gradtx._transforms.moments import Moment as Moment
+from gradtx._core.layout import shared as shared
+from gradtx._core.static import static as static
+from gradtx._core.dtypes import accumulator as accumulator
+from gradtx._core.values import Hyper as Hyper
+from gradtx._core.values import Value as Value
+
+# Composition
+from gradtx._compose.chain import chain as chain
+from gradtx._compose.chain import identity as identity
+from gradtx._compose.named_chain import named_chain as named_chain
+from gradtx._compose.fanout import constant as constant
+from gradtx._compose.fanout import fanout as fanout
+from gradtx._core.foreign import foreign as foreign
+from gradtx._compose.stateless import stateless as stateless
+from gradtx._compose.stateless import stateless_with_tree_map as stateless_with_tree_map
+from gradtx._compose.partition import masked as masked
+from gradtx._compose.partition import partition as partition
+from gradtx._matrices.matrix_axes import MatrixAxes as MatrixAxes
+from gradtx._matrices.axes import hidden_matrices as hidden_matrices
+from gradtx._compose.by import by_path as by_path
+from gradtx._compose.by import by_rank as by_rank
+from gradtx._compose.by import by_shape as by_shape
+from gradtx._compose.decay_mask import decay_mask as decay_mask
+from gradtx._matrices.fan_in import by_fan_in as by_fan_in
+from gradtx._wrappers.layerwise import layerwise as layerwise
+from gradtx._wrappers.mup import mup as mup
+
+# Transformations
+from gradtx._transforms.adam import scale_by_adam as scale_by_adam
+from gradtx._transforms.adam import scale_by_amsgrad as scale_by_amsgrad
+from gradtx._transforms.nadam import scale_by_nadam_momentum as scale_by_nadam_momentum
+from gradtx._transforms.accumulators import centered_second_moment as centered_second_moment
+from gradtx._transforms.adadelta import scale_by_adadelta as scale_by_adadelta
+from gradtx._transforms.adaptive import scale_by_adagrad as scale_by_adagrad
+from gradtx._transforms.adaptive import scale_by_rms as scale_by_rms
+from gradtx._transforms.adaptive import scale_by_stddev as scale_by_stddev
+from gradtx._transforms.accumulators import sum_of_squares as sum_of_squares
+from gradtx._transforms.bias_correction import bias_correction as bias_correction
+from gradtx._transforms.clip import adaptive_grad_clip as adaptive_grad_clip
+from gradtx._transforms.clip import clip as clip
+from gradtx._transforms.clip import clip_by_block_rms as clip_by_block_rms
+from gradtx._transforms.clip import clip_by_global_norm as clip_by_global_norm
+from gradtx._transforms.clip_by_average_norm import clip_by_average_norm as clip_by_average_norm
+from gradtx._transforms.clip_by_percentile import clip_by_percentile as clip_by_percentile
+from gradtx._transforms.clip_by_z_score import clip_by_z_score as clip_by_z_score
+from gradtx._transforms.freeze import freeze as freeze
+from gradtx._transforms.decay import decoupled_weight_decay as decoupled_weight_decay
+from gradtx._transforms.full_matrix import (
+    scale_by_full_matrix_adagrad as scale_by_full_matrix_adagrad,
+)
+from gradtx._transforms.roots import rms as rms
+from gradtx._transforms.roots import root as root
+from gradtx._transforms.roots import running_max as running_max
+from gradtx._transforms.moments import scale_by_momentum as scale_by_momentum
+from gradtx._transforms.moments import second_moment as second_moment
+from gradtx._wrappers.averaged import averaged as averaged
+from gradtx._wrappers.cautious import cautious as cautious
+from gradtx._wrappers.accumulate import accumulate as accumulate
+from gradtx._wrappers.every import every as every
+from gradtx._wrappers.skip import skip_nonfinite as skip_nonfinite
+from gradtx._wrappers.spikes import skip_spikes as skip_spikes
+from gradtx._wrappers.master_weights import master_weights as master_weights
+from gradtx._wrappers.compensated import compensated as compensated
+from gradtx._wrappers.loss_scale import dynamic_loss_scale as dynamic_loss_scale
+from gradtx._wrappers.stored import stored as stored
+from gradtx._wrappers.tunable import inject_hyperparams as inject_hyperparams
+from gradtx._wrappers.tunable import tunable as tunable
+from gradtx._wrappers.plateau import reduce_on_plateau as reduce_on_plateau
+from gradtx._matrices.rows import equilibrate_rows as equilibrate_rows
+from gradtx._matrices.rows import keep_norm as keep_norm
+from gradtx._matrices.rows import scale_by_neuron_rms as scale_by_neuron_rms
+from gradtx._matrices.rows import scale_to_rms as scale_to_rms
+from gradtx._matrices.newton_schulz import newton_schulz as newton_schulz
+from gradtx._matrices.orthogonalize import (
+    orthogonalize_newton_schulz as orthogonalize_newton_schulz,
+)
+from gradtx._matrices.orthogonalize import scale_by_shape as scale_by_shape
+from gradtx._matrices.polar_express import polar_express as polar_express
+from gradtx._matrices.qk_clip import qk_clip as qk_clip
+from gradtx._transforms.scale import scale as scale
+from gradtx._transforms.scale import scale_by_learning_rate as scale_by_learning_rate
+from gradtx._transforms.scale import scale_by_sign as scale_by_sign
+from gradtx._transforms.scale_by_path import scale_by_path as scale_by_path
+
+# Codecs
+from gradtx._core.codecs import Codec as Codec
+from gradtx._core.codec_bfloat16 import bfloat16_plus_8 as bfloat16_plus_8
+from gradtx._core.codec_bfloat16 import bfloat16_stochastic as bfloat16_stochastic
+from gradtx._core.codec_int8 import blockwise_int8 as blockwise_int8
+
+# Names from Optax
+from gradtx._wrappers.accumulate import MultiSteps as MultiSteps
+from gradtx._wrappers.skip import apply_if_finite as apply_if_finite
+from gradtx._compose.partition import multi_transform as multi_transform
+from gradtx._transforms.optax_names import add_decayed_weights as add_decayed_weights
+from gradtx._transforms.optax_names import ema as ema
+from gradtx._transforms.optax_names import scale_by_rss as scale_by_rss
+from gradtx._transforms.optax_names import scale_by_schedule as scale_by_schedule
+from gradtx._transforms.optax_names import set_to_zero as set_to_zero
+from gradtx._transforms.optax_names import trace as trace
+
+# Schedules
+from gradtx._schedules.schedule import Schedule as Schedule
+from gradtx._schedules.transitions import constant_schedule as constant_schedule
+from gradtx._schedules.transitions import linear_schedule as linear_schedule
+from gradtx._schedules.transitions import polynomial_schedule as polynomial_schedule
+from gradtx._schedules.transitions import cosine_decay_schedule as cosine_decay_schedule
+from gradtx._schedules.exponential import exponential_decay as exponential_decay
+from gradtx._schedules.warmup import warmup_constant_schedule as warmup_constant_schedule
+from gradtx._schedules.warmup import warmup_cosine_decay_schedule as warmup_cosine_decay_schedule
+from gradtx._schedules.warmup import (
+    warmup_exponential_decay_schedule as warmup_exponential_decay_schedule,
+)
+from gradtx._schedules.stable import warmup_stable_decay_schedule as warmup_stable_decay_schedule
+from gradtx._schedules.inverse_sqrt import (
+    warmup_inverse_sqrt_schedule as warmup_inverse_sqrt_schedule,
+)
+from gradtx._schedules.one_cycle import linear_onecycle_schedule as linear_onecycle_schedule
+from gradtx._schedules.one_cycle import cosine_onecycle_schedule as cosine_onecycle_schedule
+from gradtx._schedules.piecewise import piecewise_constant_schedule as piecewise_constant_schedule
+from gradtx._schedules.piecewise import (
+    piecewise_interpolate_schedule as piecewise_interpolate_schedule,
+)
+from gradtx._schedules.joined import join_schedules as join_schedules
+from gradtx._schedules.joined import sgdr_schedule as sgdr_schedule
+
+# Weights of averages
+from gradtx._schedules.averaging import ema_weight as ema_weight
+from gradtx._schedules.averaging import mean_weight as mean_weight
+from gradtx._schedules.averaging import polynomial_weight as polynomial_weight
+from gradtx._schedules.averaging import power_weight as power_weight
+
+# Schedules that turn one convention into another
+from gradtx._schedules.conventions import dampened as dampened
+from gradtx._schedules.conventions import eps_hat as eps_hat
+from gradtx._schedules.conventions import inverse_time as inverse_time
+
+# Optimizers
+from gradtx._optimizers.adadelta import adadelta as adadelta
+from gradtx._optimizers.adagrad import adagrad as adagrad
+from gradtx._optimizers.adam import adam as adam
+from gradtx._optimizers.adam import adamw as adamw
+from gradtx._optimizers.adam import amsgrad as amsgrad
+from gradtx._optimizers.muon import adamuon as adamuon
+from gradtx._optimizers.muon import muon as muon
+from gradtx._optimizers.muon import normuon as normuon
+from gradtx._optimizers.nadam import nadam as nadam
+from gradtx._optimizers.nadam import nadamw as nadamw
+from gradtx._optimizers.rmsprop import rmsprop as rmsprop
+from gradtx._optimizers.scion import scion as scion
+from gradtx._optimizers.sgd import sgd as sgd
+
+# Taps
+from gradtx._wrappers.tap import tap as tap
+from gradtx._wrappers.observe import observe as observe
+from gradtx._training.readings import readings as readings
+from gradtx._core.measure import Measure as Measure
+from gradtx._wrappers.measures import norm as norm
+from gradtx._wrappers.measures import update_rms as update_rms
+from gradtx._wrappers.measures import update_ratio as update_ratio
+from gradtx._wrappers.measures import gradient_cosine as gradient_cosine
+from gradtx._wrappers.measures import clipped_fraction as clipped_fraction
+from gradtx._wrappers.measures import nonfinite_count as nonfinite_count
+from gradtx._wrappers.rounded_away import rounded_away as rounded_away
+from gradtx._wrappers.orthogonality import orthogonality_error as orthogonality_error
+from gradtx._wrappers.noise_scale import gradient_noise_scale as gradient_noise_scale
+
+# Training, editing and inspection
+from gradtx._training.apply import apply_updates as apply_updates
+from gradtx._training.average import incremental_update as incremental_update
+from gradtx._training.average import safe_increment as safe_increment
+from gradtx._show.summary import summarize as summarize
+from gradtx._show.plot import plot as plot
+from gradtx._training.edit import axes as axes
+from gradtx._training.check import check as check
+from gradtx._training.check_state import check_state as check_state
+from gradtx._training.evaluate import eval_params as eval_params
+from gradtx._training.locate_nonfinite import locate_nonfinite as locate_nonfinite
+from gradtx._training.lookahead import lookahead_params as lookahead_params
+from gradtx._training.nnx_step import make_nnx_step as make_nnx_step
+from gradtx._training.step import make_step as make_step
+from gradtx._training.states import get as get
+from gradtx._training.edit import replace as replace
+from gradtx._training.reset import reset as reset
+from gradtx._training.migrate import expanded_state as expanded_state
+from gradtx._training.migrate import from_optax as from_optax
+from gradtx._training.migrate import from_version_0_1 as from_version_0_1
+from gradtx._training.carry import migrate as migrate
+from gradtx._training.migrate import recipe_state as recipe_state
+from gradtx._training.states import set as set
+from gradtx._training.edit import stack as stack
+from gradtx._text.parse import parse as parse
+from gradtx._text.from_config import from_config as from_config
+from gradtx._text.to_config import to_config as to_config
+from gradtx._show.routing import routing as routing
+from gradtx._core.numerics import global_norm as global_norm
+
+# Meshes
+from gradtx._wrappers.zero1 import zero1 as zero1
+from gradtx._wrappers.offloaded import offloaded as offloaded
+from gradtx._training.shardings import state_shardings as state_shardings
+
+# Sweeps
+from gradtx._training.sweep import sweep as sweep
+from gradtx._training.grid import grid as grid
+from gradtx._training.samples import samples as samples
+from gradtx._training.distributions import log_uniform as log_uniform
+from gradtx._training.distributions import uniform as uniform
+
+__version__: str
+__all__: list[str]
