@@ -9,15 +9,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
-from gradtx._core.dtypes import cast, compute_dtype, like
+from gradtx._core.branches import choose as choose
+from gradtx._core.dtypes import cast, compute_dtype
 from gradtx._core.numerics import shard_axes
-from gradtx._core.sharding import varying_axes
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, flatten
 from gradtx._core.varying import (
-    axes_of,
     counter as counter,
     deciding_axes as deciding_axes,
     over,
@@ -75,34 +73,6 @@ def step_if(
     return structure.unflatten(out), new
 
 
-def choose(condition: jax.Array | bool, yes: Any, no: Any) -> Any:
-    """`yes()` if a boolean scalar is true and `no()` else; both return trees of the same structure.
-
-    The arrays that `yes` returns get the dtypes of those of `no`. Inside `shard_map` the results vary
-    over the mesh axes over which one of the two varies.
-    """
-    if not isinstance(condition, Tracer):
-        return yes() if condition else no()  # an un-jitted `cond` would compile at every step
-
-    def right() -> Any:
-        return like(yes(), no())
-
-    own = varying_axes(condition)
-    if not own and not _inside_shard_map():
-        return jax.lax.cond(condition, right, no)
-    one, other = jax.eval_shape(right), jax.eval_shape(no)
-    pairs = zip(*map(jax.tree.leaves, (one, other)), strict=True)
-    axes = [axes_of(a) | axes_of(b) | own for a, b in pairs]
-
-    def varying(f: Any) -> Any:
-        leaves, structure = jax.tree.flatten(f())
-        return structure.unflatten([over(x, a) for x, a in zip(leaves, axes, strict=True)])
-
-    return jax.lax.cond(
-        condition, functools.partial(varying, right), functools.partial(varying, no)
-    )
-
-
 def all_finite(tree: PyTree, axis_name: Any = None) -> jax.Array:
     """Whether every entry of every array is finite, also on the other devices along `axis_name`."""
     kinds: dict[Any, list[jax.Array]] = {}
@@ -120,8 +90,3 @@ def all_finite(tree: PyTree, axis_name: Any = None) -> jax.Array:
 def _as_float(update: Any, given: Any, owner: Any) -> Any:
     """An update in the dtype that both branches return; None for a leaf that is not updated."""
     return None if given is None or update is None else cast(update, compute_dtype(given, owner))
-
-
-def _inside_shard_map() -> bool:
-    mesh = jax.sharding.get_abstract_mesh()
-    return bool(mesh.manual_axes)
