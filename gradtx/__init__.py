@@ -12,7 +12,9 @@ import pkgutil
 import re
 from typing import Any
 
-# These two attach what notebooks display: an equation to a transformation, a curve to a schedule.
+# These attach methods: the operators of transformations, and what notebooks display, the equation of a
+# transformation and the curve of a schedule.
+from gradtx._compose import fanout as _fanout  # noqa: F401
 from gradtx._show import drawn as _drawn, equations as _equations  # noqa: F401
 from gradtx._text.elsewhere import missing
 
