@@ -27,6 +27,11 @@ _COLLECTIVE = re.compile(
     r"(all-gather|all-reduce|reduce-scatter|all-to-all|ragged-all-to-all|collective-permute)(?:-start)?\("
 )
 
+_LOWERED = re.compile(
+    r'"stablehlo\.(all_to_all|all_gather)".* : tensor<\d+x(\d+)xi64>.*'
+    r" : \(tensor<([\dx]+)x[a-z]+(\d+)>\) -> tensor<([\dx]+)x[a-z]+(\d+)>"
+)
+
 
 class Products(NamedTuple):
     """Dot instructions in the program, and the floating-point operations that one run spends there."""
@@ -96,6 +101,20 @@ def collectives(text: str) -> list[Collective]:
         return Collective(found[2], size, devices, 1) if devices > 1 else None
 
     return [x._replace(runs=n) for x, n in _walk(text, of_line, lambda x: x.sent)]
+
+
+def lowered_collectives(text: str) -> list[Collective]:
+    """The exchanges and gathers in the StableHLO text of a lowered program, which XLA did not see yet.
+
+    XLA:CPU computes and sends float32 in place of bfloat16. Only before XLA does a program show in which
+    dtype matrices travel on other devices.
+    """
+    found = []
+    for kind, devices, *sizes in _LOWERED.findall(text):
+        arrays = zip(sizes[::2], sizes[1::2], strict=True)
+        size = max(math.prod(map(int, n.split("x"))) * int(bits) // 8 for n, bits in arrays)
+        found.append(Collective(kind.replace("_", "-"), size, int(devices), 1))
+    return found
 
 
 def _walk(

@@ -154,9 +154,9 @@ from gradtx._optimizers.adagrad import adagrad as adagrad
 from gradtx._optimizers.adam import adam as adam
 from gradtx._optimizers.adam import adamw as adamw
 from gradtx._optimizers.adam import amsgrad as amsgrad
-from gradtx._optimizers.muon import adamuon as adamuon
+from gradtx._optimizers.muon_variants import adamuon as adamuon
 from gradtx._optimizers.muon import muon as muon
-from gradtx._optimizers.muon import normuon as normuon
+from gradtx._optimizers.muon_variants import normuon as normuon
 from gradtx._optimizers.nadam import nadam as nadam
 from gradtx._optimizers.nadam import nadamw as nadamw
 from gradtx._optimizers.rmsprop import rmsprop as rmsprop

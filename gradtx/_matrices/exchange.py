@@ -93,13 +93,14 @@ def _together(
     if total != count:
         # Without the barrier, XLA moved the padding past an exchange, and refused some programs.
         arrays = list(jax.lax.optimization_barrier([repeated(x, total) for x in arrays]))
-    wire = plan.wire_of(dtype) if hops else dtype
-    arrays = [x.astype(wire) if i < inputs else x for i, x in enumerate(arrays)]
+    if hops:
+        arrays = [plan.sent(x) if i < inputs else x for i, x in enumerate(arrays)]
     for hop in hops:
         arrays = there(hop, arrays)
     arrays = [x.astype(dtype) if i < inputs else x for i, x in enumerate(arrays)]
     new = plan.steps.run(plan.group, arrays, numbers)
-    new = [x.astype(wire) if i < wanted else x for i, x in enumerate(new)]
+    if hops:
+        new = [plan.sent(x) if i < wanted else x for i, x in enumerate(new)]
     for hop in reversed(hops):
         new = back(hop._replace(axes=(hop.axes[0],) * wanted + hop.axes[inputs:]), new)
     return [x[:count].astype(dtype) if i < wanted else x[:count] for i, x in enumerate(new)]

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import jax.numpy as jnp
+
 from gradtx._compose.labels import check_patterns
 from gradtx._core.authors import described, not_a_pair, not_matrices, undefined
 from gradtx._core.layout import INNER
@@ -39,7 +41,8 @@ class Matrixwise(Unit):
     devices first exchange shards, so that each of them has some of the matrices. Entries of gradients
     that are too large for a product of two of them are clipped; an infinite entry still shows in the
     update. A class that never multiplies gradients declares `linear = True`, and its gradients are not
-    clipped.
+    clipped. A class with a field `exchange_dtype` says by it in which dtype its matrices travel between
+    devices, as `orthogonalize_newton_schulz` does.
 
     Args:
         axes: the rule that says which axes of a leaf are its matrix: a value with a method
@@ -76,6 +79,12 @@ class Matrixwise(Unit):
                 f"`{type(self).__name__}(axes=...)` must be a rule with a method "
                 f"`axes(path, leaf)` that returns `MatrixAxes`, such as `hidden_matrices()`, not "
                 f"{described(self.axes)}."
+            )
+        dtype = getattr(self, "exchange_dtype", None)
+        if dtype is not None and jnp.finfo(dtype).maxexp < jnp.finfo(jnp.float32).maxexp:
+            raise ValueError(
+                f"`{type(self).__name__}(exchange_dtype={dtype!r})`: small entries of a matrix are zero "
+                f"in {dtype}. Pass 'bfloat16', which has the range of float32, or None."
             )
 
     if TYPE_CHECKING:  # the number of their arguments depends on what else the class defines

@@ -1,6 +1,7 @@
 """Orthogonalization of updates, and the scales of orthogonalized updates."""
 
 import math
+from dataclasses import KW_ONLY
 from typing import Any, Literal, TypeAlias
 
 from jax.typing import DTypeLike
@@ -36,10 +37,14 @@ class orthogonalize_newton_schulz(Matrixwise):
         symmetric: whether half of a Hermitian product is mirrored. None means where that is faster.
         axes: the rule that says which axes of a leaf are its matrix. Stacked layers, experts and fused
             projections are orthogonalized one by one.
+        exchange_dtype: the dtype in which sharded matrices travel between devices, there and back.
+            "bfloat16" halves the bytes, and rounds every entry twice to 8 bits. None means the dtype of
+            the matrices.
 
     Raises:
         ValueError: if a name is unknown, if `steps` does not fit `coefficients`, if `restart` is
-            unstable, or if a leaf has fewer than two axes.
+            unstable, if `exchange_dtype` has a shorter range than float32, or if a leaf has fewer than
+            two axes.
         TypeError: if `axes` is not a rule for matrices.
 
     Sources: Jordan et al., "Muon", 2024; Bernstein & Newhouse, 2024, arXiv:2409.20325.
@@ -59,6 +64,8 @@ class orthogonalize_newton_schulz(Matrixwise):
     precision: str | None = None
     restart: tuple[int, ...] | None = None
     symmetric: bool | None = None
+    _: KW_ONLY
+    exchange_dtype: DTypeLike | None = None
     linear = True  # it takes gradients of any size
     keeps_zero = True
     grouped = True
@@ -74,7 +81,8 @@ class orthogonalize_newton_schulz(Matrixwise):
         return {"steps": len(resolve_coefficients(self.coefficients, self.steps))}
 
     def update_matrix(self, x: Matrices, state: Any) -> tuple[Matrices, Any]:
-        options = {name: getattr(self, name) for name in self._static if name != "axes"}
+        elsewhere = "axes", "exchange_dtype"
+        options = {name: getattr(self, name) for name in self._static if name not in elsewhere}
         return newton_schulz(x, **options), state
 
     def tex(self, g: Tex, page: Page) -> Tex:

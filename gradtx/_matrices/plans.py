@@ -4,7 +4,9 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from gradtx._core.dtypes import saturated
 from gradtx._matrices.groups import GROUP_BYTES
+from gradtx._matrices.hops import Rows
 from gradtx._matrices.steps import Steps
 from gradtx._matrices.units import UnitGroup, UnitLeaf
 
@@ -33,3 +35,8 @@ class Plan(NamedTuple):
         real = self.wire is not None and jnp.issubdtype(dtype, jnp.floating)
         narrower = real and jnp.dtype(self.wire).itemsize < jnp.dtype(dtype).itemsize
         return jnp.dtype(self.wire) if narrower else dtype
+
+    def sent(self, x: Rows) -> Rows:
+        """Matrices in the dtype in which they travel; a finite entry stays finite."""
+        wire = self.wire_of(x.dtype)
+        return x if wire == x.dtype else saturated(x, wire)

@@ -56,8 +56,7 @@ def staged(
     # The batch of a stack may be sharded. Without a batch, the pin keeps XLA from sharding the axis of
     # the stack already where it is put together, which would move replicated leaves three times.
     pinned = not any(leaf.batch for leaf in plan.leaves)
-    wire = plan.wire_of(dtype)
-    arrays = [x.astype(wire) if i < inputs else x for i, x in enumerate(arrays)]
+    arrays = [plan.sent(x) if i < inputs else x for i, x in enumerate(arrays)]
     if pinned:
         arrays = [_over(plan.mesh, (), x) for x in arrays]
     total = -(-count // (share := math.prod(plan.mesh.shape.values()))) * share
@@ -71,7 +70,7 @@ def staged(
     def on_device(arrays: list[Rows], numbers: list[Any]) -> list[Rows]:
         arrays = [x.astype(dtype) if i < inputs else x for i, x in enumerate(arrays)]
         new = plan.steps.run(group, arrays, numbers)
-        return [x.astype(wire) if i < wanted else x for i, x in enumerate(new)]
+        return [plan.sent(x) if i < wanted else x for i, x in enumerate(new)]
 
     share_of = PartitionSpec(names)
     new = jax.shard_map(

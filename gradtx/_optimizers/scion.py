@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from jax.typing import DTypeLike
+
 from gradtx._compose.chain import chain
 from gradtx._compose.partition import partition
 from gradtx._compose.recipe import Recipe
@@ -37,6 +39,7 @@ class scion(Recipe):
         coefficients: the polynomials of $\mathrm{NS}$, a preset's name or triples (`newton_schulz`).
         steps: how many polynomials are applied. None means 5, or the length of a table of triples.
         axes: the rule that says which leaves are hidden matrices, as in `muon`.
+        exchange_dtype: the dtype in which sharded matrices travel between devices, as in `muon`.
 
     The labels of the two kinds of leaves are "muon" and "sign".
 
@@ -65,11 +68,17 @@ class scion(Recipe):
     coefficients: Polynomials = "polar_express"
     steps: int | None = None
     axes: MatrixRule = hidden_matrices()
+    exchange_dtype: DTypeLike | None = None
     limits = {"radius": "[0, inf)", "sign_radius": "[0, inf)"}
 
     def expand(self) -> Transform:
         spectral = chain(
-            orthogonalize_newton_schulz(self.coefficients, self.steps, axes=self.axes),
+            orthogonalize_newton_schulz(
+                self.coefficients,
+                self.steps,
+                axes=self.axes,
+                exchange_dtype=self.exchange_dtype,
+            ),
             scale_by_shape("spectral", self.axes),
             scale(self.radius),
         )
