@@ -56,6 +56,8 @@ from gradtx._transforms.clip import clip_by_global_norm as clip_by_global_norm
 from gradtx._transforms.clip_by_average_norm import clip_by_average_norm as clip_by_average_norm
 from gradtx._transforms.clip_by_percentile import clip_by_percentile as clip_by_percentile
 from gradtx._transforms.clip_by_z_score import clip_by_z_score as clip_by_z_score
+from gradtx._transforms.factored import factored_second_moment as factored_second_moment
+from gradtx._transforms.factored import scale_by_factored_rms as scale_by_factored_rms
 from gradtx._transforms.freeze import freeze as freeze
 from gradtx._transforms.decay import decoupled_weight_decay as decoupled_weight_decay
 from gradtx._transforms.full_matrix import (
@@ -67,6 +69,10 @@ from gradtx._transforms.roots import running_max as running_max
 from gradtx._transforms.moments import scale_by_momentum as scale_by_momentum
 from gradtx._transforms.moments import second_moment as second_moment
 from gradtx._wrappers.averaged import averaged as averaged
+from gradtx._wrappers.schedule_free import schedule_free as schedule_free
+from gradtx._wrappers.outer import outer as outer
+from gradtx._wrappers.ema_nesterov import ema_nesterov as ema_nesterov
+from gradtx._wrappers.perturbed import perturbed as perturbed
 from gradtx._wrappers.cautious import cautious as cautious
 from gradtx._wrappers.accumulate import accumulate as accumulate
 from gradtx._wrappers.every import every as every
@@ -94,6 +100,19 @@ from gradtx._transforms.scale import scale as scale
 from gradtx._transforms.scale import scale_by_learning_rate as scale_by_learning_rate
 from gradtx._transforms.scale import scale_by_sign as scale_by_sign
 from gradtx._transforms.scale_by_path import scale_by_path as scale_by_path
+from gradtx._transforms.adamax import infinity_moment as infinity_moment
+from gradtx._transforms.adamax import scale_by_adamax as scale_by_adamax
+from gradtx._transforms.radam import scale_by_radam as scale_by_radam
+from gradtx._transforms.yogi import yogi_moment as yogi_moment
+from gradtx._transforms.yogi import scale_by_yogi as scale_by_yogi
+from gradtx._transforms.rprop import scale_by_rprop as scale_by_rprop
+from gradtx._transforms.normalize import normalize_by_update_norm as normalize_by_update_norm
+from gradtx._transforms.normalize import normalize as normalize
+from gradtx._transforms.centralize import centralize as centralize
+from gradtx._transforms.constraints import zero_nans as zero_nans
+from gradtx._transforms.constraints import keep_params_nonnegative as keep_params_nonnegative
+from gradtx._transforms.noise import add_noise as add_noise
+from gradtx._transforms.polyak import scale_by_polyak as scale_by_polyak
 
 # Codecs
 from gradtx._core.codecs import Codec as Codec
@@ -147,6 +166,9 @@ from gradtx._schedules.averaging import power_weight as power_weight
 from gradtx._schedules.conventions import dampened as dampened
 from gradtx._schedules.conventions import eps_hat as eps_hat
 from gradtx._schedules.conventions import inverse_time as inverse_time
+from gradtx._schedules.rectification import rectification as rectification
+from gradtx._schedules.rectification import before_rectification as before_rectification
+from gradtx._schedules.power_decay import power_decay as power_decay
 
 # Optimizers
 from gradtx._optimizers.adadelta import adadelta as adadelta
@@ -162,6 +184,14 @@ from gradtx._optimizers.nadam import nadamw as nadamw
 from gradtx._optimizers.rmsprop import rmsprop as rmsprop
 from gradtx._optimizers.scion import scion as scion
 from gradtx._optimizers.sgd import sgd as sgd
+from gradtx._optimizers.adamax import adamax as adamax
+from gradtx._optimizers.adamax import adamaxw as adamaxw
+from gradtx._optimizers.radam import radam as radam
+from gradtx._optimizers.yogi import yogi as yogi
+from gradtx._optimizers.rprop import rprop as rprop
+from gradtx._optimizers.sign_sgd import sign_sgd as sign_sgd
+from gradtx._optimizers.noisy_sgd import noisy_sgd as noisy_sgd
+from gradtx._optimizers.polyak_sgd import polyak_sgd as polyak_sgd
 
 # Taps
 from gradtx._wrappers.tap import tap as tap

@@ -271,4 +271,8 @@ def inverse_time(decay_rate):
     return Function(lambda t: 1 / (1 + decay_rate * t), 1.0)
 
 
+def power_decay(exponent, offset_steps=0):
+    return Function(lambda t: 1 - np.maximum(t + 1 - offset_steps, 1) ** -exponent, 1.0)
+
+
 NAMES = {k: x for k, x in globals().items() if callable(x)}

@@ -47,6 +47,7 @@ ROWS = [
     "eps_hat(1e-08, 0.9)",
     "dampened(0.1)",
     "inverse_time(0.01)",
+    "power_decay(0.8, 2)",
     # Arithmetic
     "2.0 * cosine_decay_schedule(0.5, 10) + 1e-05",
     "1.0 - (linear_schedule(0.1, 0.5, 5) - 0.1) * (0.5 * dampened(0.5))",

@@ -100,6 +100,11 @@ def full_of(value: float, p: Any) -> Any:
     return np.full(np.shape(p), value, p.dtype)
 
 
+def nonnegative(p: Any) -> Any:
+    """The update that makes a negative parameter 0; a complex one is not negative."""
+    return np.zeros_like(p) if np.iscomplexobj(p) else np.maximum(-p, 0)
+
+
 ROWS = [
     Row("identity()"),
     Row("constant(2.0)", at_zero=lambda p: np.full_like(p, 2)),
@@ -151,6 +156,9 @@ ROWS = [
     Row("scale_by_adadelta()"),
     Row("scale_by_adadelta(fading, 1e-05)"),
     Row("scale_by_full_matrix_adagrad()"),
+    # Second moments with fewer numbers than entries
+    Row("scale_by_factored_rms(min_dim_size_to_factor=2)"),
+    Row("identity() / root(bias_correction(factored_second_moment(0.9, 0.0, 1, 'last', 1e-08)))"),
     Row("scale_by_adam()"),
     Row("scale_by_amsgrad()"),
     Row("scale_by_adam(0.9, eps_root=1e-08, nesterov=True, eps_hat=True)"),
@@ -188,6 +196,26 @@ ROWS = [
     Row("masked(keep_norm(scale_by_sign()), by_rank(2))"),
     Row("masked(cautious(keep_norm(scale_by_neuron_rms(fading))), by_rank(2))"),
     Row("cautious(scale_by_momentum())"),
+    # The rest of Optax's list
+    Row("infinity_moment()"),
+    Row("scale_by_adamax(fading)"),
+    Row("yogi_moment(0.9)", at_zero=lambda p: full_of(1e-6, p), bounded=False),
+    Row("scale_by_yogi(eps_root=1e-08)"),
+    Row("scale_by_radam(0.9, 0.5, threshold=4.5)"),
+    Row("scale_by_rprop(0.1, eta_plus=linear_schedule(2.0, 1.1, 3))"),
+    Row("normalize_by_update_norm(fading)"),
+    Row("normalize()"),
+    Row("centralize()"),
+    Row("zero_nans()"),
+    Row("keep_params_nonnegative()", at_zero=nonnegative, needs_params=True),
+    Row("add_noise(fading, 0.55)", at_zero=None),
+    Row("adamax(0.1)"),
+    Row("adamaxw(0.1)", at_zero=decay(1e-4, -0.1), needs_params=True),
+    Row("radam(0.1)"),
+    Row("yogi(0.1)"),
+    Row("rprop(0.1)"),
+    Row("sign_sgd(0.1)"),
+    Row("noisy_sgd(0.1, key=1)", at_zero=None),
     # Averages of the parameters
     Row("averaged(sgd(0.1))", needs_params=True),
     Row(
@@ -198,6 +226,14 @@ ROWS = [
         "chain(clip(0.5), averaged(sgd(fading), weight=power_weight(1.0), start=0))",
         needs_params=True,
     ),
+    # Other parameters to evaluate with
+    Row("schedule_free(sgd(0.1), 0.1)", needs_params=True),
+    Row(
+        "schedule_free(rms(fading), fading, fading, 1.0, r=1.0, decay_at_z=True)",
+        needs_params=True,
+    ),
+    Row("outer(scale_by_momentum(), scale(-0.5), 2, reset_state=True)", needs_params=True),
+    Row("ema_nesterov(scale_by_momentum(), 0.9, fading)"),
     # Parameters kept in another precision
     Row("master_weights(chain(rms(fading), scale_by_momentum()))", needs_params=True),
     Row("compensated(scale(fading), 'int8')", needs_params=True),
@@ -327,7 +363,7 @@ ROWS = [
     # with an absent gradient is up to their author.
     Row("scale_by_lion()"),
     Row("scale_by_lion(b1=fading)"),
-    Row("normalize()"),
+    Row("unit_norm()"),
     Row("mean_of_all()"),
     Row("masked(scale_by_neuron(), by_rank(2))", smooth=False),
     Row("agreeing(mean_of_all())"),

@@ -185,6 +185,16 @@ WHOLES = (
     "orthogonality",
 )
 WHOLES += ("stored", "compensated")
+# Of a leaf, or of each of its rows or columns, a number crosses the mesh.
+WHOLES += (
+    "factored",
+    "blockwise",
+    "axis_sums",
+    "hyperball",
+    "radial",
+    "update_ratio",
+    "weight_norm",
+)
 # What has to know the sum of something over a leaf or over the whole tree.
 SUMS = (
     "norm",
