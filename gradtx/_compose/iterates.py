@@ -1,8 +1,8 @@
 """Which transformations keep parameters of their own to evaluate with, and where these may stand.
 
-Most optimizers have one sequence of parameters. A wrapper that defines `eval_tree`, such as `averaged`,
-has a second one, which is evaluated. It computes this sequence from the updates that it returns, so a
-transformation around it, or after it in a chain, must not change these updates.
+Most optimizers have one sequence of parameters. A wrapper that defines `eval_tree`, such as `averaged`
+or `schedule_free`, has a second one, which is evaluated. It computes this sequence from the updates that
+it returns, so a transformation around it, or after it in a chain, must not change these updates.
 """
 
 from typing import Any
@@ -52,5 +52,12 @@ def misplaced(tx: Any, why: str) -> TypeError:
     """The error for a transformation that changes the updates of one that keeps an iterate."""
     return TypeError(
         f"`{tx!r}` computes the parameters to evaluate with from its own updates, but {why} changes "
-        "these updates. Put the whole optimizer inside: `averaged(chain(...))`."
+        f"these updates. Put the whole optimizer inside: `{_keeper(tx)}(chain(...))`."
     )
+
+
+def _keeper(tx: Transform) -> str:
+    """The name of the transformation inside `tx` that keeps parameters to evaluate with."""
+    if evaluates(tx):
+        return type(tx).__name__
+    return next(map(_keeper, filter(has_iterate, tx.children)))

@@ -110,7 +110,7 @@ class Wrapper(Transform):
         inner = self.inner_at(state) if hasattr(self, "inner_at") else self.inner  # pyright: ignore
         hooks = "init_tree", "init_leaf", "init_matrix", "lower"
         if any(getattr(type(self), x, None) is not getattr(Wrapper, x, None) for x in hooks):
-            for name in ("inner", "inner_state", "inner_opt_state"):
+            for name in ("inner", "inner_state", "inner_opt_state", "base_optimizer_state"):
                 if name in getattr(state, "_fields", ()):
                     return inner, getattr(state, name)
         return inner, state

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx._core.dtypes import compute_dtype, result_dtype
+from gradtx._core.functions import of_all_params as of_all_params
 from gradtx._core.numerics import filled_like
 from gradtx._core.trees import PyTree, Structure, flatten, is_inexact, paths
 from gradtx._core.values import Value

@@ -32,7 +32,8 @@ def eval_params(
 ) -> PyTree:
     r"""The parameters to evaluate with, for any optimizer.
 
-    If `tx` keeps an average of the parameters (`averaged`), the result is the average. If it has a
+    If `tx` keeps parameters of its own to evaluate with, the result is these: the average of `averaged`
+    and of `schedule_free`, the slow parameters of `outer`, the iterates of `ema_nesterov`. If it has a
     momentum with `nesterov=True`, the trained parameters are the look-ahead points $\varphi$ at which
     gradients are taken, and the result is the iterates of Nesterov's method,
 
@@ -139,6 +140,9 @@ def _outermost(visit: Visit) -> list[Visit]:
 def _of_one(tx: Any, params: list[Any], structure: Structure, state: Any) -> list[Any]:
     """For every leaf what this transformation, or the one inside it, evaluates it with."""
     if not evaluates(tx):
+        if hasattr(tx, "inner_params"):
+            trained = tx.inner_params(structure.unflatten(params), state)
+            params = structure.flatten_up_to(trained)
         inner, state = tx.inner_of(state)
         return _found(inner, params, structure, state)
     if isinstance(state, ScheduledState) and tx.scheduled:

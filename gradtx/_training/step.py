@@ -1,7 +1,7 @@
 """`make_step`, which makes the compiled training step of a loss."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from gradtx._core.authors import described
 from gradtx._core.foreign import as_transform
 from gradtx._core.trees import PyTree, is_inexact
 from gradtx._training.apply import apply_updates
+from gradtx._training.fixed import Fixed, split
 from gradtx._training.loss_scale import loss_scale_of, scaled
 from gradtx._training.nnx import is_nnx_module
 from gradtx._training.readings import readings
@@ -31,9 +32,9 @@ def make_step(
     The optimizer is an argument, so three learning rates need one compilation. `metrics` is a flat
     dictionary of scalars for any logger: the loss, and `gradtx.readings(state)`, that is the learning
     rate and what taps recorded. Transformations that use the loss or the gradients, such as
-    `reduce_on_plateau`, get them as `value`, `grad` and `value_fn`. If the optimizer has a
-    `dynamic_loss_scale`, the loss is multiplied by its scale before the gradient is taken; `metrics`
-    holds the loss itself.
+    `reduce_on_plateau`, get them as `value`, `grad` and `value_fn`, and `sam` takes gradients at other
+    parameters with `grad_fn`. If the optimizer has a `dynamic_loss_scale`, the loss is multiplied by its
+    scale before the gradient is taken; `metrics` holds the loss itself.
 
     The step donates the parameters and the state, and returns them in the same order, so that XLA
     updates them in place. Keep using what the step returns: the arrays that were passed are deleted.
@@ -139,57 +140,23 @@ class Step:
 
         trained = [x if is_inexact(x) else None for x in arrays]
         (_, (value, aux)), gradients = jax.value_and_grad(loss_of, has_aux=True)(trained)
-        grad = conjugate(fixed.join(gradients, fill=[None] * len(fixed.constants)))
+
+        def whole(gradients: list[Any]) -> PyTree:
+            return conjugate(fixed.join(gradients, fill=[None] * len(fixed.constants)))
+
+        def grad_fn(params: PyTree) -> PyTree:
+            """The gradients at other parameters, scaled like those of this step."""
+            _, leaves = split(params)
+            at = [x if is_inexact(x) else None for x in leaves]
+            return whole(jax.grad(loss_of, has_aux=True)(at)[0])
+
+        grad = whole(gradients)
         extra = self.extra_args(aux) if self.extra_args else {}
-        extra = {"value": value, "grad": grad, "value_fn": lambda p: value_of(p)[0]} | extra
+        functions = {"value_fn": lambda p: value_of(p)[0], "grad_fn": grad_fn}
+        extra = {"value": value, "grad": grad, **functions} | extra
         updates, state = tx.update(grad, state, params, **extra)
         _, new = split(apply_updates(params, updates))
         return new, state, metrics_of(value, aux, state, self.has_aux)
-
-
-class Fixed(NamedTuple):
-    """What of a tree of parameters is not an argument of the compiled step.
-
-    Attributes:
-        structure: the structure of the tree.
-        is_array: for every leaf, whether it is an argument.
-        constants: the other leaves.
-    """
-
-    structure: Any
-    is_array: tuple[bool, ...]
-    constants: tuple[Any, ...]
-
-    def join(self, arrays: list[Any], fill: Any = None) -> PyTree:
-        """The tree with these arrays, and with its constants, or with `fill` in their places."""
-        arrays_next, rest = iter(arrays), iter(self.constants if fill is None else fill)
-        leaves = [next(arrays_next if known else rest) for known in self.is_array]
-        return self.structure.unflatten(leaves)
-
-
-def split(params: PyTree) -> tuple[Fixed, list[Any]]:
-    """What of the parameters is constant, and their arrays."""
-    leaves, structure = jax.tree.flatten(params)
-    model = _is_equinox(params)
-    is_array = tuple(
-        hasattr(x, "dtype") or (not model and isinstance(x, bool | int | float | complex))
-        for x in leaves
-    )
-    constants = tuple(x for x, known in zip(leaves, is_array, strict=True) if not known)
-    arrays = [x for x, known in zip(leaves, is_array, strict=True) if known]
-    return Fixed(structure, is_array, constants), arrays
-
-
-def _is_equinox(tree: PyTree) -> bool:
-    """Whether a tree has a module of Equinox, in which Python numbers are settings of the model."""
-    found = []
-
-    def look(x: Any) -> bool:
-        found.extend(k for k in type(x).__mro__ if k.__module__.startswith("equinox."))
-        return bool(found)
-
-    jax.tree.leaves(tree, is_leaf=look)
-    return bool(found)
 
 
 def conjugate(gradients: PyTree) -> PyTree:

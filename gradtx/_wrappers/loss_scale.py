@@ -145,6 +145,8 @@ class dynamic_loss_scale(Wrapper):
         run = finite | (scale <= scalar(self.min_scale))
         if extra.get("grad") is not None:
             extra = extra | {"grad": unscaled(extra["grad"], scale)}
+        if callable(grad_fn := extra.get("grad_fn")):
+            extra = extra | {"grad_fn": lambda *args: unscaled(grad_fn(*args), scale)}
         given = unscaled(updates, scale)
         out, inner = step_if(run, self.inner, given, state.inner_state, params, extra)
         count = next_count(state.good_steps)

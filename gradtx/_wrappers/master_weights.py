@@ -86,8 +86,8 @@ class master_weights(Wrapper):
             )
         given, structure = flatten(params)
         masters = structure.flatten_up_to(state.master)
-        seen = [m if is_array(m) else p for m, p in zip(masters, given, strict=True)]
-        out, inner = self.inner.update_tree(updates, state.inner, structure.unflatten(seen), extra)
+        seen = self.inner_params(params, state)
+        out, inner = self.inner.update_tree(updates, state.inner, seen, extra)
         steps = structure.flatten_up_to(out)
         for i, (m, p, u) in enumerate(zip(masters, given, steps, strict=True)):
             if is_array(m) and u is not None:
@@ -95,6 +95,19 @@ class master_weights(Wrapper):
                 # The same sum as in `apply_updates`, so that rounding both gives the same bits.
                 masters[i] = p + steps[i]
         return structure.unflatten(steps), MasterWeightsState(structure.unflatten(masters), inner)
+
+    def inner_params(self, params: PyTree, state: MasterWeightsState) -> PyTree:
+        """The parameters that `inner` trains: the copies, and the parameters that have none.
+
+        Args:
+            params: the tree of parameters.
+            state: the state of this wrapper.
+        """
+        given, structure = flatten(params)
+        masters = structure.flatten_up_to(state.master)
+        return structure.unflatten(
+            [m if is_array(m) else p for m, p in zip(masters, given, strict=True)]
+        )
 
     def tex(self, g: Tex, page: Page) -> Tex:
         return self.inner.tex(g, page)
