@@ -73,6 +73,10 @@ from gradtx._wrappers.schedule_free import schedule_free as schedule_free
 from gradtx._wrappers.outer import outer as outer
 from gradtx._wrappers.ema_nesterov import ema_nesterov as ema_nesterov
 from gradtx._wrappers.perturbed import perturbed as perturbed
+from gradtx._wrappers.schedule_free import schedule_free as schedule_free
+from gradtx._wrappers.outer import outer as outer
+from gradtx._wrappers.ema_nesterov import ema_nesterov as ema_nesterov
+from gradtx._wrappers.perturbed import perturbed as perturbed
 from gradtx._wrappers.cautious import cautious as cautious
 from gradtx._wrappers.accumulate import accumulate as accumulate
 from gradtx._wrappers.every import every as every

@@ -234,6 +234,13 @@ ROWS = [
     ),
     Row("outer(scale_by_momentum(), scale(-0.5), 2, reset_state=True)", needs_params=True),
     Row("ema_nesterov(scale_by_momentum(), 0.9, fading)"),
+    # Other parameters to evaluate with
+    Row(
+        "schedule_free(rms(fading), fading, fading, 1.0, r=1.0, decay_at_z=True)",
+        needs_params=True,
+    ),
+    Row("outer(scale_by_momentum(), scale(-0.5), 2, reset_state=True)", needs_params=True),
+    Row("ema_nesterov(scale_by_momentum(), 0.9, fading)"),
     # Parameters kept in another precision
     Row("master_weights(chain(rms(fading), scale_by_momentum()))", needs_params=True),
     Row("compensated(scale(fading), 'int8')", needs_params=True),

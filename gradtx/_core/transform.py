@@ -132,14 +132,14 @@ class Transform(Value, Pair):
             owned = [boundary.as_param(p) for p in owners]
             todo = [None if p is None else g for g, p in zip(todo, owned, strict=True)]
         program = self.program(todo if params is None else owned, structure)
+        extra = boundary.of_all_params(extra, owners, structure)
         try:
             out, new = program.update(todo, state, None if params is None else owned, extra)
         except Exception as error:
             if problem := wrong_call(self, program, state, params, error):
                 raise ValueError(problem) from error
             raise
-        rounded = map(boundary.rounding_of(self), out, todo, owned, owners)
-        return structure.unflatten(list(rounded)), new
+        return structure.unflatten(map(boundary.rounding_of(self), out, todo, owned, owners)), new
 
     def init_tree(self, params: PyTree) -> Any:
         """The state before the first step, for a class that has this transformation in a field.

@@ -25,7 +25,8 @@ def test_every_public_transformation_is_in_the_zoo():
         return inside
 
     # `qk_clip` asks for logits that belong to a model and not to a tree of parameters, and
-    # `mup` for the shapes of another model, and `reduce_on_plateau` for a loss.
+    # `mup` for the shapes of another model, `reduce_on_plateau` for a loss, and
+    # `perturbed` for a second gradient.
     abstract = {
         gradtx.Transform,
         gradtx.Elementwise,
@@ -39,6 +40,7 @@ def test_every_public_transformation_is_in_the_zoo():
         gradtx.qk_clip,
         gradtx.mup,
         gradtx.reduce_on_plateau,
+        gradtx.perturbed,
     }
     kinds = (x for x in PUBLIC.values() if isinstance(x, type))
     public = {x for x in kinds if issubclass(x, gradtx.Transform)} - abstract
