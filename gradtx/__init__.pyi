@@ -23,6 +23,8 @@ from gradtx._compose.chain import identity as identity
 from gradtx._compose.named_chain import named_chain as named_chain
 from gradtx._compose.fanout import constant as constant
 from gradtx._compose.fanout import fanout as fanout
+from gradtx._compose.once import once as once
+from gradtx._compose.over_residual import over_residual as over_residual
 from gradtx._core.foreign import foreign as foreign
 from gradtx._compose.stateless import stateless as stateless
 from gradtx._compose.stateless import stateless_with_tree_map as stateless_with_tree_map
@@ -30,11 +32,13 @@ from gradtx._compose.partition import masked as masked
 from gradtx._compose.partition import partition as partition
 from gradtx._matrices.matrix_axes import MatrixAxes as MatrixAxes
 from gradtx._matrices.axes import hidden_matrices as hidden_matrices
+from gradtx._matrices.laid_out import laid_out as laid_out
 from gradtx._compose.by import by_path as by_path
 from gradtx._compose.by import by_rank as by_rank
 from gradtx._compose.by import by_shape as by_shape
 from gradtx._compose.decay_mask import decay_mask as decay_mask
 from gradtx._matrices.fan_in import by_fan_in as by_fan_in
+from gradtx._matrices.blocks import transformer_blocks as transformer_blocks
 from gradtx._wrappers.layerwise import layerwise as layerwise
 from gradtx._wrappers.mup import mup as mup
 
@@ -42,24 +46,41 @@ from gradtx._wrappers.mup import mup as mup
 from gradtx._transforms.adam import scale_by_adam as scale_by_adam
 from gradtx._transforms.adam import scale_by_amsgrad as scale_by_amsgrad
 from gradtx._transforms.nadam import scale_by_nadam_momentum as scale_by_nadam_momentum
+from gradtx._transforms.adan import scale_by_adan as scale_by_adan
+from gradtx._transforms.adopt import scale_by_adopt as scale_by_adopt
+from gradtx._transforms.lion import scale_by_lion as scale_by_lion
+from gradtx._transforms.block_moment import block_second_moment as block_second_moment
+from gradtx._transforms.block_moment import scale_by_novograd as scale_by_novograd
+from gradtx._optimizers.optimistic import (
+    scale_by_optimistic_gradient as scale_by_optimistic_gradient,
+from gradtx._transforms.grokfast import grokfast as grokfast
+from gradtx._transforms.mars_gradient import mars_gradient as mars_gradient
 from gradtx._transforms.accumulators import centered_second_moment as centered_second_moment
 from gradtx._transforms.adadelta import scale_by_adadelta as scale_by_adadelta
 from gradtx._transforms.adaptive import scale_by_adagrad as scale_by_adagrad
 from gradtx._transforms.adaptive import scale_by_rms as scale_by_rms
 from gradtx._transforms.adaptive import scale_by_stddev as scale_by_stddev
+from gradtx._transforms.block_norms import block_norm as block_norm
+from gradtx._transforms.block_norms import block_rms as block_rms
 from gradtx._transforms.accumulators import sum_of_squares as sum_of_squares
 from gradtx._transforms.bias_correction import bias_correction as bias_correction
 from gradtx._transforms.clip import adaptive_grad_clip as adaptive_grad_clip
 from gradtx._transforms.clip import clip as clip
 from gradtx._transforms.clip import clip_by_block_rms as clip_by_block_rms
+from gradtx._transforms.block_norms import clip_by_block_norm as clip_by_block_norm
 from gradtx._transforms.clip import clip_by_global_norm as clip_by_global_norm
 from gradtx._transforms.clip_by_average_norm import clip_by_average_norm as clip_by_average_norm
 from gradtx._transforms.clip_by_percentile import clip_by_percentile as clip_by_percentile
 from gradtx._transforms.clip_by_z_score import clip_by_z_score as clip_by_z_score
+from gradtx._matrices.blockwise import blockwise_second_moment as blockwise_second_moment
+from gradtx._transforms.axis_sums import axis_sums_of_squares as axis_sums_of_squares
+from gradtx._transforms.axis_sums import scale_by_sm3 as scale_by_sm3
 from gradtx._transforms.factored import factored_second_moment as factored_second_moment
 from gradtx._transforms.factored import scale_by_factored_rms as scale_by_factored_rms
 from gradtx._transforms.freeze import freeze as freeze
 from gradtx._transforms.decay import decoupled_weight_decay as decoupled_weight_decay
+from gradtx._transforms.previous import delayed as delayed
+from gradtx._transforms.previous import difference as difference
 from gradtx._transforms.full_matrix import (
     scale_by_full_matrix_adagrad as scale_by_full_matrix_adagrad,
 )
@@ -69,10 +90,6 @@ from gradtx._transforms.roots import running_max as running_max
 from gradtx._transforms.moments import scale_by_momentum as scale_by_momentum
 from gradtx._transforms.moments import second_moment as second_moment
 from gradtx._wrappers.averaged import averaged as averaged
-from gradtx._wrappers.schedule_free import schedule_free as schedule_free
-from gradtx._wrappers.outer import outer as outer
-from gradtx._wrappers.ema_nesterov import ema_nesterov as ema_nesterov
-from gradtx._wrappers.perturbed import perturbed as perturbed
 from gradtx._wrappers.schedule_free import schedule_free as schedule_free
 from gradtx._wrappers.outer import outer as outer
 from gradtx._wrappers.ema_nesterov import ema_nesterov as ema_nesterov
@@ -91,6 +108,8 @@ from gradtx._wrappers.tunable import tunable as tunable
 from gradtx._wrappers.plateau import reduce_on_plateau as reduce_on_plateau
 from gradtx._matrices.rows import equilibrate_rows as equilibrate_rows
 from gradtx._matrices.rows import keep_norm as keep_norm
+from gradtx._matrices.graft import graft as graft
+from gradtx._matrices.graft import matrix_norm as matrix_norm
 from gradtx._matrices.rows import scale_by_neuron_rms as scale_by_neuron_rms
 from gradtx._matrices.rows import scale_to_rms as scale_to_rms
 from gradtx._matrices.newton_schulz import newton_schulz as newton_schulz
@@ -100,10 +119,17 @@ from gradtx._matrices.orthogonalize import (
 from gradtx._matrices.orthogonalize import scale_by_shape as scale_by_shape
 from gradtx._matrices.polar_express import polar_express as polar_express
 from gradtx._matrices.qk_clip import qk_clip as qk_clip
+from gradtx._matrices.hyperball import hyperball as hyperball
+from gradtx._matrices.radial import brake_radial as brake_radial
+from gradtx._matrices.radial import radial_step as radial_step
+from gradtx._matrices.update_floor import floor_update_ratio as floor_update_ratio
 from gradtx._transforms.scale import scale as scale
 from gradtx._transforms.scale import scale_by_learning_rate as scale_by_learning_rate
 from gradtx._transforms.scale import scale_by_sign as scale_by_sign
 from gradtx._transforms.scale_by_path import scale_by_path as scale_by_path
+from gradtx._transforms.param_scale import scale_by_param_block_norm as scale_by_param_block_norm
+from gradtx._transforms.param_scale import scale_by_param_block_rms as scale_by_param_block_rms
+from gradtx._transforms.param_scale import scale_by_trust_ratio as scale_by_trust_ratio
 from gradtx._transforms.adamax import infinity_moment as infinity_moment
 from gradtx._transforms.adamax import scale_by_adamax as scale_by_adamax
 from gradtx._transforms.radam import scale_by_radam as scale_by_radam
@@ -124,6 +150,12 @@ from gradtx._core.codec_bfloat16 import bfloat16_plus_8 as bfloat16_plus_8
 from gradtx._core.codec_bfloat16 import bfloat16_stochastic as bfloat16_stochastic
 from gradtx._core.codec_int8 import blockwise_int8 as blockwise_int8
 
+# Bases
+from gradtx._bases.in_basis import in_basis as in_basis
+from gradtx._bases.basis import Basis as Basis
+from gradtx._bases.eigenbasis import eigenbasis as eigenbasis
+from gradtx._bases.fixed import fixed_basis as fixed_basis
+
 # Names from Optax
 from gradtx._wrappers.accumulate import MultiSteps as MultiSteps
 from gradtx._wrappers.skip import apply_if_finite as apply_if_finite
@@ -142,6 +174,8 @@ from gradtx._schedules.transitions import linear_schedule as linear_schedule
 from gradtx._schedules.transitions import polynomial_schedule as polynomial_schedule
 from gradtx._schedules.transitions import cosine_decay_schedule as cosine_decay_schedule
 from gradtx._schedules.exponential import exponential_decay as exponential_decay
+from gradtx._schedules.growth import half_life_schedule as half_life_schedule
+from gradtx._schedules.growth import step_power as step_power
 from gradtx._schedules.warmup import warmup_constant_schedule as warmup_constant_schedule
 from gradtx._schedules.warmup import warmup_cosine_decay_schedule as warmup_cosine_decay_schedule
 from gradtx._schedules.warmup import (
@@ -169,6 +203,7 @@ from gradtx._schedules.averaging import power_weight as power_weight
 # Schedules that turn one convention into another
 from gradtx._schedules.conventions import dampened as dampened
 from gradtx._schedules.conventions import eps_hat as eps_hat
+from gradtx._schedules.conventions import from_first as from_first
 from gradtx._schedules.conventions import inverse_time as inverse_time
 from gradtx._schedules.rectification import rectification as rectification
 from gradtx._schedules.rectification import before_rectification as before_rectification
@@ -176,10 +211,13 @@ from gradtx._schedules.power_decay import power_decay as power_decay
 
 # Optimizers
 from gradtx._optimizers.adadelta import adadelta as adadelta
+from gradtx._optimizers.adafactor import adafactor as adafactor
 from gradtx._optimizers.adagrad import adagrad as adagrad
 from gradtx._optimizers.adam import adam as adam
 from gradtx._optimizers.adam import adamw as adamw
 from gradtx._optimizers.adam import amsgrad as amsgrad
+from gradtx._optimizers.adam_mini import adam_mini as adam_mini
+from gradtx._optimizers.came import came as came
 from gradtx._optimizers.muon_variants import adamuon as adamuon
 from gradtx._optimizers.muon import muon as muon
 from gradtx._optimizers.muon_variants import normuon as normuon
@@ -187,7 +225,30 @@ from gradtx._optimizers.nadam import nadam as nadam
 from gradtx._optimizers.nadam import nadamw as nadamw
 from gradtx._optimizers.rmsprop import rmsprop as rmsprop
 from gradtx._optimizers.scion import scion as scion
+from gradtx._optimizers.soap import kl_soap as kl_soap
+from gradtx._optimizers.soap import soap as soap
+from gradtx._optimizers.adamc import adamc as adamc
+from gradtx._optimizers.adan import adan as adan
+from gradtx._optimizers.ademamix import ademamix as ademamix
+from gradtx._optimizers.adopt import adopt as adopt
+from gradtx._optimizers.weighted_momenta import aggmo as aggmo
+from gradtx._optimizers.trust import fromage as fromage
+from gradtx._optimizers.trust import lamb as lamb
+from gradtx._optimizers.laprop import laprop as laprop
+from gradtx._optimizers.trust import lars as lars
+from gradtx._optimizers.lion import lion as lion
+from gradtx._optimizers.mars import mars as mars
+from gradtx._optimizers.muon_scaled import muon2 as muon2
+from gradtx._optimizers.novograd import novograd as novograd
+from gradtx._optimizers.optimistic import optimistic_adam_v2 as optimistic_adam_v2
+from gradtx._optimizers.optimistic import optimistic_gradient_descent as optimistic_gradient_descent
+from gradtx._optimizers.weighted_momenta import qhm as qhm
+from gradtx._optimizers.muon_scaled import rmnp as rmnp
+from gradtx._optimizers.lion import signum as signum
+from gradtx._optimizers.ademamix import simplified_ademamix as simplified_ademamix
+from gradtx._optimizers.stableadamw import stableadamw as stableadamw
 from gradtx._optimizers.sgd import sgd as sgd
+from gradtx._optimizers.sm3 import sm3 as sm3
 from gradtx._optimizers.adamax import adamax as adamax
 from gradtx._optimizers.adamax import adamaxw as adamaxw
 from gradtx._optimizers.radam import radam as radam
@@ -245,7 +306,9 @@ from gradtx._core.numerics import global_norm as global_norm
 # Meshes
 from gradtx._wrappers.zero1 import zero1 as zero1
 from gradtx._wrappers.offloaded import offloaded as offloaded
+from gradtx._training.place import place as place
 from gradtx._training.shardings import state_shardings as state_shardings
+from gradtx._show.plan import plan as plan
 
 # Sweeps
 from gradtx._training.sweep import sweep as sweep

@@ -55,7 +55,7 @@ class scale_by_lion(Elementwise):
         return jnp.sign(mixed), MuState(self.b2 * state.mu + (1 - self.b2) * update)
 
 
-class normalize(Elementwise):
+class unit_norm(Elementwise):
     size: Hyper = 1.0
 
     def measure(self, updates, params, extra):

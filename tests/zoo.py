@@ -141,6 +141,10 @@ ROWS = [
     Row("bias_correction(second_moment(fading))", bounded=False),
     Row("running_max(bias_correction(second_moment(0.9)))", bounded=False),
     Row("bias_correction(running_max(second_moment(fading)))", bounded=False),
+    Row("delayed(scale(fading))"),
+    Row("delayed(second_moment(fading))", bounded=False),
+    Row("difference()"),
+    Row("difference(from_zero=True)"),
     # Adaptive scaling
     Row("second_moment(0.9, initial=1.0)", at_zero=lambda p: full_of(0.9**3, p), bounded=False),
     Row("sum_of_squares(0.1)", at_zero=lambda p: full_of(0.1, p), bounded=False),
@@ -159,6 +163,10 @@ ROWS = [
     # Second moments with fewer numbers than entries
     Row("scale_by_factored_rms(min_dim_size_to_factor=2)"),
     Row("identity() / root(bias_correction(factored_second_moment(0.9, 0.0, 1, 'last', 1e-08)))"),
+    Row("scale_by_sm3(b2=0.9)"),
+    Row("identity() / root(axis_sums_of_squares())"),
+    Row("identity() / root(bias_correction(blockwise_second_moment(0.9, transformer_blocks(2))))"),
+    Row("over_residual(scale_by_momentum(), rms(0.9))"),
     Row("scale_by_adam()"),
     Row("scale_by_amsgrad()"),
     Row("scale_by_adam(0.9, eps_root=1e-08, nesterov=True, eps_hat=True)"),
@@ -179,6 +187,12 @@ ROWS = [
     Row("clip(fading)"),
     Row("clip_by_global_norm(0.5)"),
     Row("clip_by_block_rms(0.5)"),
+    Row("block_norm()"),
+    Row("block_rms()"),
+    Row("clip_by_block_norm(fading)"),
+    Row("scale_by_trust_ratio(0.0, fading, 1e-06, max_norm=2.0)", needs_params=True),
+    Row("scale_by_param_block_norm()", needs_params=True),
+    Row("scale_by_param_block_rms(fading)", needs_params=True),
     Row("adaptive_grad_clip(0.1)", needs_params=True),
     Row("adaptive_grad_clip(fading, axis=())", needs_params=True),
     Row("clip_by_global_norm(fading)"),
@@ -193,9 +207,26 @@ ROWS = [
     Row("masked(scale_to_rms(), by_rank(2))"),
     Row("masked(scale_by_neuron_rms(), by_rank(2))"),
     Row("masked(scale_to_rms(fading), by_rank(2))"),
+    Row("masked(matrix_norm(), by_rank(2))"),
+    Row("graft(scale_by_momentum(), scale_by_sign())"),
     Row("masked(keep_norm(scale_by_sign()), by_rank(2))"),
     Row("masked(cautious(keep_norm(scale_by_neuron_rms(fading))), by_rank(2))"),
+    # In another basis
+    Row(
+        "masked(in_basis(eigenbasis(0.8, every=1, side='shorter'), scale_by_adam(), "
+        "scale_by_momentum()), by_rank(2))"
+    ),
+    Row("masked(in_basis(fixed_basis(), adam(0.1), on_refresh='reset'), by_rank(2))"),
+    Row("soap(0.1, precondition_frequency=1)", at_zero=decay(0.01, -0.1), needs_params=True),
+    Row(
+        "kl_soap(0.1, weight_decay=0.0, precondition_frequency=2, auxiliary=sgd(0.1))",
+        needs_params=True,
+    ),
     Row("cautious(scale_by_momentum())"),
+    # Constraints, which see the parameters
+    Row("masked(hyperball(fading), by_rank(2))", needs_params=True),
+    Row("masked(chain(brake_radial(0.25), radial_step(0.1)), by_rank(2))", needs_params=True),
+    Row("masked(floor_update_ratio(fading, per='row'), by_rank(2))", needs_params=True),
     # The rest of Optax's list
     Row("infinity_moment()"),
     Row("scale_by_adamax(fading)"),
@@ -227,19 +258,11 @@ ROWS = [
         needs_params=True,
     ),
     # Other parameters to evaluate with
-    Row("schedule_free(sgd(0.1), 0.1)", needs_params=True),
     Row(
         "schedule_free(rms(fading), fading, fading, 1.0, r=1.0, decay_at_z=True)",
         needs_params=True,
     ),
-    Row("outer(scale_by_momentum(), scale(-0.5), 2, reset_state=True)", needs_params=True),
-    Row("ema_nesterov(scale_by_momentum(), 0.9, fading)"),
-    # Other parameters to evaluate with
-    Row(
-        "schedule_free(rms(fading), fading, fading, 1.0, r=1.0, decay_at_z=True)",
-        needs_params=True,
-    ),
-    Row("outer(scale_by_momentum(), scale(-0.5), 2, reset_state=True)", needs_params=True),
+    Row("outer(scale_by_momentum(), scale(-0.5), 2)", needs_params=True),
     Row("ema_nesterov(scale_by_momentum(), 0.9, fading)"),
     # Parameters kept in another precision
     Row("master_weights(chain(rms(fading), scale_by_momentum()))", needs_params=True),
@@ -268,6 +291,7 @@ ROWS = [
     Row("identity() / rms(0.9)"),
     Row("scale_by_momentum() / (rms(fading) + 1e-08)"),
     Row("1.0 - identity() * 0.5", at_zero=np.ones_like),
+    Row("once(scale_by_momentum()) - chain(once(scale_by_momentum()), clip(0.5))"),
     Row("fanout('add', identity(), scale_by_momentum(), clip_by_global_norm(0.5))", bounded=False),
     Row("fanout(longest, scale_by_momentum(), masked(scale(0.5), by_rank(2)))"),
     Row("masked(scale_by_momentum(), by_rank(2))"),
@@ -346,6 +370,10 @@ ROWS = [
         at_zero=matrices(decay(0.01, -0.1)),
         needs_params=True,
     ),
+    Row("adafactor(0.1, 2, momentum=0.9)", needs_params=True),
+    Row("came(0.1, b2=0.9, b3=0.9)"),
+    Row("sm3(0.1)"),
+    Row("adam_mini(0.1)"),
     Row("muon(0.1, nesterov=False, scaling='spectral')"),
     Row("muon(0.1, weight_decay=0.01)", at_zero=decay(0.01, -0.1), needs_params=True),
     Row("normuon(0.1)"),

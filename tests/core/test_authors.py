@@ -30,13 +30,13 @@ from authors import (
     alternating,
     mean_of_all,
     mean_size,
-    normalize,
     polyak,
     scale_by_lion,
     scale_by_neuron,
     scale_by_shampoo,
     size_adam,
     smoothed,
+    unit_norm,
 )
 
 import gradtx
@@ -191,7 +191,7 @@ class Case:
 
 CASES = {
     "lion": Case(scale_by_lion, leaf_by_leaf(lion), "b1", (0.5, 0.75)),
-    "norm": Case(normalize, normalized, "size", (0.5, 2.0)),
+    "norm": Case(unit_norm, normalized, "size", (0.5, 2.0)),
     "mean": Case(mean_of_all, leaf_by_leaf(mean), "least", (0.25, 0.5)),
     "neuron": Case(scale_by_neuron, leaf_by_leaf(neuron), "decay", (0.5, 0.75), MATRICES),
     "shampoo": Case(scale_by_shampoo, leaf_by_leaf(shampoo), "eps", (0.5, 0.25), STACK),

@@ -75,7 +75,8 @@ def test_accumulates_in_float32_at_least(row):
     tx = row.make()
     for dtype in ("bfloat16", "float16"):
         state = jax.eval_shape(tx.init, tree(dtype))
-        narrow = {x.dtype.name for x in jax.tree.leaves(state)} - {"float32", "int32", "bool"}
+        wide = {"float32", "int32", "uint32", "bool"}
+        narrow = {x.dtype.name for x in jax.tree.leaves(state)} - wide
         asked = {"bfloat16"} if "_dtype='bfloat16'" in row.code else set()
         kept = "stored" in row.code or "compensated" in row.code
         asked |= {"uint8", "int8", "bfloat16"} if kept else set()

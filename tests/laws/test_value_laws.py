@@ -41,6 +41,8 @@ def test_every_public_transformation_is_in_the_zoo():
         gradtx.mup,
         gradtx.reduce_on_plateau,
         gradtx.perturbed,
+        gradtx.scale_by_polyak,
+        gradtx.polyak_sgd,
     }
     kinds = (x for x in PUBLIC.values() if isinstance(x, type))
     public = {x for x in kinds if issubclass(x, gradtx.Transform)} - abstract

@@ -108,7 +108,7 @@ def computed(tx, gradients, theta):
     for left, right in equations.items():
         equations[left], _, initial = right.partition(r",quad")
         equations[left] = equations[left].rstrip("\\ ")
-        old[left.replace("_t", "_old")] = float(initial.split(" = ")[1]) if initial else 0.0
+        old[left.replace("_t", "_old")] = float(eval(initial.split(" = ")[1])) if initial else 0.0
 
     def at(name, t):
         """A quantity that depends on the step alone, at step t."""
