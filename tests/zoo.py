@@ -260,6 +260,7 @@ ROWS = [
     # Other parameters to evaluate with
     Row(
         "schedule_free(rms(fading), fading, fading, 1.0, r=1.0, decay_at_z=True)",
+        bounded=False,
         needs_params=True,
     ),
     Row("outer(scale_by_momentum(), scale(-0.5), 2)", needs_params=True),

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 
 from gradtx._compose.wrapper import Wrapper, as_inner
-from gradtx._core.dtypes import accumulator, cast_floating
+from gradtx._core.dtypes import accumulator
 from gradtx._core.latex import Page, Tex, plus, times
 from gradtx._core.layout import shared
 from gradtx._core.numerics import average
@@ -91,7 +91,7 @@ class ema_nesterov(Wrapper, Elementwise):
     def eval_tree(self, params: PyTree, state: EmaNesterovState) -> PyTree:
         """The parameters to evaluate with, given the parameters and the state of this wrapper."""
         return tree_map(
-            lambda p, m: p - cast_floating(state.beta, p.dtype) * m.astype(p.dtype),
+            lambda p, m: p - state.beta.astype(p.dtype) * m.astype(p.dtype),
             params,
             state.mu,
         )

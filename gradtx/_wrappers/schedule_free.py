@@ -10,7 +10,7 @@ from optax.contrib import ScheduleFreeState
 
 from gradtx._compose.iterates import check_around
 from gradtx._compose.wrapper import Wrapper
-from gradtx._core.dtypes import cast_floating, scalar
+from gradtx._core.dtypes import scalar
 from gradtx._core.latex import THETA, Page, Tex, plus, times
 from gradtx._core.schedule import at_step, next_count
 from gradtx._core.trees import PyTree, tree_map
@@ -120,7 +120,7 @@ class schedule_free(Wrapper):
 
         def moved(u: jax.Array, y: jax.Array, z: jax.Array) -> jax.Array:
             """The new y minus y, without forming the small difference of two large numbers."""
-            weight, new, old = cast_floating((c, b1, state.b1), y.dtype)
+            weight, new, old = (x.astype(y.dtype) for x in (c, b1, state.b1))
             behind = (y - z) / old  # x - z
             return (new - old) * behind + new * weight * (u - behind) + (1 - new) * u
 
@@ -139,7 +139,7 @@ class schedule_free(Wrapper):
 
         def average(y: jax.Array, z: Any) -> jax.Array:
             z = z.astype(y.dtype)
-            return z + (y - z) / cast_floating(state.b1, y.dtype)
+            return z + (y - z) / state.b1.astype(y.dtype)
 
         return tree_map(average, params, state.z)
 
