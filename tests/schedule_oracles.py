@@ -55,6 +55,9 @@ class Function:
     def max(self, other):
         return self.joined(other, np.maximum, max)
 
+    def raised_to(self, exponent):
+        return self.joined(exponent, np.power, lambda a, b: 4 * max(a, 1 / a))
+
     def shift(self, steps):
         return Function(lambda t: self(np.maximum(t - steps, 0)), self.size, self.ops)
 
@@ -273,6 +276,28 @@ def inverse_time(decay_rate):
 
 def power_decay(exponent, offset_steps=0):
     return Function(lambda t: 1 - np.maximum(t + 1 - offset_steps, 1) ** -exponent, 1.0)
+
+
+def from_first(decay):
+    return Function(lambda t: np.where(t == 0, 0.0, decay), 1.0)
+
+
+def step_power(exponent, factor=1.0):
+    return Function(lambda t: factor * t**exponent, abs(factor) * 2.0**8, 40.0)
+
+
+def half_life_schedule(init_value, end_value, transition_steps):
+    """Pagliardini, Ablin and Grangier (2024), arXiv:2409.03137, appendix A.1, as they write it."""
+
+    def half_life(b):
+        return np.log(0.5) / np.log(b) - 1
+
+    def f(t):
+        share = np.minimum(t / transition_steps, 1)
+        h = (1 - share) * half_life(init_value) + share * half_life(end_value)
+        return 0.5 ** (1 / (h + 1))
+
+    return Function(f, 1.0, 24.0)
 
 
 NAMES = {k: x for k, x in globals().items() if callable(x)}

@@ -48,11 +48,15 @@ ROWS = [
     "dampened(0.1)",
     "inverse_time(0.01)",
     "power_decay(0.8, 2)",
+    "from_first(0.9)",
+    "step_power(0.25, 0.5)",
+    "half_life_schedule(0.9, 0.999, 10)",
     # Arithmetic
     "2.0 * cosine_decay_schedule(0.5, 10) + 1e-05",
     "1.0 - (linear_schedule(0.1, 0.5, 5) - 0.1) * (0.5 * dampened(0.5))",
     "-(1.0 / linear_schedule(1.0, 2.0, 5)) / (-linear_schedule(0.5, 1.0, 5))",
     "cosine_decay_schedule(1.0, 10).max(0.25).min(linear_schedule(0.1, 1.0, 5))",
+    "linear_schedule(0.25, 1.0, 5).raised_to(-0.5)",
     "(2.0 * warmup_constant_schedule(0.1, 1.0, 5)).shift(3)",
     "linear_schedule(0.1, 1.0, 10).shift(-3)",
 ]

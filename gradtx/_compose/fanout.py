@@ -53,13 +53,17 @@ def _divide(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 Branch: TypeAlias = optax.GradientTransformation | Hyper
-Combine: TypeAlias = Literal["add", "subtract", "multiply", "divide"] | Callable[..., Any]
+Combine: TypeAlias = (
+    Literal["add", "subtract", "multiply", "divide", "maximum", "minimum"] | Callable[..., Any]
+)
 
 _COMBINE: dict[str, Callable[..., Any]] = {
     "add": lambda *xs: sum(xs[1:], xs[0]),
     "subtract": lambda a, b: a - b,
     "multiply": lambda *xs: jax.tree.reduce(jnp.multiply, xs),
     "divide": _divide,
+    "maximum": lambda *xs: jax.tree.reduce(jnp.maximum, xs),
+    "minimum": lambda *xs: jax.tree.reduce(jnp.minimum, xs),
 }
 # The sign of an operator, and how tightly it binds.
 _SIGN = {"add": ("+", 1), "subtract": ("-", 1), "multiply": ("*", 2), "divide": ("/", 2)}
@@ -82,6 +86,11 @@ class _combine(Value):
         return update, state
 
 
+def joined(low: Lowering, combine: Any, *streams: Stream) -> Stream:
+    """The stream whose terms combine those of several streams, as `fanout` does."""
+    return low.apply(None, low.interned(_combine(combine)), *streams)
+
+
 class fanout(Transform):
     r"""Parallel composition, where all branches see the same gradients, $u = c(f_1(g), \dots, f_n(g))$.
 
@@ -89,8 +98,8 @@ class fanout(Transform):
 
     Args:
         combine: $c$, which combines the updates of all branches: "add", "subtract", "multiply",
-            "divide", or a function of as many arrays as there are branches. A quotient is 0 where its
-            denominator is 0.
+            "divide", "maximum", "minimum", or a function of as many arrays as there are branches. A
+            quotient is 0 where its denominator is 0.
         branches: $f_1, \dots, f_n$, each as an argument of its own: transformations of gradtx or of
             Optax, of which there is at least one; and numbers, arrays or schedules, which are
             treated as `constant`.
@@ -170,12 +179,14 @@ class fanout(Transform):
             # enough to show it in the result, and saves the other branches two operations.
             shown, squares = low.bounded(stream), low.bounded(stream, nan_for_infinite=False)
         outs, states = [], []
+        low.whole_fanouts += self.whole
         for branch in self.terms:
             check_around(self, branch)
             out, state = low.lower(branch, shown if branch.linear else squares)
             outs.append(out)
             states.append(state)
-        return low.apply(None, low.interned(_combine(self.combine)), *outs), tuple(states)
+        low.whole_fanouts -= self.whole
+        return joined(low, self.combine, *outs), tuple(states)
 
     def tex(self, g: Tex, page: Page) -> Tex:
         branches = [branch.tex(g, page) for branch in self.terms]
@@ -189,6 +200,9 @@ class fanout(Transform):
                 return plus(a, b, "-")
             case "divide", [a, b]:
                 return fraction(a, b)
+            case ("maximum" | "minimum") as word, _:
+                listed = ", ".join(branch.text for branch in branches)
+                return Tex(rf"\{word[:3]}\left({listed}\right)")
             case _:
                 words = r"\text{: the function that combines the branches}"
                 return page.function(show(self.combine), words, *branches)

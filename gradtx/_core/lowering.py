@@ -45,13 +45,13 @@ class Lowering:
         self.calls: list[Call] = []
         self.trees: list[Any] = []  # the stages that fill cells of their own in `init`
         self.cells = self.registers = 0  # how many there are so far
+        self.whole_fanouts = 0  # how many fan-outs around here need arrays between their branches
         self.merged: dict[int, int] = {}  # for the cell of a second counter, the cell of the first
         self.scalars = scalar_dtype()
         self.gradients: Stream = []
         self.probes: list[Probe] = []
         self.matrices: set[int] = set()  # the leaves that transformations of matrices update
-        self._begins: list[Call] = []
-        self._terms: dict[Any, Term] = {}
+        self._begins, self._terms = list[Call](), dict[Any, Term]()
         self._answers: dict[Any, Any] = {}
         self._paths: list[str] | None = None
 

@@ -107,6 +107,12 @@ def with_decay_between(recipe: Any, step: Transform) -> Transform:
     return chain(step, *links, scale(-1.0))
 
 
+def descent(recipe: Any, *links: Transform) -> Transform:
+    """The links, the decoupled weight decay and the learning rate of `recipe`, as in AdamW."""
+    decay = decoupled_weight_decay(recipe.weight_decay, mask=recipe.mask)
+    return chain(*links, decay, scale_by_learning_rate(recipe.learning_rate))
+
+
 def rate_and_heavy_ball(recipe: Any, accumulator_dtype: Any = None) -> list[Transform]:
     """The learning rate and the momentum of `recipe`, if any, in the order that `lr_inside` says."""
     rate = scale_by_learning_rate(recipe.learning_rate)

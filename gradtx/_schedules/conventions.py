@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from gradtx._core.dtypes import scalar
 from gradtx._core.latex import OTHERWISE, Page, Tex, cases, fraction, plus, sqrt, times
 from gradtx._core.numerics import log
-from gradtx._core.values import Fixed
+from gradtx._core.values import Fixed, Hyper
 from gradtx._schedules import latex
-from gradtx._schedules.schedule import Schedule
+from gradtx._schedules.schedule import Schedule, evaluate, last_horizon
 from gradtx._schedules.steps import as_count
 
 
@@ -100,3 +100,38 @@ class inverse_time(Schedule):
     def tex(self, n: Tex, page: Page) -> Tex:
         grown = plus(Tex("1"), times(page.number(self.decay_rate, "d"), n))
         return fraction(Tex("1"), grown)
+
+
+class from_first(Schedule):
+    r"""The decay of an average that starts as its first summand: 0 at the first step, then $b$.
+
+    An average that starts at zero needs a bias correction. With this decay it needs none, because its
+    initial value has the weight 0.
+
+    Args:
+        decay: $b$, a number or a schedule.
+
+    Raises:
+        TypeError: if `decay` is not a number, an array or a schedule.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.scale_by_momentum(gradtx.from_first(0.75))
+    >>> u, state = tx.update(jnp.full((), 4.0), tx.init(jnp.zeros(())))
+    >>> float(u), float(tx.update(jnp.zeros(()), state)[0])
+    (4.0, 3.0)
+    """
+
+    decay: Schedule | Hyper
+
+    def __call__(self, count: Any) -> jax.Array:
+        value = evaluate(self.decay, count)
+        return jnp.where(as_count(count) == 0, jnp.zeros_like(value), value)
+
+    @property
+    def horizon(self) -> float | None:
+        return last_horizon(self.decay)
+
+    def tex(self, n: Tex, page: Page) -> Tex:
+        return cases(
+            (Tex("0"), rf"\text{{if }}{n.text} = 0"), (page.value(self.decay, n), OTHERWISE)
+        )

@@ -15,7 +15,8 @@ import numpy as np
 from gradtx._core.dtypes import scalar
 from gradtx._core.tuned import Tuned
 from gradtx._core.values import Hyper
-from gradtx._schedules.schedule import FUNCTIONS, combined
+from gradtx._schedules.functions import FUNCTIONS
+from gradtx._schedules.schedule import combined
 
 
 def lifted(sign: str, *operands: Any) -> Hyper:
@@ -27,7 +28,8 @@ def lifted(sign: str, *operands: Any) -> Hyper:
     entry for each pair.
 
     Args:
-        sign: "+", "-", "*", "/", "min" or "max". With a single operand, "-" is the negative number.
+        sign: "+", "-", "*", "/", "raised_to", "min" or "max". With a single operand, "-" is the negative
+            number.
         operands: one or two numbers, arrays, schedules or functions of the step.
 
     >>> import gradtx
@@ -55,6 +57,8 @@ def _of_numbers(sign: str, a: float, b: float | None = None) -> float:
             return a * b
         case "/":
             return a / b if b else 0.0
+        case "raised_to":
+            return float(np.float64(a) ** b)
         case "min":
             return min(a, b)
         case _:
@@ -68,6 +72,7 @@ _OF_TUNED: dict[str, Any] = {
     "-": lambda a, *b: a - b[0] if b else -a,
     "*": lambda a, b: a * b,
     "/": lambda a, b: a / b,
+    "raised_to": lambda a, b: a**b,
     "min": min,
     "max": max,
 }

@@ -13,6 +13,7 @@ from gradtx._core.latex import Page, Tex, fraction, plus, times
 from gradtx._core.static import show
 from gradtx._core.tuned import Tuned
 from gradtx._core.values import Fixed, Hyper, Value
+from gradtx._schedules.functions import FUNCTIONS
 from gradtx._schedules.steps import counted_from
 
 
@@ -101,6 +102,14 @@ class Schedule(Value):
         """
         return combined("max", (self, other))
 
+    def raised_to(self, exponent: Hyper) -> "Schedule":
+        """The schedule, raised to a power at every step.
+
+        Args:
+            exponent: a number, an array or a schedule.
+        """
+        return combined("raised_to", (self, exponent))
+
     def __neg__(self) -> "Schedule":
         return combined("-", (self,))
 
@@ -163,23 +172,8 @@ def _joined(sign: str, *operands: Any) -> Any:
     return combined(sign, operands)
 
 
-def _divide(a: jax.Array, b: jax.Array) -> jax.Array:
-    # The inner `where` keeps the derivative finite where the denominator is 0.
-    return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
-
-
-FUNCTIONS = {
-    "+": jnp.add,
-    "-": lambda a, *b: a - b[0] if b else -a,
-    "*": jnp.multiply,
-    "/": _divide,
-    "min": jnp.minimum,
-    "max": jnp.maximum,
-}
-
-
 class combined(Schedule):
-    """The schedule that an operator, `min` or `max` makes from its operands."""
+    """The schedule that an operator, `min`, `max` or `raised_to` makes from its operands."""
 
     how: str
     operands: tuple[Hyper, ...]
@@ -214,6 +208,8 @@ class combined(Schedule):
                 return times(left, right[0])
             case "/":
                 return fraction(left, right[0])
+            case "raised_to":
+                return Tex(rf"{left.within(2)}^{{{right[0].text}}}")
             case _:
                 return Tex(rf"\{self.how}\left({left.text}, {right[0].text}\right)")
 

@@ -144,4 +144,5 @@ class scale_by_amsgrad(Recipe):
 def quotient(recipe: Any, m: Transform, v: Transform) -> Transform:
     r"""The quotient $m / (\sqrt{v + \bar\epsilon} + \epsilon)$, with the epsilons of `recipe`."""
     inside = v if recipe.eps_root is None else v + recipe.eps_root
-    return m / (root(inside) + (eps_hat(recipe.eps, recipe.b2) if recipe.eps_hat else recipe.eps))
+    hat = getattr(recipe, "eps_hat", False)
+    return m / (root(inside) + (eps_hat(recipe.eps, recipe.b2) if hat else recipe.eps))
