@@ -123,7 +123,7 @@ class Matrixwise(Unit):
 
     @property
     def whole(self) -> bool:
-        return self.grouped or super().whole
+        return True  # on a mesh a stage of its own updates the matrices
 
     def lower_unit(
         self, low: Lowering, streams: tuple[Stream, ...], inner: Any
