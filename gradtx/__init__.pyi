@@ -132,6 +132,11 @@ from gradtx._transforms.param_scale import scale_by_param_block_rms as scale_by_
 from gradtx._transforms.param_scale import scale_by_trust_ratio as scale_by_trust_ratio
 from gradtx._transforms.adamax import infinity_moment as infinity_moment
 from gradtx._transforms.adamax import scale_by_adamax as scale_by_adamax
+from gradtx._transforms.belief import scale_by_belief as scale_by_belief
+from gradtx._wrappers.refreshed_average import refreshed_average as refreshed_average
+from gradtx._wrappers.hutchinson import (
+    hutchinson_estimator_diag_hessian as hutchinson_estimator_diag_hessian,
+)
 from gradtx._transforms.radam import scale_by_radam as scale_by_radam
 from gradtx._transforms.yogi import yogi_moment as yogi_moment
 from gradtx._transforms.yogi import scale_by_yogi as scale_by_yogi
@@ -248,6 +253,8 @@ from gradtx._optimizers.lion import signum as signum
 from gradtx._optimizers.ademamix import simplified_ademamix as simplified_ademamix
 from gradtx._optimizers.stableadamw import stableadamw as stableadamw
 from gradtx._optimizers.sgd import sgd as sgd
+from gradtx._optimizers.adabelief import adabelief as adabelief
+from gradtx._optimizers.sophia import sophia as sophia
 from gradtx._optimizers.sm3 import sm3 as sm3
 from gradtx._optimizers.adamax import adamax as adamax
 from gradtx._optimizers.adamax import adamaxw as adamaxw

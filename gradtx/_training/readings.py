@@ -10,7 +10,6 @@ from gradtx._core.dtypes import scalar_dtype
 from gradtx._core.probes import TapState
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, unboxed
-from gradtx._transforms.scale import LearningRateState
 
 # Further scalars that states of gradtx or of Optax hold, by the name of the field.
 _COUNTERS = ("notfinite_count", "total_notfinite", "skipped", "dropped", "clipped", "loss_scale")
@@ -65,7 +64,7 @@ def _collect(node: Any, labels: tuple[str, ...], places: tuple[str, ...], found:
         return
     if isinstance(node, TapState) and isinstance(node.readings, dict):
         found += [(name, labels, places, x) for name, x in sorted(node.readings.items())]
-    elif isinstance(node, LearningRateState):
+    elif "last_learning_rate" in getattr(node, "_fields", ()):
         found.append(("learning_rate", labels, places, node.last_learning_rate))
     elif isinstance(node, dict):
         for key, x in node.items():

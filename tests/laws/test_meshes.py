@@ -194,6 +194,12 @@ WHOLES += (
     "radial",
     "update_ratio",
     "weight_norm",
+    "adafactor",
+    "came",
+    "sm3",
+    "mini",
+    "muown",
+    "adamh",
 )
 # What has to know the sum of something over a leaf or over the whole tree.
 SUMS = (

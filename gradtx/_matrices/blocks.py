@@ -1,0 +1,102 @@
+"""Blocks of parameters: the groups of entries of an array that share one second moment in Adam-mini."""
+
+import re
+from typing import Any, Protocol
+
+from gradtx._compose.by import is_count
+from gradtx._compose.patterns import EMBEDDING, VECTOR, found
+from gradtx._core.values import Value
+from gradtx._matrices.axes import MatrixRule, hidden_matrices
+
+
+class BlockRule(Protocol):
+    """A rule that says into how many blocks the axes of a leaf are divided."""
+
+    def blocks(self, path: str, leaf: Any, /) -> tuple[int, ...]: ...
+
+
+class transformer_blocks(Value):
+    r"""The blocks of a transformer that have Hessians of their own, as a number of blocks per axis.
+
+    `rule.blocks(path, leaf)` has one number for each axis of a leaf. An axis with the number $n$ is
+    divided into $n$ equal parts. So 1 stands for an axis that lies in one block, and the length of the
+    axis for blocks that do not extend along it.
+
+    - The projections to queries and keys have one block per head.
+    - An embedding has one block per token, which is an entry of its first axis.
+    - Every other matrix has one block per output. Stacked matrices have blocks of their own.
+    - A vector, such as a bias or a gain, is one block.
+
+    Args:
+        heads: the number of heads of queries and keys whose outputs lie along a single axis. None means
+            one block per output there. Where the heads are an axis of the array, they are counted.
+        query_key: the pattern of the projections to queries and keys, a regular expression that is
+            searched in the path, where upper and lower case are the same.
+        embedding: the pattern of embeddings.
+        vector: the pattern of norms, gains and biases, which have one block per leading index.
+        axes: the rule that says which axes of a leaf are inputs and outputs.
+
+    Raises:
+        ValueError: if a pattern is not a regular expression, or `heads` is less than 1; and by `init`,
+            if `heads` does not divide the number of outputs.
+
+    Source: Zhang et al., 2024, arXiv:2406.16793, algorithm 3.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> rule = gradtx.transformer_blocks(heads=4)
+    >>> (
+    ...     rule.blocks("attention/query/kernel", jnp.ones((32, 32))),
+    ...     rule.blocks("up", jnp.ones((32, 8))),
+    ... )
+    ((1, 4), (1, 8))
+    """
+
+    heads: int | None = None
+    query_key: str = r"(^|/)(query|key|q|k)(_?proj)?/"
+    embedding: str = EMBEDDING
+    vector: str = VECTOR
+    axes: MatrixRule = hidden_matrices()
+
+    def validate(self) -> None:
+        if self.heads is not None and not is_count(self.heads, 1):
+            raise ValueError(f"`transformer_blocks(heads={self.heads})` must be 1 or more.")
+        for name in ("query_key", "embedding", "vector"):
+            try:
+                re.compile(getattr(self, name))
+            except re.error as error:
+                raise ValueError(
+                    f"`transformer_blocks({name}={getattr(self, name)!r})` must be a regular "
+                    f"expression ({error})."
+                ) from None
+
+    def blocks(self, path: str, leaf: Any) -> tuple[int, ...]:
+        """The number of blocks along each axis of a leaf.
+
+        Args:
+            path: the path of the leaf, such as `layers/0/attention/query/kernel`.
+            leaf: an array, or whatever else has a shape.
+
+        Raises:
+            ValueError: if `heads` does not divide the number of outputs of a query or key.
+        """
+        shape = tuple(leaf.shape)
+        if len(shape) < 2:
+            return (1,) * len(shape)
+        if found(self.embedding, path) or found(self.vector, path):
+            return (*shape[:-1], 1)
+        axes = self.axes.axes(path, leaf)
+        outputs = [k % len(shape) for k in axes.outputs]
+        inputs = [k % len(shape) for k in axes.inputs]
+        grid = [1 if k in inputs else n for k, n in enumerate(shape)]
+        if not found(self.query_key, path):
+            return tuple(grid)
+        if len(outputs) > 1:
+            grid[outputs[-1]] = 1  # the axis before it is that of the heads
+        elif self.heads is not None:
+            if shape[outputs[0]] % self.heads:
+                raise ValueError(
+                    f"`transformer_blocks(heads={self.heads})` does not divide the "
+                    f"{shape[outputs[0]]} outputs of `{path}`."
+                )
+            grid[outputs[0]] = self.heads
+        return tuple(grid)
