@@ -39,6 +39,12 @@ def mesh_of(arrays: Iterable[Any]) -> Any:
     return None
 
 
+def manual_axes() -> dict[str, int]:
+    """The mesh axes of the `shard_map` that is traced here, and the number of devices along each."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return {name: mesh.shape[name] for name in mesh.manual_axes}
+
+
 def is_explicit(mesh: Any) -> bool:
     """Whether the types of arrays on this mesh say how they are sharded."""
     return AxisType.Explicit in mesh.axis_types

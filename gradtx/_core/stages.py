@@ -113,7 +113,9 @@ class Call:
             for k, (first, x) in enumerate(zip(self.slots, arrays, strict=True)):
                 shares = x is params[i] or any(x is other for other in arrays[:k])
                 x = jnp.array(x, copy=True) if shares else x
-                cells[first + i] = varying_like(x, params[i], *jax.tree.leaves(tx))
+                # The state of a part of a matrix varies over those mesh axes alone that shard the state.
+                like = () if getattr(tx, "is_part", False) else (params[i],)
+                cells[first + i] = varying_like(x, *like, *jax.tree.leaves(tx))
         numbers = jax.tree.leaves(every)
         seen = [params[i] for i in self.owned] if self.tx.measures else []
         for number, x in zip(self.cells, first_scalars(every, self.layout), strict=True):

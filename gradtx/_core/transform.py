@@ -23,6 +23,7 @@ from gradtx._core.lowering import Lowering
 from gradtx._core.pair import Pair
 from gradtx._core.program import Program
 from gradtx._core.schedule import at_step
+from gradtx._core.sharding import manual_axes
 from gradtx._core.terms import Stream
 from gradtx._core.trees import PyTree, Structure, flatten
 from gradtx._core.values import Value, mentions
@@ -174,7 +175,8 @@ class Transform(Value, Pair):
     def program(self, leaves: list[Any], structure: Structure) -> Program:
         """The transformation lowered for parameters of this structure and these shapes and dtypes."""
         arrays = tuple([None if x is None else (x.shape, x.dtype) for x in leaves])
-        key = structure, arrays, scalar_dtype()
+        # Inside `shard_map`, rules may tell the size of the whole array from that of its mesh.
+        key = structure, arrays, scalar_dtype(), tuple(manual_axes().items())
         known = self.__dict__.setdefault("_programs", {})
         if key not in known:
             if len(known) >= 8:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from gradtx._core.sharding import is_explicit
+from gradtx._core.sharding import is_explicit, manual_axes
 from gradtx._matrices.groups import cut
 from gradtx._matrices.hops import Held, Hop, Rows, back, there
 from gradtx._matrices.plans import Plan
@@ -56,6 +56,12 @@ def exchanged(plan: Plan, leaves: list[list[Held]], numbers: list[Any]) -> list[
     return done
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def exchanged_parts(plan: Plan, leaves: list[list[Held]], numbers: list[Any]) -> list[list[Held]]:
+    """As `exchanged`, inside the user's `shard_map`, where leaves are what the device holds."""
+    return _on_device(plan, leaves, numbers)
+
+
 def _on_device(plan: Plan, leaves: list[list[Held]], numbers: list[Any]) -> list[list[Held]]:
     group, inputs, wanted = plan.group, plan.steps.inputs, len(plan.steps.wanted)
     taken = []
@@ -66,7 +72,7 @@ def _on_device(plan: Plan, leaves: list[list[Held]], numbers: list[Any]) -> list
         taken.append([*units, *(x.reshape(count, *_rest(x, shape)) for x, (shape, _) in states)])
     sizes = [len(own[0]) for own in taken]
     arrays = joined(taken)
-    hops = group.hops(dict(plan.mesh.shape), inputs)
+    hops = group.hops(manual_axes(), inputs)
     share = math.prod(hop.size for hop in hops)
     bytes_of_unit = math.prod(group.unit) * jnp.dtype(group.dtype).itemsize
     chunk = share * max(plan.cap // max(bytes_of_unit, 1), 1)

@@ -5,6 +5,7 @@ from typing import Any
 
 from gradtx._compose.patterns import HEAD, found
 from gradtx._matrices.axes import hidden_matrices
+from gradtx._matrices.laid_out import laid_out
 
 
 def possible_heads(rule: Any, paths: list[str], leaves: list[Any]) -> dict[int, str]:
@@ -19,6 +20,7 @@ def possible_heads(rule: Any, paths: list[str], leaves: list[Any]) -> dict[int, 
         paths: the paths of all parameters.
         leaves: the parameters, or their shapes; None for those that are not optimized.
     """
+    rule = rule.rule if isinstance(rule, laid_out) else rule
     if not isinstance(rule, hidden_matrices):
         return {}
     matrices = {i: x for i, x in enumerate(leaves) if x is not None and len(x.shape) > 1}

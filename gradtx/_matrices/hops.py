@@ -28,11 +28,14 @@ class Hop(NamedTuple):
         names: the names of the mesh axes.
         size: the number of devices along them.
         axes: for every array the axis that they shard, or None for an array that is replicated.
+        typed: whether a replicated array has the type of one after `back`, as `shard_map` asks for. A
+            sum has this type, and what is gathered has not.
     """
 
     names: tuple[str, ...]
     size: int
     axes: tuple[int | None, ...]
+    typed: bool = False
 
 
 def there(hop: Hop, arrays: list[Rows]) -> list[Rows]:
@@ -63,7 +66,14 @@ def there(hop: Hop, arrays: list[Rows]) -> list[Rows]:
 def back(hop: Hop, arrays: list[Rows]) -> list[Rows]:
     """Give every device again its part of all matrices; the inverse of `there`."""
     out: list[Any] = list(arrays)
-    for members in _by_dtype(list(range(len(arrays))), arrays):
+    summed = [i for i, axis in enumerate(hop.axes) if axis is None and hop.typed]
+    for i in summed:
+        x = arrays[i]
+        start = jax.lax.axis_index(hop.names) * len(x)
+        whole = jnp.zeros((hop.size * len(x), *x.shape[1:]), x.dtype)
+        own = jax.lax.dynamic_update_slice_in_dim(whole, x, start, 0)
+        out[i] = jax.lax.psum(own, hop.names)
+    for members in _by_dtype([i for i in range(len(arrays)) if i not in summed], arrays):
         parts = [arrays[i] for i in members]
         axes = [hop.axes[i] for i in members]
         if len(members) == 1 and axes[0] is not None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from gradtx._core.arguments import explained
 from gradtx._core.shapes import Leaf, Matrices
+from gradtx._core.sharding import manual_axes
 
 
 class MatrixAxes(NamedTuple):
@@ -19,6 +20,9 @@ class MatrixAxes(NamedTuple):
         outputs: the axes that are flattened into the outputs.
         blocks: the number of matrices that are fused along the outputs, each with an equal part of them;
             or, for unequal parts, the ratio of these parts, such as (4, 1, 1).
+        spec: for every axis of the array the names of the mesh axes that shard it, or None if that is
+            not known. Inside `shard_map` an array is what the device holds, and `spec` says that it is a
+            part of a larger one.
 
     >>> import gradtx, jax.numpy as jnp
     >>> axes = gradtx.MatrixAxes(inputs=(1,), outputs=(2,), blocks=3)  # stacked layers of fused QKV
@@ -29,9 +33,10 @@ class MatrixAxes(NamedTuple):
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     blocks: int | tuple[int, ...] = 1
+    spec: tuple[tuple[str, ...], ...] | None = None
 
     def size(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        """The numbers of inputs and outputs of one matrix; of unequal parts, of the largest.
+        """The numbers of inputs and outputs of one whole matrix; of unequal parts, of the largest.
 
         Args:
             shape: the shape of the array.
@@ -39,11 +44,32 @@ class MatrixAxes(NamedTuple):
         return max(self.sizes(shape), key=lambda size: size[1])
 
     def sizes(self, shape: tuple[int, ...]) -> list[tuple[int, int]]:
-        """The numbers of inputs and outputs of the matrices of each part; one pair for equal parts.
+        """The numbers of inputs and outputs of whole matrices of each part; one pair for equal parts.
 
         Args:
             shape: the shape of the array.
         """
+        return self._sizes(self.whole(shape))
+
+    def whole(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the whole array, if inside `shard_map` this is the shape of a part of it.
+
+        Args:
+            shape: the shape of the array, or of what the device holds of it.
+        """
+        devices = manual_axes() if self.spec else {}
+        if not devices:
+            return shape
+        parts = [math.prod(devices.get(n, 1) for n in names) for names in self.spec or ()]
+        return tuple(n * k for n, k in zip(shape, parts, strict=True))
+
+    @property
+    def is_part(self) -> bool:
+        """Whether an array is a part of a larger one, since `shard_map` goes over an axis in `spec`."""
+        devices = manual_axes() if self.spec else {}
+        return any(devices.get(n, 1) > 1 for names in self.spec or () for n in names)
+
+    def _sizes(self, shape: tuple[int, ...]) -> list[tuple[int, int]]:
         inputs = math.prod(map(shape.__getitem__, self.inputs))
         outputs = math.prod(map(shape.__getitem__, self.outputs))
         if isinstance(self.blocks, int):
@@ -71,7 +97,7 @@ class MatrixAxes(NamedTuple):
             ValueError: if the parts are unequal. `split_parts` takes these apart.
         """
         order, batch = self._order(x.ndim), self.batch(x.shape)
-        inputs, outputs = self.size(x.shape)
+        ((inputs, outputs),) = self._replace(blocks=self._equal)._sizes(x.shape)
         split = batch // self._equal, inputs, self._equal, outputs
         matrices = jnp.transpose(x, order).reshape(split)
         return jnp.swapaxes(matrices, 1, 2).reshape(batch, inputs, outputs)
@@ -84,7 +110,7 @@ class MatrixAxes(NamedTuple):
             shape: the shape of the array.
         """
         order = self._order(len(shape))
-        inputs, outputs = self.size(shape)
+        ((inputs, outputs),) = self._replace(blocks=self._equal)._sizes(shape)
         split = self.batch(shape) // self._equal, self._equal, inputs, outputs
         x = jnp.swapaxes(matrices.reshape(split), 1, 2)
         x = x.reshape([shape[i] for i in order])
@@ -98,7 +124,7 @@ class MatrixAxes(NamedTuple):
         """
         if isinstance(self.blocks, int):
             return [self.split(x)]
-        sizes = [outputs for _, outputs in self.sizes(x.shape)]
+        sizes = [outputs for _, outputs in self._sizes(x.shape)]
         whole = self._replace(blocks=1).split(x)
         return jnp.split(whole, list(itertools.accumulate(sizes))[:-1], axis=2)
 
@@ -120,7 +146,7 @@ class MatrixAxes(NamedTuple):
             values: a number for each part.
             shape: the shape of the array. The result has a length of 1 along all axes but the outputs.
         """
-        counts = [outputs for _, outputs in self.sizes(shape)]
+        counts = [outputs for _, outputs in self._sizes(shape)]
         lengths = [shape[i] for i in self.outputs]
         along = np.repeat(np.asarray(values, np.float32), counts).reshape(lengths)
         axes = [i % len(shape) for i in self.outputs]

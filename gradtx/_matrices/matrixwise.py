@@ -133,7 +133,7 @@ class Matrixwise(Unit):
         except ValueError as error:
             raise ValueError(f"`{type(self).__name__}`: {error}") from None
         low.matrices.update(i for i, a in enumerate(axes) if a is not None)
-        if low.on_mesh:
+        if low.on_mesh or any(a is not None and a.is_part for a in axes):
             return self._lower_on_mesh(low, streams, inner, axes)
         bare = self.bare._with(axes=None)
         if self.grouped:

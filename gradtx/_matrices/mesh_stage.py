@@ -4,7 +4,7 @@ Transformations of matrices that follow each other share a stage, so that matric
 once for all of them. Leaves of one shape and layout form a group. How a group is updated depends on what
 is known about its layout:
 
-    exchange.py   the layout is known: from the types on an Explicit mesh, or from `gradtx.place`
+    exchange.py   the layout is known: from the types on an Explicit mesh, or from `laid_out`
     staged.py     the layout is not known, as in a compiled step on an Auto mesh
     in_place.py   only sums over matrices are needed, and matrices stay where they are
 """
@@ -14,19 +14,19 @@ from typing import Any
 import jax
 from jax.sharding import AxisType
 
-from gradtx._core.dtypes import compute_dtype
 from gradtx._core.leaf import split
-from gradtx._core.sharding import mesh_axes, mesh_of
+from gradtx._core.sharding import mesh_of
 from gradtx._core.stages import Call
 from gradtx._core.terms import BOUNDED, SQUARABLE, Stream, Term
 from gradtx._core.tuned import settled
-from gradtx._matrices.exchange import exchanged
+from gradtx._matrices.exchange import exchanged, exchanged_parts
 from gradtx._matrices.in_place import fits_in_place, in_place
-from gradtx._matrices.parts import pack, part_shapes, unpack
+from gradtx._matrices.members import Member, member_of
+from gradtx._matrices.parts import pack
 from gradtx._matrices.plans import Plan
 from gradtx._matrices.staged import staged
 from gradtx._matrices.steps import Step, Steps
-from gradtx._matrices.units import UnitGroup, UnitLeaf, unit_of
+from gradtx._matrices.units import UnitGroup
 
 
 class MeshStage:
@@ -95,7 +95,7 @@ class MeshStage:
         inputs = [frame.registers[source] for source in self.sources]
         leaves = [i for i in self.leaves if inputs[0][i] is not None]
         mesh = mesh_of(x for i in leaves for x in (inputs[0][i], frame.params and frame.params[i]))
-        _check_mesh(mesh)
+        mesh = _checked(mesh or jax.sharding.get_abstract_mesh())
         numbers, keys = [], []
         for call, tx in zip(self.calls, self.txs, strict=True):
             key, arrays = split(tx)
@@ -118,26 +118,27 @@ class MeshStage:
             all(tx.transposes for tx in self.txs),
         )
         wire = next((w for tx in self.txs if (w := getattr(tx, "exchange_dtype", None))), None)
-        groups: dict[UnitGroup, list[tuple[int, UnitLeaf, list[Any], list[Any]]]] = {}
+        groups: dict[UnitGroup, list[tuple[int, Member]]] = {}
         for i in leaves:
-            group, leaf, arrays, shapes = self._unit(frame, i, [x[i] for x in inputs])
-            groups.setdefault(group, []).append((i, leaf, arrays, shapes))
+            own = [[frame.cells[first + i] for first in call.slots] for call in self.calls]
+            member = member_of(self.axes[i], mesh, [x[i] for x in inputs], self.txs, own)
+            groups.setdefault(member.group, []).append((i, member))
         out: list[list[Any]] = [[None] * len(self.axes) for _ in wanted]
         for group, members in groups.items():
             for some in self._together(group, members, mesh):
                 owners = None if frame.params is None else [frame.params[m[0]] for m in some]
-                plan = Plan(steps, group, tuple(leaf for _, leaf, _, _ in some), mesh, wire)
+                plan = Plan(steps, group, tuple(m.leaf for _, m in some), mesh, wire)
                 try:
-                    arrays = [arrays for _, _, arrays, _ in some]
+                    arrays = [m.arrays for _, m in some]
                     results = self._run(plan, arrays, numbers, owners)
                 except Exception as error:
                     first, last = (frame.low.paths[i] or "." for i in (some[0][0], some[-1][0]))
                     error.add_note(f"This is one of the matrices from `{first}` to `{last}`.")
                     raise
-                for (i, _, _, shapes), new in zip(some, results, strict=True):
+                for (i, member), new in zip(some, results, strict=True):
                     for k, x in enumerate(new[: len(wanted)]):
                         out[k][i] = x
-                    self._keep(frame, i, new[len(wanted) :], shapes)
+                    self._keep(frame, i, new[len(wanted) :], member.shapes)
         for k, register in enumerate(out):
             frame.registers[self.results[wanted[k]]] = register
 
@@ -152,31 +153,6 @@ class MeshStage:
                     read |= {*group.sources}
         found = tuple(k for k, register in enumerate(self.results) if register in read)
         return found or (len(self.results) - 1,)
-
-    def _unit(self, frame: Any, i: int, inputs: list[Any]) -> Any:
-        """The group of a leaf, how the leaf lies, its arrays, and the shapes of its parts' states."""
-        dtype = compute_dtype(*inputs)
-        arrays = [x.astype(dtype) for x in inputs]
-        axes, shape = self.axes[i], inputs[0].shape
-        models = [
-            jax.ShapeDtypeStruct((axes.batch(shape) // len(axes.sizes(shape)), *size), dtype)
-            for size in axes.sizes(shape)
-        ]
-        all_shapes, states = [], []
-        for call, tx in zip(self.calls, self.txs, strict=True):
-            own = [frame.cells[first + i] for first in call.slots]
-            shapes = part_shapes(tx.init_matrices, models)
-            all_shapes.append(shapes)
-            for part in unpack(own, shapes):
-                states += part
-        spec = mesh_axes(inputs[0])
-        group, leaf = unit_of(axes, shape, spec, dtype, states)
-        turns = spec is not None and axes.blocks == 1 and all(tx.transposes for tx in self.txs)
-        if turns and not states and len(leaf.unit) == 2 and leaf.unit[0] > leaf.unit[1]:
-            # Tall matrices are turned, so that they are exchanged with the wide ones of their size.
-            leaf = leaf._replace(order=(*leaf.order[:-2], *leaf.order[:-3:-1]))
-            group = group._replace(unit=leaf.unit, spec=leaf.unit_spec)
-        return group, leaf, [*arrays, *states], all_shapes
 
     def _keep(self, frame: Any, i: int, states: list[Any], all_shapes: list[Any]) -> None:
         """Write the new state of a leaf to its cells."""
@@ -197,12 +173,15 @@ class MeshStage:
         """
         if group.spec is not None:
             return [members]
-        alone = [m for m in members if m[1].batch and m[1].units % mesh.size == 0]
-        flat = [m for m in members if not m[1].batch]
-        rest = [m for m in members if m[1].batch and m[1].units % mesh.size]
+        flat = [m for m in members if not m[1].leaf.batch]
+        stacks = [m for m in members if m[1].leaf.batch]
+        alone = [m for m in stacks if m[1].leaf.units % mesh.size == 0]
+        rest = [m for m in stacks if m[1].leaf.units % mesh.size]
         return [*([m] for m in alone), *(some for some in (flat, rest) if some)]
 
     def _run(self, plan: Plan, arrays: list[Any], numbers: list[Any], params: Any) -> Any:
+        if AxisType.Manual in plan.mesh.axis_types:
+            return exchanged_parts(plan, arrays, numbers)
         if all(tx.only_sums for tx in self.txs) and fits_in_place(plan):
             return in_place(plan, arrays, numbers)
         if plan.group.spec is None:
@@ -210,9 +189,10 @@ class MeshStage:
         return exchanged(plan, arrays, numbers)
 
 
-def _check_mesh(mesh: Any) -> None:
+def _checked(mesh: Any) -> Any:
+    """The mesh, unless its axes are of two kinds, on which JAX cannot exchange matrices."""
     kinds = set(mesh.axis_types)
-    if {AxisType.Auto, AxisType.Explicit} <= kinds:
+    if {AxisType.Auto, AxisType.Explicit} <= kinds and AxisType.Manual not in kinds:
         named = ", ".join(
             f"{name}: {kind.name}"
             for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True)
@@ -222,3 +202,4 @@ def _check_mesh(mesh: Any) -> None:
             "together there. Make a mesh with axes of one kind: `jax.make_mesh(shape, names, "
             f"axis_types=(jax.sharding.AxisType.Explicit,) * {len(mesh.axis_names)})`."
         )
+    return mesh

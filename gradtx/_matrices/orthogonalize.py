@@ -11,6 +11,7 @@ from gradtx._core.latex import Page, Tex, times
 from gradtx._core.shapes import Matrices
 from gradtx._core.unit import Elementwise
 from gradtx._matrices.axes import MatrixRule, hidden_matrices
+from gradtx._matrices.laid_out import laid_out
 from gradtx._matrices.matrixwise import Matrixwise
 from gradtx._matrices.newton_schulz import check_choices, newton_schulz
 from gradtx._matrices.polynomials import Polynomials, resolve_coefficients
@@ -165,7 +166,8 @@ class scale_by_shape(Elementwise):
 
     def at_leaf(self, path: str, leaf: Any) -> Elementwise:
         if len(leaf.shape) < 2:
-            return scale(self._factor(1, leaf.size))
+            whole = self.axes.whole(path, leaf) if isinstance(self.axes, laid_out) else leaf
+            return scale(self._factor(1, math.prod(whole.shape)))
         axes = self.axes.axes(path, leaf)
         sizes = axes.sizes(leaf.shape)
         factors = [self._factor(inputs, outputs) for inputs, outputs in sizes]

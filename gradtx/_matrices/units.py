@@ -92,6 +92,7 @@ class UnitGroup(NamedTuple):
         batch: the mesh axes that shard the batches.
         dtype: the dtype of the matrices.
         states: the shapes of the arrays of the state of one unit.
+        varying: inside the user's `shard_map`, the mesh axes over which the leaves vary, and else None.
     """
 
     unit: tuple[int, ...]
@@ -100,6 +101,7 @@ class UnitGroup(NamedTuple):
     batch: tuple[str, ...]
     dtype: Any
     states: tuple[tuple[tuple[int, ...], Any], ...]
+    varying: tuple[str, ...] | None = None
 
     def state_spec(self, shape: tuple[int, ...]) -> Spec:
         """How an array of the state of one unit, of this shape, is sharded.
@@ -123,7 +125,8 @@ class UnitGroup(NamedTuple):
         assert self.spec is not None
         used = {name for names in self.spec for name in names} | set(self.batch)
         replicas = tuple(name for name, size in sizes.items() if name not in used and size > 1)
-        several = [replicas, *self.spec]
+        # Inside `shard_map` the replicas do the same work each, so that their results have equal types.
+        several = [replicas, *self.spec] if self.varying is None else [*self.spec]
         specs: list[Spec] = [((), *self.spec)] * inputs
         specs += [((), *self.state_spec(shape)) for shape, _ in self.states]
         return [
@@ -131,6 +134,7 @@ class UnitGroup(NamedTuple):
                 names,
                 math.prod(sizes[name] for name in names),
                 tuple([spec.index(names) if names in spec else None for spec in specs]),
+                self.varying is not None,
             )
             for names in several
             if names
@@ -138,7 +142,12 @@ class UnitGroup(NamedTuple):
 
 
 def unit_of(
-    axes: MatrixAxes, shape: tuple[int, ...], spec: Spec | None, dtype: Any, states: list[Any]
+    axes: MatrixAxes,
+    shape: tuple[int, ...],
+    spec: Spec | None,
+    dtype: Any,
+    states: list[Any],
+    varying: tuple[str, ...] | None = None,
 ) -> tuple[UnitGroup, UnitLeaf]:
     """The group of a leaf, and how the leaf lies.
 
@@ -148,13 +157,14 @@ def unit_of(
         spec: the mesh axes of every axis, or None if they are not known.
         dtype: the dtype of its matrices.
         states: the arrays of its state, `[batch * blocks, ...]`.
+        varying: inside the user's `shard_map`, the mesh axes over which it varies, and else None.
     """
     order, inside = unit_axes(axes, len(shape))
     leaf = UnitLeaf(shape, order, len(shape) - len(axes.inputs) - len(axes.outputs), spec)
     blocks = axes.blocks if isinstance(axes.blocks, int) else 1
     of_unit = tuple(((blocks, *x.shape[1:]), str(x.dtype)) for x in states)
     used = tuple(sorted({name for names in leaf.batch_spec for name in names}))
-    return UnitGroup(leaf.unit, inside, leaf.unit_spec, used, dtype, of_unit), leaf
+    return UnitGroup(leaf.unit, inside, leaf.unit_spec, used, dtype, of_unit, varying), leaf
 
 
 def unit_axes(axes: MatrixAxes, ndim: int) -> tuple[tuple[int, ...], MatrixAxes]:

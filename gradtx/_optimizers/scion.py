@@ -1,6 +1,7 @@
 """Scion: steps whose norm is fixed, in the norm that suits each kind of parameter."""
 
 from dataclasses import replace
+from typing import Any
 
 from jax.typing import DTypeLike
 
@@ -10,6 +11,7 @@ from gradtx._compose.recipe import Recipe
 from gradtx._core.transform import Transform
 from gradtx._core.values import Hyper
 from gradtx._matrices.axes import MatrixRule, hidden_matrices
+from gradtx._matrices.laid_out import laid_out
 from gradtx._matrices.orthogonalize import orthogonalize_newton_schulz, scale_by_shape
 from gradtx._matrices.polynomials import Polynomials
 from gradtx._transforms.decay import decoupled_weight_decay
@@ -86,8 +88,7 @@ class scion(Recipe):
             scale_by_sign(), scale_by_shape("per_input", self.axes), scale(self.sign_radius)
         )
         # All other leaves get signs, so their label is "sign" unless the rule is the user's own.
-        own = isinstance(self.axes, hidden_matrices) and self.axes.others == "adamw"
-        rule = replace(self.axes, others="sign") if own else self.axes  # pyright: ignore
+        rule = _with_signs(self.axes)
         label = getattr(rule, "others", "adamw")
         return chain(
             scale_by_momentum(self.beta),
@@ -95,3 +96,10 @@ class scion(Recipe):
             decoupled_weight_decay(1.0 if self.constrained else 0.0),
             scale_by_learning_rate(self.learning_rate),
         )
+
+
+def _with_signs(rule: Any) -> Any:
+    if isinstance(rule, laid_out):
+        return replace(rule, rule=_with_signs(rule.rule))
+    own = isinstance(rule, hidden_matrices) and rule.others == "adamw"
+    return replace(rule, others="sign") if own else rule

@@ -45,10 +45,10 @@ def state_shardings(tx: Any, params: PyTree, param_shardings: PyTree = None) -> 
     tx = as_transform(tx, "state_shardings(tx=...)")
     leaves, structure = flatten(params)
     is_array = [hasattr(x, "dtype") for x in leaves]
-    shardings = _of_leaves(params, param_shardings)
+    shardings = of_leaves(params, param_shardings)
     where = paths(params)
     named = {where[i] or ".": s for i, s in enumerate(shardings) if is_array[i] and s is not None}
-    mesh = _mesh_of(named)
+    mesh = named_mesh(named)
     if mesh is None:  # everything lies on one device
         (one,) = set(named.values()) or {None}
         return jax.tree.map(lambda _: one, jax.eval_shape(tx.init, params))
@@ -73,35 +73,37 @@ def state_shardings(tx: Any, params: PyTree, param_shardings: PyTree = None) -> 
     return found[0]
 
 
-def _of_leaves(params: PyTree, shardings: PyTree) -> list[Any]:
+def of_leaves(params: PyTree, shardings: PyTree) -> list[Any]:
     """The sharding of every leaf of the parameters; None for a leaf that has none."""
     if shardings is None:
         return [getattr(x, "sharding", None) for x in flatten(params)[0]]
     return jax.tree.leaves(jax.tree.broadcast(shardings, params, is_leaf=is_none), is_leaf=is_none)
 
 
-def _mesh_of(shardings: dict[str, Any]) -> Any:
+def named_mesh(shardings: dict[str, Any], owner: str = "state_shardings") -> Any:
     """The mesh of these shardings, given by path; None if all are the same single device.
+
+    `owner` is the name of the function in error messages.
 
     Raises:
         TypeError: if one of them is not a `NamedSharding`.
         ValueError: if they are on different meshes.
     """
     if len({*shardings.values()}) <= 1 and not any(
-        isinstance(s, NamedSharding) for s in shardings.values()
+        isinstance(s, NamedSharding | PartitionSpec) for s in shardings.values()
     ):
         return None
     first = ""
     for path, s in shardings.items():
         if not isinstance(s, NamedSharding):
             raise TypeError(
-                f"`state_shardings`: the sharding of the parameter at `{path}` is {described(s)}, and "
+                f"`{owner}`: the sharding of the parameter at `{path}` is {described(s)}, and "
                 "it must be a `NamedSharding`, which says how the parameter lies on the mesh."
             )
         first = first or path
         if s.mesh != shardings[first].mesh:
             raise ValueError(
-                f"`state_shardings`: the parameters at `{first}` and `{path}` are on different meshes, "
+                f"`{owner}`: the parameters at `{first}` and `{path}` are on different meshes, "
                 f"{shardings[first].mesh} and {s.mesh}. Place all parameters on one mesh."
             )
     return shardings[first].mesh
