@@ -52,6 +52,7 @@ class Row:
     `bounded`: whether every sequence of finite gradients gives finite updates; a plain sum does not,
     nor squares in float16, nor the largest number divided by a gain that was rounded.
     `smooth`: whether the derivative at a zero gradient is finite; a user's plain square root has none.
+    `representative`: whether the row may stand for its recipe, see `one_per_recipe`.
     """
 
     code: str
@@ -60,6 +61,7 @@ class Row:
     bounded: bool = True
     needs_params: bool = False
     smooth: bool = True
+    representative: bool = True
 
     def make(self) -> Any:
         return evaluate(self.code)
@@ -268,6 +270,10 @@ ROWS = [
     ),
     Row("outer(scale_by_momentum(), scale(-0.5), 2)", needs_params=True),
     Row("ema_nesterov(scale_by_momentum(), 0.9, fading)"),
+    Row("schedule_free_sgd(0.1, 2, weight_decay=0.1)", at_zero=None, needs_params=True),
+    Row("schedule_free_adamw(0.1, weight_decay=0.1)", at_zero=None, needs_params=True),
+    Row("lookahead(sgd(0.1), 2)", needs_params=True),
+    Row("scale_by_param_size(fading)", needs_params=True),
     # Parameters kept in another precision
     Row("master_weights(chain(rms(fading), scale_by_momentum()))", needs_params=True),
     Row("compensated(scale(fading), 'int8')", needs_params=True),
@@ -425,6 +431,7 @@ ROWS = [
         "adamw(warmup_cosine_decay_schedule(0, 0.1, 2, 9), weight_decay=linear_schedule(0.1, 0, 5))",
         at_zero=None,
         needs_params=True,
+        representative=False,
     ),
     # Classes of a user. Those that work on whole trees are not here: what they do with complex leaves or
     # with an absent gradient is up to their author.
@@ -454,9 +461,14 @@ def is_recipe(row: Row) -> bool:
 
 
 def one_per_recipe() -> list[Row]:
-    """Of each recipe the row with the most settings."""
+    """Of each recipe the row with the most settings.
+
+    Rows with several schedules compile slowly and are passed over: schedules have rows of their own.
+    """
     rows: dict[type, list[Row]] = {}
     for row in filter(is_recipe, ROWS):
+        if not row.representative:
+            continue
         rows.setdefault(type(row.make()), []).append(row)
     return [max(of_kind, key=lambda row: len(row.code)) for of_kind in rows.values()]
 
