@@ -52,7 +52,6 @@ class Row:
     `bounded`: whether every sequence of finite gradients gives finite updates; a plain sum does not,
     nor squares in float16, nor the largest number divided by a gain that was rounded.
     `smooth`: whether the derivative at a zero gradient is finite; a user's plain square root has none.
-    `representative`: whether the row may stand for its recipe, see `one_per_recipe`.
     """
 
     code: str
@@ -61,7 +60,6 @@ class Row:
     bounded: bool = True
     needs_params: bool = False
     smooth: bool = True
-    representative: bool = True
 
     def make(self) -> Any:
         return evaluate(self.code)
@@ -145,8 +143,8 @@ ROWS = [
     Row("bias_correction(running_max(second_moment(fading)))", bounded=False),
     Row("delayed(scale(fading))"),
     Row("delayed(second_moment(fading))", bounded=False),
-    Row("difference()"),
-    Row("difference(from_zero=True)"),
+    Row("difference()", bounded=False),
+    Row("difference(from_zero=True)", bounded=False),
     # Adaptive scaling
     Row("second_moment(0.9, initial=1.0)", at_zero=lambda p: full_of(0.9**3, p), bounded=False),
     Row("sum_of_squares(0.1)", at_zero=lambda p: full_of(0.1, p), bounded=False),
@@ -220,15 +218,13 @@ ROWS = [
     ),
     Row("masked(in_basis(fixed_basis(), adam(0.1), on_refresh='reset'), by_rank(2))"),
     Row("soap(0.1, precondition_frequency=1)", at_zero=decay(0.01, -0.1), needs_params=True),
-    Row(
-        "kl_soap(0.1, weight_decay=0.0, precondition_frequency=2, auxiliary=sgd(0.1))",
-        needs_params=True,
-    ),
+    Row("kl_soap(0.1, weight_decay=0.0, precondition_frequency=2, auxiliary=scale(0.5))"),
     Row("cautious(scale_by_momentum())"),
     # Constraints, which see the parameters
     Row("masked(hyperball(fading), by_rank(2))", needs_params=True),
     Row("masked(chain(brake_radial(0.25), radial_step(0.1)), by_rank(2))", needs_params=True),
     Row("masked(floor_update_ratio(fading, per='row'), by_rank(2))", needs_params=True),
+    Row("masked(weight_norm(adam(0.1), sgd(fading)), by_rank(2))", needs_params=True),
     # The rest of Optax's list
     Row("infinity_moment()"),
     Row("scale_by_adamax(fading)"),
@@ -388,6 +384,9 @@ ROWS = [
     Row("muon(0.1, weight_decay=0.01)", at_zero=decay(0.01, -0.1), needs_params=True),
     Row("normuon(0.1)"),
     Row("adamuon(0.1)", at_zero=decay(0.01, -0.1), needs_params=True),
+    Row("adamh(0.1)", needs_params=True),
+    Row("muonh(0.1)", needs_params=True),
+    Row("muown(0.1)", needs_params=True),
     Row("scion(0.01)", at_zero=decay(-0.01), needs_params=True),
     # Compositions with a name
     Row("lion(0.1, fading, mu_dtype='bfloat16')", at_zero=decay(1e-3, -0.1), needs_params=True),
@@ -431,7 +430,6 @@ ROWS = [
         "adamw(warmup_cosine_decay_schedule(0, 0.1, 2, 9), weight_decay=linear_schedule(0.1, 0, 5))",
         at_zero=None,
         needs_params=True,
-        representative=False,
     ),
     # Classes of a user. Those that work on whole trees are not here: what they do with complex leaves or
     # with an absent gradient is up to their author.
@@ -447,34 +445,57 @@ ROWS = [
 ]
 
 
-def representatives() -> list[Row]:
-    """The rows whose arithmetic no other row has.
-
-    These are all rows that are not recipes, and of each recipe the row with the most settings.
-    A recipe holds no arithmetic of its own: it is defined by transformations that have rows themselves.
-    """
-    return [row for row in ROWS if row in RECIPES or not is_recipe(row)]
-
-
 def is_recipe(row: Row) -> bool:
     return isinstance(row.make(), gradtx.Recipe)
 
 
-def one_per_recipe() -> list[Row]:
-    """Of each recipe the row with the most settings.
+def representatives() -> list[Row]:
+    """The rows that a law compiles whole steps of.
 
-    Rows with several schedules compile slowly and are passed over: schedules have rows of their own.
+    These are all rows that are not recipes, and of some recipes the row with the most settings. A recipe
+    holds no arithmetic of its own: it is defined by transformations that have rows themselves.
     """
-    rows: dict[type, list[Row]] = {}
-    for row in filter(is_recipe, ROWS):
-        if not row.representative:
-            continue
-        rows.setdefault(type(row.make()), []).append(row)
-    return [max(of_kind, key=lambda row: len(row.code)) for of_kind in rows.values()]
+    chosen: dict[str, Row] = {}
+    for row in ROWS:
+        name = type(row.make()).__name__
+        if name in COMPILED_RECIPES and len(row.code) > len(chosen.get(name, Row("")).code):
+            chosen[name] = row
+    return [row for row in ROWS if row in chosen.values() or not is_recipe(row)]
 
 
-RECIPES = one_per_recipe()
+# Recipes that differ in kind from each other.
+COMPILED_RECIPES = {
+    "adadelta",
+    "adagrad",
+    "adam",
+    "amsgrad",
+    "nadam",
+    "normuon",
+    "rmsprop",
+    "scion",
+    "sgd",
+}
 REPRESENTATIVES = representatives()
+OTHERS = [row for row in ROWS if row not in REPRESENTATIVES]
+# What another version of JAX may do otherwise: matrices, branches, loops, norms, numbers in the state.
+FEW = [
+    row
+    for row in ROWS
+    if row.code
+    in {
+        "masked(orthogonalize_newton_schulz('jordan', 3, norm='schatten'), by_rank(2))",
+        "clip_by_global_norm(0.5)",
+        "averaged(sgd(0.1))",
+        "compensated(scale(fading), 'int8')",
+        "stored(scale_by_momentum(0.8), 'bf16+8', min_size=4)",
+        "accumulate(scale_by_momentum(), 2)",
+        "layerwise(scale_by_momentum(), 0.5, stacked='')",
+        "sgd(0.1, momentum=0.9, nesterov=True)",
+        "adamw(0.1, weight_decay=0.01, mask=by_rank(2))",
+        "normuon(0.1)",
+        "tunable(normuon(0.1), ('learning_rate', 'beta', 'b2'))",
+    }
+]
 
 SMALL = {"kernel": (2, 3), "bias": (3,)}
 # Wide and tall, a vector, a scalar, several matrices in one array, and an array of nothing.

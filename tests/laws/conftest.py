@@ -2,8 +2,8 @@
 
 A row's laws run one after the other, in whichever file they stand, because they share compiled programs.
 A law that is marked `@pytest.mark.representatives` runs only on the rows in `zoo.REPRESENTATIVES`, and
-with `ROWS=recipes` in the environment only on one row of each recipe, as a run on another version of JAX
-does: it has to compile for these laws, and the other laws trace every row.
+with `ROWS=few` in the environment only on the rows in `zoo.FEW`, as a run on another version of JAX does.
+For these laws it has to compile, and the other laws trace every row.
 """
 
 import os
@@ -15,7 +15,7 @@ import zoo
 def pytest_configure(config):
     config.addinivalue_line(
         "markers",
-        "representatives: run this law on every row that is not a recipe, and on one row per recipe",
+        "representatives: run this law on every row that is not a recipe, and on a few recipes",
     )
 
 
@@ -25,7 +25,7 @@ def pytest_generate_tests(metafunc):
     )
     if "row" in metafunc.fixturenames and not of_its_own:
         few = metafunc.definition.get_closest_marker("representatives")
-        fewest = zoo.RECIPES if os.environ.get("ROWS") == "recipes" else zoo.REPRESENTATIVES
+        fewest = zoo.FEW if os.environ.get("ROWS") == "few" else zoo.REPRESENTATIVES
         metafunc.parametrize("row", fewest if few else zoo.ROWS, ids=str)
 
 

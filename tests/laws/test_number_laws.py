@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import zoo
 from zoo import SMALL, nudged, train, tree
 
 import gradtx
@@ -81,6 +82,29 @@ def test_sweeps_by_vmap_as_by_a_loop_and_compiles_once_for_all_numbers(row):
         return  # the row has no hyperparameter to sweep
     swept = jax.jit(jax.vmap(final, in_axes=(gradtx.axes(batch),)))(batch)
     close(swept, jax.tree.map(lambda *xs: jnp.stack(xs), *one_by_one), roundings(row))
+
+
+@pytest.mark.parametrize("row", zoo.OTHERS, ids=str)
+def test_is_traced_in_a_sweep_and_in_a_derivative_and_once_for_all_numbers(row):
+    """What the other recipes are held to: their steps are traced, and no program is compiled."""
+    traces = []
+
+    def loss(tx):
+        traces.append(tx)
+        params, _ = train(tx, tree(shapes=SMALL), [tree(seed=i, shapes=SMALL) for i in (1, 2)])
+        return sum(jnp.sum(jnp.abs(x) ** 2) for x in jax.tree.leaves(params))
+
+    tx = row.make()
+    txs = [nudged(tx, factor) for factor in (1.0, 0.75, 0.5)]
+    jitted = jax.jit(loss)
+    assert {jitted.trace(x).out_info.shape for x in txs} == {()}
+    assert len(traces) == 1
+    batch = gradtx.stack(txs)
+    if any(map(np.ndim, jax.tree.leaves(batch))):
+        each = jax.vmap(jax.value_and_grad(loss), in_axes=(gradtx.axes(batch),))
+        values, slopes = jax.eval_shape(each, batch)
+        assert values.shape == (3,)
+        assert jax.tree.structure(slopes) == jax.tree.structure(batch)
 
 
 # --- Derivatives ----------------------------------------------------------------------------------
