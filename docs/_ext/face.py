@@ -34,6 +34,7 @@ METHODS = {
     "Moment": "gain",
     "Recipe": "expand, state",
     "Codec": "encode, decode",
+    "Basis": "into, back, size, init_matrix, learn, due, refresh, carry",
     "Measure": "entries, value, at_leaf, initial, step",
     "Schedule": "__call__, shift, min, max",
     "MatrixAxes": "size, sizes, batch, split, join, split_parts, join_parts",

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from gradtx._compose.iterates import evaluates
 from gradtx._compose.wrapper import Wrapper
 from gradtx._core.authors import described
+from gradtx._core.carry import carried
 from gradtx._core.codec_bfloat16 import bfloat16_plus_8, bfloat16_stochastic
 from gradtx._core.codec_int8 import blockwise_int8
 from gradtx._core.codecs import Codec, check_codec
@@ -136,6 +137,13 @@ class stored(Wrapper):
         encoder = Encoder(self.codec, self.min_size, encodings)
         updated = [x is not None for x in flatten(updates)[0]]
         return out, StoredState(encodings, encoder.next(new, state.inner, updated))
+
+    def carry_tree(self, state: Any, leaves: Any, structure: Any, carry: Any) -> StoredState:
+        """The state in a new basis (`gradtx/_core/carry.py`)."""
+        inner = carried(self.inner, decoded(self.codec, state.inner), leaves, structure, carry)
+        encoder = Encoder(self.codec, self.min_size, state.encodings)
+        kept = encoder.next(inner, state.inner, [True] * len(leaves))
+        return state._replace(inner=kept)
 
     def inner_of(self, state: Any) -> tuple[Transform, Any]:
         """The inner transformation, and its state with decoded arrays.

@@ -17,6 +17,7 @@ ORDER = (
     "_schedules",
     "_transforms",
     "_matrices",
+    "_bases",
     "_wrappers",
     "_optimizers",
     "_training",

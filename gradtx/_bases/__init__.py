@@ -1,0 +1,1 @@
+"""Changes of basis around any transformation."""

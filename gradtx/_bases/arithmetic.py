@@ -1,0 +1,127 @@
+"""What a basis computes for one leaf: jitted functions, traced once for all leaves of one shape."""
+
+import functools
+from contextlib import nullcontext
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gradtx._bases.basis import Basis, Now
+from gradtx._core.branches import choose
+from gradtx._core.dtypes import cast_floating, compute_dtype, like, real_dtype
+from gradtx._core.numbers import called
+from gradtx._core.numerics import squarable
+from gradtx._core.shapes import Leaf
+from gradtx._core.sharding import replicated
+from gradtx._matrices.matrix_axes import MatrixAxes
+from gradtx._matrices.parts import pack, unpack
+
+
+class Static(tuple):
+    """What is known when a function is traced: a hashable tuple.
+
+    It holds the structure of the basis, the axes of the matrices, the method, what else the method needs
+    to know, and the shapes of the states of unequal parts.
+    """
+
+    def __new__(cls, *items: Any) -> "Static":
+        return super().__new__(cls, items)
+
+    def basis(self, arrays: Any, dtype: Any) -> Basis:
+        """The basis, with its numbers in the precision of `dtype`."""
+        return self[0].join(iter(cast_floating(arrays, dtype)), iter(()))
+
+    def states(self, state: list[Any], dtype: Any) -> list[Any]:
+        """The state of every part."""
+        parts = unpack(cast_floating(list(state), dtype), [list(x) for x in self[4]])
+        form = _state_form(self[0].structure)
+        return [form.unflatten(own) for own in parts]
+
+
+def _promoting(dtype: Any) -> Any:
+    # A complex matrix meets real eigenvalues, which strict promotion would refuse.
+    is_complex = jnp.issubdtype(dtype, jnp.complexfloating)
+    return jax.numpy_dtype_promotion("standard") if is_complex else nullcontext()
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def turned(static: Static, arrays: Any, x: Leaf, state: list[Any]) -> Any:
+    """A leaf in the basis, or back from it."""
+    _, axes, method, shape, _ = static
+    dtype = compute_dtype(x)
+    basis = static.basis(arrays, dtype)
+    x, back = replicated(x.astype(dtype))
+    if not x.size:
+        return jnp.zeros(shape, dtype)
+    parts = axes.split_parts(x)
+    with _promoting(dtype):
+        out = [
+            called(basis, method, part, own)
+            for part, own in zip(parts, static.states(state, dtype), strict=True)
+        ]
+    new = axes.join_parts(out, shape).astype(dtype)
+    return back(new) if shape == x.shape else new
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def learned(
+    static: Static, arrays: Any, x: Leaf, state: list[Any], now: Now, moments: list[Any]
+) -> tuple[list[Any], list[Any]]:
+    _, axes, _, degrees, _ = static
+    dtype = compute_dtype(x)
+    basis = static.basis(arrays, dtype)
+    x = replicated(x.astype(dtype))[0]
+    parts = [squarable(part, 4 * int(np.prod(part.shape[1:]))) for part in axes.split_parts(x)]
+    with _promoting(dtype):
+        states = static.states(state, dtype)
+        rows = list(zip(parts, states, strict=True))
+        old = [called(basis, "learn", part, own, now) for part, own in rows]
+
+        def refreshed() -> Any:
+            pairs = zip(parts, old, strict=True)
+            new = [called(basis, "refresh", part, own, now) for part, own in pairs]
+            turned = [
+                _carried_parts(basis, axes, degree, y, old, new, dtype)
+                for degree, y in zip(degrees, moments, strict=True)
+            ]
+            return like(jax.tree.leaves(pack(new)), state), turned
+
+        def kept() -> Any:
+            return like(jax.tree.leaves(pack(old)), state), moments
+
+        return choose(basis.due(now.step), refreshed, kept)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def carried(static: Static, arrays: Any, y: Any, old: list[Any], new: list[Any]) -> Any:
+    dtype = compute_dtype(y)
+    basis = static.basis(arrays, dtype)
+    with _promoting(dtype):
+        states = [static.states(x, dtype) for x in (old, new)]
+        return _carried_parts(basis, static[1], static[3][0], y, states[0], states[1], dtype)
+
+
+def _carried_parts(
+    basis: Basis, axes: MatrixAxes, degree: int, y: Any, old: list[Any], new: list[Any], dtype: Any
+) -> Any:
+    # A second moment is real, also where the matrices are complex.
+    is_real = jnp.issubdtype(y.dtype, jnp.floating)
+    wide, back = replicated(y.astype(real_dtype(dtype) if is_real else dtype))
+    rows = zip(axes.split_parts(wide), old, new, strict=True)
+    parts = [called(basis, "carry", part, degree, a, b) for part, a, b in rows]
+    return like(back(axes.join_parts(parts, y.shape)), y)
+
+
+def structure_of_state(basis: Basis) -> Any:
+    """The structure of the state of a basis, which does not depend on the matrices."""
+    return _state_form(jax.tree.structure(basis))
+
+
+@functools.lru_cache(maxsize=64)
+def _state_form(key: Any) -> Any:
+    basis = key.unflatten([1.0] * key.num_leaves)
+    return jax.tree.structure(
+        jax.eval_shape(lambda: basis.init_matrix(jax.ShapeDtypeStruct((1, 1, 1), jnp.float32)))
+    )

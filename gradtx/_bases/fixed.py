@@ -1,0 +1,79 @@
+"""A basis of the user's own: a rotation, a permutation, or any other pair of matrices."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from gradtx._bases.basis import Basis
+from gradtx._bases.linear_algebra import adjoint, matmul
+from gradtx._core.authors import described
+from gradtx._core.shapes import Matrices
+from gradtx._core.values import Fixed
+
+
+class fixed_basis(Basis):
+    r"""A basis that is given by one or two matrices, and never changes.
+
+    $$ B g = P\, g\, S^H, \qquad B^H y = P^H y\, S $$
+
+    for a matrix $g$ of shape `[in, out]`. With two orthogonal matrices this is a rotation or a
+    permutation, such as a Hadamard or a cosine transform. `fixed_basis()` is the identity.
+
+    Args:
+        inputs: $P$, of shape `[k, in]`, whose rows are the vectors of the basis. None means the
+            identity.
+        outputs: $S$, of shape `[k, out]`. None means the identity.
+
+    A transformation inside that needs the parameters gets $P\, \theta\, S^H$, which is right for a
+    rotation.
+
+    Raises:
+        ValueError: if `inputs` or `outputs` is not a matrix, or does not fit the matrices of a leaf.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> turn = jnp.array([[0.6, 0.8], [-0.8, 0.6]])
+    >>> tx = gradtx.in_basis(gradtx.fixed_basis(inputs=turn), gradtx.scale_by_sign())
+    >>> w = jnp.array([[3.0], [4.0]])
+    >>> jnp.round(tx.update(w, tx.init(w))[0], 2)
+    Array([[0.6],
+           [0.8]], dtype=float32)
+    """
+
+    inputs: Fixed | None = None
+    outputs: Fixed | None = None
+    rotation = True
+
+    def validate(self) -> None:
+        for name in ("inputs", "outputs"):
+            x = getattr(self, name)
+            if x is not None and getattr(x, "ndim", 0) not in (2, 3):
+                raise ValueError(
+                    f"`fixed_basis({name}=...)` must be a matrix, an array with two axes, not "
+                    f"{described(x)}."
+                )
+
+    def size(self, inputs: int, outputs: int) -> tuple[int, int]:
+        sizes = []
+        for name, n in (("inputs", inputs), ("outputs", outputs)):
+            x: Any = getattr(self, name)
+            if getattr(x, "ndim", 0) == 2 and x.shape[1] != n:
+                raise ValueError(
+                    f"`fixed_basis({name}=...)` is a matrix of shape {tuple(x.shape)}, and a matrix of "
+                    f"this leaf has {n} {name}."
+                )
+            sizes.append(x.shape[0] if getattr(x, "ndim", 0) == 2 else n)
+        return sizes[0], sizes[1]
+
+    def into(self, x: Matrices, state: Any) -> Any:
+        p, s = self._matrices(x)
+        x = x if p is None else matmul(p, x)
+        return x if s is None else matmul(x, adjoint(s))
+
+    def back(self, y: Any, state: Any) -> Matrices:
+        p, s = self._matrices(y)
+        y = y if p is None else matmul(adjoint(p), y)
+        return y if s is None else matmul(y, s)
+
+    def _matrices(self, x: Any) -> list[Any]:
+        known = (self.inputs, self.outputs)
+        return [None if m is None else jnp.asarray(m).astype(x.dtype)[None] for m in known]

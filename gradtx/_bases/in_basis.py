@@ -1,0 +1,238 @@
+"""`in_basis`: a transformation that acts in another basis than that of the parameters."""
+
+from typing import Any, Literal, NamedTuple, cast
+
+import jax.numpy as jnp
+
+from gradtx._bases.arithmetic import structure_of_state
+from gradtx._bases.basis import Basis
+from gradtx._bases.leaf import basis_leaves
+from gradtx._compose.chain import identity
+from gradtx._compose.wrapper import Wrapper
+from gradtx._core.authors import described
+from gradtx._core.branches import choose
+from gradtx._core.carry import carried_slots, carried_trees, cells_of_state
+from gradtx._core.foreign import AsTransform
+from gradtx._core.latex import Page, Tex, escape, times
+from gradtx._core.random_bits import seed_of
+from gradtx._core.schedule import next_count
+from gradtx._core.transform import Transform
+from gradtx._core.trees import PyTree, flatten
+from gradtx._matrices.axes import MatrixRule, hidden_matrices
+
+
+class InBasisState(NamedTuple):
+    """The state of `in_basis`.
+
+    Attributes:
+        count: the number of steps.
+        basis: the state of the basis, with a tree like the parameters in each of its fields.
+        signal: the state of `signal`.
+        inner: the state of `inner`, whose arrays are in the basis.
+    """
+
+    count: Any
+    basis: Any
+    signal: Any
+    inner: Any
+
+
+class in_basis(Transform):
+    r"""Let a transformation act in another basis, which may learn from the gradients.
+
+    $$ u = B^H f(B\, s(g)) $$
+
+    where $f$ is `inner` and $s$ is `signal`. Every matrix has its own basis $B$. The return is the
+    adjoint $B^H$ and not the inverse, because a gradient is a covector. For a rotation the two are
+    equal. For a whitening $B = L^{-1/8} \otimes R^{-1/8}$, $B^H B$ is Shampoo; for a projection $B$ to a
+    low rank, only the adjoint exists.
+
+    The basis learns from the gradient $g$, also where `signal` is a momentum. Any transformation may
+    stand inside. It meets every matrix in the shape and under the path of its leaf. If the basis is a
+    rotation, `inner` gets the parameters in the basis. Otherwise parameters have no coordinates there,
+    and a transformation that needs them, such as a weight decay, belongs behind `in_basis`.
+
+    Args:
+        basis: the change of basis, such as `eigenbasis()`.
+        inner: the transformation $f$, of gradtx or of Optax.
+        signal: the transformation $s$, of gradtx or of Optax. The default passes the gradient on.
+        on_refresh: what happens to the state of `inner` when the basis changes. "carry" takes every
+            array into the new basis by its degree in the gradient, as the class of the basis says;
+            "keep" leaves all numbers unchanged; "reset" starts `inner` anew.
+        axes: the rule that says which axes of a leaf are its matrix.
+
+    The state is `InBasisState(count, basis, signal, inner)`.
+
+    Under `vmap`, a refresh remains a branch that costs nothing on the other steps if the state is made
+    inside of the mapped function. If the states come from outside, JAX computes the refresh at every
+    step.
+
+    Raises:
+        TypeError: if `basis` is not a basis, if `inner` or `signal` is not a transformation, or if
+            `on_refresh` is "carry" and the state of `inner` has an array of unknown degree.
+        ValueError: if a leaf has fewer than two axes, or if `inner` needs the parameters and the basis
+            is not a rotation.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.in_basis(gradtx.eigenbasis(), gradtx.clip(1.5))
+    >>> w = jnp.array([[2.0, 1.0], [1.0, 2.0]])
+    >>> u, state = tx.update(w, tx.init(w))  # the first step teaches the basis alone
+    >>> jnp.round(tx.update(w, state)[0], 3)  # the singular values 3 and 1 are clipped
+    Array([[1.25, 0.25],
+           [0.25, 1.25]], dtype=float32)
+    """
+
+    basis: Basis
+    inner: AsTransform
+    signal: AsTransform = identity()  # pyright: ignore[reportAssignmentType]
+    on_refresh: Literal["carry", "keep", "reset"] = "carry"
+    axes: MatrixRule = hidden_matrices()
+
+    def validate(self) -> None:
+        if not isinstance(self.basis, Basis):
+            raise TypeError(
+                f"`in_basis(basis=...)` must be a basis, such as `eigenbasis()`, not "
+                f"{described(self.basis)}."
+            )
+        if not hasattr(self.axes, "axes"):
+            raise TypeError(
+                "`in_basis(axes=...)` must be a rule with a method `axes(path, leaf)` that returns "
+                f"`MatrixAxes`, such as `hidden_matrices()`, not {described(self.axes)}."
+            )
+
+    def init_tree(self, params: PyTree) -> InBasisState:
+        owned, structure = flatten(params)
+        leaves = basis_leaves(self.basis, self.axes, owned, structure)
+        form = structure_of_state(self.basis)
+        states = [None if x is None else form.flatten_up_to(x.init()) for x in leaves]
+        columns = [
+            structure.unflatten([None if own is None else own[k] for own in states])
+            for k in range(form.num_leaves)
+        ]
+        inside = [None if x is None else x.first(p) for x, p in zip(leaves, owned, strict=True)]
+        return InBasisState(
+            jnp.zeros((), jnp.int32),
+            form.unflatten(columns),
+            self.signal.init_tree(params),
+            self.inner.program(inside, structure).init(inside),
+        )
+
+    def update_tree(
+        self, updates: PyTree, state: Any, params: PyTree, extra: dict[str, Any]
+    ) -> tuple[PyTree, InBasisState]:
+        given, structure = flatten(updates)
+        owned = given if params is None else structure.flatten_up_to(params)
+        step = _Step(self, owned, structure, state)
+        if self.basis.learns_first:
+            step.learn(given)
+
+        def act() -> Any:
+            signal, new = self.signal.update_tree(updates, state.signal, params, extra)
+            out = step.act(structure.flatten_up_to(signal), params is not None, extra)
+            return out[0], new, out[1]
+
+        def rest() -> Any:
+            still = [None if x is None else -jnp.zeros_like(x) for x in given]
+            return still, state.signal, step.inner
+
+        if self.basis.skips_first:
+            out, signal, step.inner = choose(state.count > 0, act, rest)
+        else:
+            out, signal, step.inner = act()
+        if not self.basis.learns_first:
+            step.learn(given)
+        new = InBasisState(next_count(state.count), step.basis_state(), signal, step.inner)
+        return structure.unflatten(out), new
+
+    inner_of = Wrapper.inner_of
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        words = r"\text{: the change to the basis of a matrix, of the kind }"
+        words += rf"\mathrm{{{escape(type(self.basis).__name__)}}}"
+        name = "B"
+        while page.notes.setdefault(name, words) != words:
+            name += "'"
+        page.notes.setdefault(r"\cdot^H", r"\text{: the adjoint}")
+        inside = page.define("x", lambda _: times(Tex(name), self.signal.tex(g, page)))
+        return times(Tex(f"{name}^H"), self.inner.tex(inside, page))
+
+
+class _Step:
+    """One step of `in_basis`: the states of the basis, leaf by leaf, and the state of `inner`."""
+
+    def __init__(self, tx: in_basis, owned: list[Any], structure: Any, state: Any) -> None:
+        self.tx, self.owned, self.structure, self.count = tx, owned, structure, state.count
+        self.leaves = basis_leaves(tx.basis.at(state.count), tx.axes, owned, structure)
+        self.form = structure_of_state(tx.basis)
+        columns = [structure.flatten_up_to(x) for x in self.form.flatten_up_to(state.basis)]
+        self.states = [[column[i] for column in columns] for i in range(len(owned))]
+        self.inner = state.inner
+        inside = [None if x is None else x.inside() for x in self.leaves]
+        self.program = tx.inner.program(inside, structure)
+
+    def basis_state(self) -> Any:
+        """The state of the basis, with a tree in each of its fields."""
+        columns = [
+            self.structure.unflatten([own[k] for own in self.states])
+            for k in range(self.form.num_leaves)
+        ]
+        return self.form.unflatten(columns)
+
+    def act(self, signal: list[Any], has_params: bool, extra: dict[str, Any]) -> Any:
+        """The updates of all leaves, and the new state of `inner`."""
+        rows = list(zip(self.leaves, signal, self.states, strict=True))
+        inside = [None if x is None or g is None else x.into(g, own) for x, g, own in rows]
+        params = None
+        if has_params and self.tx.basis.rotation:
+            owned = zip(self.leaves, self.owned, self.states, strict=True)
+            params = [None if x is None else x.into(p, own) for x, p, own in owned]
+        try:
+            out, inner = self.program.update(inside, self.inner, params, extra)
+        except ValueError as error:
+            if has_params and params is None and "needs the parameters" in str(error):
+                raise self._no_params(error) from error
+            raise
+        rows = zip(self.leaves, out, self.states, signal, strict=True)
+        new = [None if x is None or y is None else x.back(y, own, g) for x, y, own, g in rows]
+        return new, inner
+
+    def _no_params(self, error: Exception) -> ValueError:
+        return ValueError(
+            f"{error} `in_basis(basis={type(self.tx.basis).__name__}(...))` cannot give them to the "
+            "transformation inside, since this basis is not a rotation. Put a weight decay, and "
+            "whatever else needs the parameters, behind `in_basis` in a chain."
+        )
+
+    def learn(self, gradients: list[Any]) -> None:
+        """Teach the basis the gradients, and take the state of `inner` into a new basis."""
+        tx, before = self.tx, [list(own) for own in self.states]
+        carries = tx.on_refresh == "carry" and not tx.basis.is_fixed
+        cells = cells_of_state(self.program, self.inner)
+        moments = carried_slots(self.program, cells) if carries else {}
+        for i, (leaf, g) in enumerate(zip(self.leaves, gradients, strict=True)):
+            if leaf is None or g is None or not g.size:
+                continue
+            own = moments.get(i, [])
+            seed = seed_of(self.count, i)
+            try:
+                self.states[i], new = leaf.learn(
+                    g, self.states[i], self.count, seed, [cells[m.cell] for m in own], own
+                )
+            except TypeError as error:
+                error.add_note(f"This is the leaf `{leaf.path or '.'}`.")
+                raise
+            for m, x in zip(own, new, strict=True):
+                cells[m.cell] = x
+        if carries:
+            old, after, leaves = before, self.states, cast("list[Any]", self.leaves)
+
+            def carry(i: int, x: Any, degree: int) -> Any:
+                return leaves[i].carry(x, degree, old[i], after[i])
+
+            due = tx.basis.due(self.count)
+            carried_trees(self.program, cells, carry, due)
+        self.inner = self.program.layout.unflatten([cells[n] for n in self.program.numbers])
+        if tx.on_refresh == "reset" and not tx.basis.is_fixed:
+            inside = [None if x is None else x.inside() for x in self.leaves]
+            due, old = tx.basis.due(self.count), self.inner
+            self.inner = choose(due, lambda: self.program.init(inside), lambda: old)

@@ -1,0 +1,171 @@
+"""The basis of the matrices in one leaf.
+
+`arithmetic.py` has the functions that compute.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gradtx._bases.arithmetic import Static, carried, learned, turned
+from gradtx._bases.basis import Basis, Now
+from gradtx._core.carry import Moment
+from gradtx._core.dtypes import compute_dtype
+from gradtx._core.leaf import split
+from gradtx._core.numerics import placed_like
+from gradtx._core.shapes import Leaf
+from gradtx._core.sharding import varying_like
+from gradtx._core.trees import Structure, paths
+from gradtx._matrices.matrix_axes import MatrixAxes
+from gradtx._matrices.parts import pack
+
+
+class BasisLeaf:
+    """A basis, and the leaf whose matrices it is applied to.
+
+    Args:
+        basis: the basis, with numbers in place of its schedules.
+        axes: which axes of the leaf are its matrices.
+        path: the path of the leaf.
+        leaf: an object with the shape and the dtype of the leaf.
+    """
+
+    def __init__(self, basis: Basis, axes: MatrixAxes, path: str, leaf: Any) -> None:
+        self.basis, self.axes, self.path = basis, axes, path
+        self.shape, self.dtype, self.leaf = tuple(leaf.shape), leaf.dtype, leaf
+        sizes = axes.sizes(self.shape)
+        batch = axes.batch(self.shape) // (1 if isinstance(axes.blocks, int) else len(sizes))
+        self.parts = [(batch, *size) for size in sizes]
+        self.key, self.arrays = split(basis)
+
+    @functools.cached_property
+    def shape_inside(self) -> tuple[int, ...]:
+        """The shape of the leaf in the basis.
+
+        If the basis changes the size of matrices, the last axis of each side takes the new length, and
+        its other axes have the length 1. So a rule finds the same matrix there.
+        """
+        sizes = [size for _, *size in self.parts]
+        new = [list(self.basis.size(*size)) for size in sizes]
+        if new == sizes:
+            return self.shape
+        shape, blocks = list(self.shape), self.axes.blocks
+        outputs = [size[1] for size in new]
+        lengths = new[0][0], sum(outputs) * (blocks if isinstance(blocks, int) else 1)
+        for side, length in zip((self.axes.inputs, self.axes.outputs), lengths, strict=True):
+            for i in side:
+                shape[i] = 1
+            shape[side[-1]] = length
+        if [list(size) for size in self.axes.sizes(tuple(shape))] != new:
+            raise ValueError(
+                f"`in_basis`: the projections that are fused in `{self.path or '.'}` have the outputs "
+                f"{[size[1] for size in sizes]}, and {outputs} in the basis "
+                f"`{type(self.basis).__name__}`, which is another ratio. Choose a basis that keeps the "
+                'outputs, such as one with `side="inputs"`.'
+            )
+        return tuple(shape)
+
+    def init(self) -> Any:
+        """The state of the basis before the first step."""
+        dtype = compute_dtype(self.leaf)
+        models = [jax.ShapeDtypeStruct(part, dtype) for part in self.parts]
+        state = pack([self.basis.init_matrix(x) for x in models])
+        return jax.tree.map(lambda x: varying_like(jnp.array(x), self.leaf), state)
+
+    @functools.cached_property
+    def _state_shapes(self) -> list[list[tuple[int, ...]]]:
+        if len(self.parts) == 1:
+            return [[]]
+        models = [jax.ShapeDtypeStruct(part, jnp.float32) for part in self.parts]
+        states = [jax.eval_shape(lambda x=x: self.basis.init_matrix(x)) for x in models]
+        return [[x.shape for x in jax.tree.leaves(state)] for state in states]
+
+    def inside(self) -> Any:
+        """The shape and the dtype of the leaf in the basis."""
+        return jax.ShapeDtypeStruct(self.shape_inside, self.dtype)
+
+    def first(self, param: Any) -> Any:
+        """What the transformation inside takes for the parameter before the first step."""
+        if self.shape_inside == self.shape:
+            return param
+        if isinstance(param, jax.ShapeDtypeStruct):
+            return self.inside()
+        return varying_like(jnp.zeros(self.shape_inside, self.dtype), param)
+
+    # In these methods `state` is the list of the arrays of the basis' state.
+
+    def into(self, x: Leaf, state: list[Any]) -> Any:
+        """The leaf in the basis."""
+        return turned(self._static("into", self.shape_inside), self.arrays, x, state)
+
+    def back(self, y: Any, state: list[Any], given: Leaf) -> Leaf:
+        """The leaf that an array in the basis stands for, which lies where `given` does."""
+        u = turned(self._static("back", self.shape), self.arrays, y, state)
+        return placed_like(u, given)
+
+    def learn(
+        self,
+        x: Leaf,
+        state: list[Any],
+        step: jax.Array,
+        seed: jax.Array,
+        moments: list[Any],
+        kinds: list[Moment],
+    ) -> tuple[list[Any], list[Any]]:
+        """The state after a gradient, and the arrays of the inner state in the basis after it.
+
+        Args:
+            x: the gradient.
+            state: the arrays of the state.
+            step: the number of steps before this one.
+            seed: a seed for random numbers.
+            moments: the arrays of the state of the transformation inside.
+            kinds: what these arrays are.
+        """
+        for m, y in zip(kinds, moments, strict=True):
+            if y.shape != self.shape_inside:
+                raise TypeError(
+                    f"`in_basis` cannot carry `{m.name}` of `{m.owner}` into a new basis, since it has "
+                    f"the shape {y.shape}, and the gradient in the basis has {self.shape_inside}. Pass "
+                    '`on_refresh="keep"` or `on_refresh="reset"`.'
+                )
+        static = self._static("learn", tuple(m.degree for m in kinds))
+        return learned(static, self.arrays, x, state, Now(step, seed), moments)
+
+    def carry(self, y: Any, degree: int, old: list[Any], new: list[Any]) -> Any:
+        """An array of the inner state in a new basis."""
+        if y.shape != self.shape_inside:
+            raise TypeError(
+                f"`in_basis` cannot carry an array of shape {y.shape} at `{self.path or '.'}` into a "
+                f"new basis, since the gradient in the basis has the shape {self.shape_inside}. Pass "
+                '`on_refresh="keep"` or `on_refresh="reset"`.'
+            )
+        return carried(self._static("carry", (degree,)), self.arrays, y, old, new)
+
+    def _static(self, method: str, more: Any) -> Static:
+        shapes = tuple(map(tuple, self._state_shapes))
+        return Static(self.key, self.axes, method, more, shapes)
+
+
+def basis_leaves(
+    basis: Basis, rule: Any, leaves: list[Any], structure: Structure
+) -> list[BasisLeaf | None]:
+    """The basis of every leaf, and None for leaves that are not updated.
+
+    Raises:
+        ValueError: if a leaf has fewer than two axes.
+    """
+    found: list[BasisLeaf | None] = []
+    names = paths(structure.unflatten(leaves))
+    for path, x in zip(names, leaves, strict=True):
+        if x is None:
+            found.append(None)
+            continue
+        try:
+            axes = rule.axes(path, x)
+        except ValueError as error:
+            raise ValueError(f"`in_basis`: {error}") from None
+        found.append(BasisLeaf(basis, axes, path, x))
+    return found

@@ -1,0 +1,99 @@
+"""SOAP and its relatives against their recursions in NumPy float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gradtx
+
+STEPS = 60
+
+
+def gradients(shape, steps=STEPS, seed=0):
+    rng = np.random.default_rng(seed)
+    # Singular values that differ, so that eigenvectors are well separated.
+    scale = np.diag(1.5 ** np.arange(shape[0]))
+    return [scale @ rng.normal(size=shape) for _ in range(steps)]
+
+
+def updates(tx, gs, params=None):
+    """The updates of one leaf for these gradients, in float64."""
+    with jax.enable_x64(True):
+        params = jnp.zeros(gs[0].shape, "float64") if params is None else params
+        params = {"kernel": params}
+        step, state, out = jax.jit(tx.update), tx.init(params), []
+        for g in gs:
+            u, state = step({"kernel": jnp.asarray(g)}, state, params)
+            out.append(np.asarray(u["kernel"]))
+        return out
+
+
+def falling(a):
+    """The eigenvectors of a symmetric matrix, by falling eigenvalue."""
+    return np.linalg.eigh(a)[1][:, ::-1]
+
+
+def soap(gs, rate, b1, b2, bs, eps, every, sides=(True, True), kl=False):
+    """Algorithm 3 of arXiv:2409.11321, with the momentum in the coordinates of the parameters."""
+    m, n = gs[0].shape
+    mean, square = np.zeros((m, n)), np.zeros((m, n))
+    grams = [np.zeros((m, m)), np.zeros((n, n))]
+    q = [np.eye(m), np.eye(n)]
+
+    def learn(g, first):
+        new = [g @ g.T, g.T @ g]
+        if kl:
+            inverses = []
+            for a, v in zip(grams, q, strict=True):
+                values = np.diag(v.T @ a @ v)
+                values = np.ones_like(values) if first else np.maximum(values, 1e-6 * values.max())
+                inverses.append(v @ np.diag(1 / values) @ v.T)
+            new = [g @ inverses[1] @ g.T / n, g.T @ inverses[0] @ g / m]
+        for k in range(2):
+            keep = 0.0 if kl and first else bs
+            grams[k] = keep * grams[k] + (1 - keep) * new[k]
+
+    out = [np.zeros((m, n))]
+    learn(gs[0], True)
+    q = [falling(a) if used else v for a, v, used in zip(grams, q, sides, strict=True)]
+    for t, g in enumerate(gs[1:], 1):
+        mean = b1 * mean + (1 - b1) * g
+        square = b2 * square + (1 - b2) * (q[0].T @ g @ q[1]) ** 2
+        step = (q[0].T @ mean @ q[1]) / (1 - b1**t) * np.sqrt(1 - b2**t) / (np.sqrt(square) + eps)
+        out.append(-rate * (q[0] @ step @ q[1].T))
+        learn(g, False)
+        if t % every == 0:
+            for k, used in enumerate(sides):
+                if used:
+                    order = np.argsort(-np.diag(q[k].T @ grams[k] @ q[k]))
+                    square = np.take(square, order, axis=k)
+                    q[k] = np.linalg.qr(grams[k] @ q[k][:, order])[0]
+    return out
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "shape"),
+    [
+        (gradtx.soap, {"every": 10}, (4, 4)),
+        (gradtx.soap, {"every": 1}, (4, 4)),
+        (gradtx.soap, {"every": 3, "sides": (True, False)}, (4, 6)),
+        (gradtx.kl_soap, {"every": 3, "kl": True}, (4, 4)),
+    ],
+)
+def test_updates_are_those_of_the_paper(make, options, shape):
+    gs = gradients(shape)
+    limit = None if all(options.get("sides", (True,))) else shape[0]
+    tx = make(
+        0.1,
+        b1=0.9,
+        b2=0.95,
+        shampoo_beta=0.8,
+        weight_decay=0.0,
+        precondition_frequency=options["every"],
+        max_precond_dim=limit,
+    )
+    want = soap(gs, 0.1, 0.9, 0.95, 0.8, 1e-8, **options)
+    # Both compute eigenvectors to about 1e-13, and Adam divides by entries down to 1e-3.
+    for got, u in zip(updates(tx, gs), want, strict=True):
+        np.testing.assert_allclose(got, u, rtol=0, atol=1e-9)
