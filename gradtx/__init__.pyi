@@ -123,6 +123,7 @@ from gradtx._matrices.hyperball import hyperball as hyperball
 from gradtx._matrices.radial import brake_radial as brake_radial
 from gradtx._matrices.radial import radial_step as radial_step
 from gradtx._matrices.update_floor import floor_update_ratio as floor_update_ratio
+from gradtx._transforms.param_size import scale_by_param_size as scale_by_param_size
 from gradtx._transforms.scale import scale as scale
 from gradtx._transforms.scale import scale_by_learning_rate as scale_by_learning_rate
 from gradtx._transforms.scale import scale_by_sign as scale_by_sign
@@ -253,6 +254,11 @@ from gradtx._optimizers.lion import signum as signum
 from gradtx._optimizers.ademamix import simplified_ademamix as simplified_ademamix
 from gradtx._optimizers.stableadamw import stableadamw as stableadamw
 from gradtx._optimizers.sgd import sgd as sgd
+from gradtx._optimizers.schedule_free import schedule_free_adamw as schedule_free_adamw
+from gradtx._optimizers.schedule_free import schedule_free_sgd as schedule_free_sgd
+from gradtx._optimizers.lookahead import lookahead as lookahead
+from gradtx._optimizers.sharpness import asam as asam
+from gradtx._optimizers.sharpness import sam as sam
 from gradtx._optimizers.adabelief import adabelief as adabelief
 from gradtx._optimizers.sophia import sophia as sophia
 from gradtx._optimizers.sm3 import sm3 as sm3

@@ -27,7 +27,6 @@ _NAMES = {
     "flatten": "gradtx computes neighboring elementwise steps in one pass without flattening",
     "init_empty_state": "a class without `init_leaf` has an empty state",
     "lbfgs": _LINK + ", since extra arguments such as `value_fn` are handed on to it",
-    "lookahead": _AROUND,
     "measure_with_ema": "record a scalar with `gradtx.tap`",
     "monitor": "record a scalar with `gradtx.tap`",
     "periodic_update": (

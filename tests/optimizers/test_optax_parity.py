@@ -75,6 +75,8 @@ ROWS = [
     Row("normalize()"),
     Row("centralize()"),
     Row("zero_nans()"),
+    Row("schedule_free_sgd(0.1, b1=0.8, weight_decay=0.1)"),
+    Row("schedule_free_adamw(0.1, b2=0.9, weight_decay=0.1)"),
     Row("chain(sgd(1.0), keep_params_nonnegative())"),
 ]
 

@@ -24,12 +24,14 @@ from gradtx import (
     ema_nesterov,
     eval_params,
     linear_schedule,
+    lookahead,
     masked,
     master_weights,
     outer,
     scale,
     scale_by_learning_rate,
     schedule_free,
+    schedule_free_sgd,
     sgd,
 )  # fmt: skip
 
@@ -57,7 +59,8 @@ def schedule_free_oracle(beta, p, r, decay=0.0, at_z=False, rate=warm):
         largest = max(largest, rate(n))
         w = (n + 1) ** r * largest**p
         total += w
-        x = (1 - w / total) * x + w / total * z
+        c = w / total if total else 1.0  # no step has been taken, and z is x
+        x = (1 - c) * x + c * z
         b = beta(n)
         y = (1 - b) * z + b * x
         out.append((y, x))
@@ -121,11 +124,15 @@ CASES = {
         schedule_free(DECAYING, RATE, 0.9),
         lambda: schedule_free_oracle(lambda n: 0.9, 2, 0, 0.1),
     ),
+    "schedule_free_sgd": (
+        schedule_free_sgd(0.2, warmup_steps=4, weight_decay=0.1),
+        lambda: schedule_free_oracle(lambda n: 0.9, 2, 0, 0.1, rate=lambda n: 0.05 * min(n, 4)),
+    ),
     "schedule_free, primal averaging": (
         schedule_free(SGD, RATE, 1.0, 0.0),
         lambda: schedule_free_oracle(lambda n: 1.0, 0, 0),
     ),
-    "lookahead": (outer(SGD, scale(-0.5), 5), lambda: lookahead_oracle(5, 0.5)),
+    "lookahead": (lookahead(SGD, 5, 0.3), lambda: lookahead_oracle(5, 0.3)),
     "diloco": (
         outer(SGD, sgd(0.7, momentum=0.5, nesterov=True), 3),
         lambda: diloco_oracle(3, 0.7, 0.5),

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 from rounding import roundings
 
 import gradtx
-from gradtx import dynamic_loss_scale, masked, perturbed, scale, sgd
+from gradtx import asam, dynamic_loss_scale, masked, perturbed, sam, scale, sgd
 
 
 def loss(params, x=2.0):
@@ -30,6 +30,37 @@ def test_takes_the_gradient_at_the_perturbed_parameters():
     p = jnp.asarray([0.5, -1.0])
     u, _ = EXTRAGRADIENT.update(jax.grad(loss)(p), EXTRAGRADIENT.init(p), p, grad_fn=jax.grad(loss))
     assert_allclose(p + u, want(np.asarray(p)), rtol=roundings(20, "float32"))
+
+
+def test_sharpness_aware_minimization_takes_the_gradient_uphill():
+    """Foret et al. (2020), eq. 2, and Kwon et al. (2021), eq. 9, with |theta| + eta as the scale."""
+    p = {"a": np.array([0.5, -1.0]), "b": np.array([0.25])}
+    g = {k: 8 * x**3 for k, x in p.items()}
+    size = {k: abs(x) + 0.01 for k, x in p.items()}
+
+    def uphill(scale, rho):
+        norm = np.sqrt(sum(np.sum((scale[k] * g[k]) ** 2) for k in p))
+        return {k: rho * scale[k] ** 2 * g[k] / norm for k in p}
+
+    ones = {k: np.ones_like(x) for k, x in p.items()}
+    for tx, step in (sam(sgd(0.1), 0.3), uphill(ones, 0.3)), (asam(sgd(0.1)), uphill(size, 0.5)):
+        params = jax.tree.map(lambda x: jnp.asarray(x, "float32"), p)
+        u, _ = tx.update(jax.grad(loss)(params), tx.init(params), params, grad_fn=jax.grad(loss))
+        for k in p:
+            want = -0.1 * 8 * (p[k] + step[k]) ** 3
+            assert_allclose(u[k], want, rtol=roundings(60, "float32"))
+
+
+def test_a_zero_gradient_perturbs_nothing():
+    p = jnp.zeros(2)
+    for tx in sam(sgd(0.1)), asam(sgd(0.1)):
+        u, _ = tx.update(p, tx.init(p), p, grad_fn=jax.grad(loss))
+        assert (u == 0).all()
+
+
+def test_arguments_of_optax_are_answered():
+    with pytest.raises(TypeError, match=r"perturbed\(optimizer, perturbation\)"):
+        sam(sgd(0.1), adv_optimizer=sgd(0.1))  # pyright: ignore[reportCallIssue]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
