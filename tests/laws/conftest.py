@@ -2,7 +2,7 @@
 
 A row's laws run one after the other, in whichever file they stand, because they share compiled programs.
 A law that is marked `@pytest.mark.representatives` runs only on the rows in `zoo.REPRESENTATIVES`, and
-with `ROWS=few` in the environment only on the rows in `zoo.FEW`, as a run on another version of JAX does.
+with `ROWS=few` in the environment only on the rows in `zoo.FEW`, as on another version of JAX.
 For these laws it has to compile, and the other laws trace every row.
 """
 

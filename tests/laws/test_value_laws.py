@@ -44,8 +44,6 @@ def test_every_public_transformation_is_in_the_zoo():
         gradtx.perturbed,
         gradtx.sam,
         gradtx.asam,
-        gradtx.sam,
-        gradtx.asam,
         gradtx.scale_by_polyak,
         gradtx.polyak_sgd,
         gradtx.hutchinson_estimator_diag_hessian,
