@@ -193,6 +193,7 @@ def own_data(small=True):
     return {"own": params["own"]}, {"own": gradients["own"]}
 
 
+@pytest.mark.representatives
 def test_state_keeps_its_type_for_every_shape(row):
     tx = row.make()
     *_, [(same_params, same_gradients), _] = two_devices(small=False)
@@ -205,6 +206,7 @@ def test_state_keeps_its_type_for_every_shape(row):
     trace(f, *own_data(small=False))
 
 
+@pytest.mark.representatives
 def test_state_of_which_every_part_varies_keeps_its_type(row):
     if "zero1" in row.code:
         return  # outside of `shard_map` it looks for its axis, which this mesh does not have
@@ -215,6 +217,7 @@ def test_state_of_which_every_part_varies_keeps_its_type(row):
     trace(functools.partial(train, tx, row), params, states, gradients)
 
 
+@pytest.mark.representatives
 def test_state_keeps_its_type_where_numbers_differ_between_devices(row):
     def f(params, gradients, factor):
         tx = zoo.nudged(row.make(), factor)

@@ -5,6 +5,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import zoo
 from zoo import SMALL, tree, types
 
@@ -49,6 +50,7 @@ def test_state_keeps_its_type_for_every_pair_of_dtypes(row):
     check_types(tx, [("bfloat16", "float32")], zoo.SHAPES)
 
 
+@pytest.mark.representatives
 def test_state_keeps_its_type_in_x64(row):
     with jax.enable_x64(True):
         tx = row.make()
