@@ -37,9 +37,10 @@ test: $(VENV)/.has-tests $(VENV)/.has-examples  ## set up and run all tests and 
 laws: $(VENV)/.has-tests  ## run the laws alone, on programs that are optimized as users run them
 	@$(PYTEST) tests/laws $(ARGS)
 
-# Two files are left out: shapes and collectives do not depend on the processor.
+# Two files are left out: shapes and collectives do not depend on the processor. A few rows of the zoo are
+# compiled once more.
 numbers: $(VENV)/.has-tests  ## run the tests of numbers alone (ISA=AVX2: as on a processor with no more)
-	@XLA_FLAGS="$(if $(ISA),--xla_cpu_max_isa=$(ISA))" $(PYTEST) $(NUMBERS) \
+	@ROWS=few XLA_FLAGS="$(if $(ISA),--xla_cpu_max_isa=$(ISA))" $(PYTEST) $(NUMBERS) \
 		--ignore=tests/matrices/test_distributed.py --ignore=tests/matrices/test_shapes.py \
 		tests/laws/test_number_laws.py::test_donated_jitted_steps_equal_eager_ones $(ARGS)
 
