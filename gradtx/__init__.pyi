@@ -119,6 +119,7 @@ from gradtx._matrices.orthogonalize import (
 from gradtx._matrices.orthogonalize import scale_by_shape as scale_by_shape
 from gradtx._matrices.polar_express import polar_express as polar_express
 from gradtx._matrices.qk_clip import qk_clip as qk_clip
+from gradtx._wrappers.weight_norm import weight_norm as weight_norm
 from gradtx._matrices.hyperball import hyperball as hyperball
 from gradtx._matrices.radial import brake_radial as brake_radial
 from gradtx._matrices.radial import radial_step as radial_step
@@ -161,6 +162,8 @@ from gradtx._bases.in_basis import in_basis as in_basis
 from gradtx._bases.basis import Basis as Basis
 from gradtx._bases.eigenbasis import eigenbasis as eigenbasis
 from gradtx._bases.fixed import fixed_basis as fixed_basis
+from gradtx._bases.whitening import whitening as whitening
+from gradtx._bases.blocked import blocked as blocked
 
 # Names from Optax
 from gradtx._wrappers.accumulate import MultiSteps as MultiSteps
@@ -262,6 +265,9 @@ from gradtx._optimizers.sharpness import sam as sam
 from gradtx._optimizers.adabelief import adabelief as adabelief
 from gradtx._optimizers.sophia import sophia as sophia
 from gradtx._optimizers.sm3 import sm3 as sm3
+from gradtx._optimizers.on_spheres import adamh as adamh
+from gradtx._optimizers.on_spheres import muonh as muonh
+from gradtx._optimizers.on_spheres import muown as muown
 from gradtx._optimizers.adamax import adamax as adamax
 from gradtx._optimizers.adamax import adamaxw as adamaxw
 from gradtx._optimizers.radam import radam as radam
