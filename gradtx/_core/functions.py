@@ -10,7 +10,7 @@ from optax import MaskedNode
 
 from gradtx._core.trees import PyTree, Structure
 
-NAMES = "grad_fn", "value_fn"
+NAMES = "grad_fn", "value_fn", "obj_fn"
 
 
 def of_all_params(extra: dict[str, Any], owners: list[Any], structure: Structure) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
+from gradtx._compose.once import once
 from gradtx._compose.wrapper import Wrapper, as_inner, moment_of
 from gradtx._core.dtypes import scalar
 from gradtx._core.latex import Page, Tex, fraction, plus, times
@@ -41,7 +42,8 @@ class bias_correction(Wrapper, Elementwise):
     first step on, also past step $2^{31}$. The moment has to start at zero.
 
     Args:
-        inner: a `Moment`, such as `scale_by_momentum` or `second_moment`, or a `running_max` around one.
+        inner: a `Moment`, such as `scale_by_momentum` or `second_moment`, or a `running_max` or a
+            `once` around one.
 
     Raises:
         TypeError: if `inner` is not a moment (`centered_second_moment` does not have a gain, either), or
@@ -66,10 +68,11 @@ class bias_correction(Wrapper, Elementwise):
     )
 
     if TYPE_CHECKING:  # `validate` refuses other transformations
-        inner: Moment | running_max  # pyright: ignore[reportIncompatibleVariableOverride]
+        inner: Moment | running_max | once  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def validate(self) -> None:
-        inside = self.inner.inner if isinstance(self.inner, running_max) else self.inner
+        inner = self.inner
+        inside = inner.inner if isinstance(inner, running_max | once) else inner
         if not isinstance(inside, Moment):
             raise TypeError(
                 f"`bias_correction` divides a moment by its gain, but `{self.inner!r}` is not a moment. "

@@ -63,6 +63,7 @@ def from_zero(state):
 ROWS = [
     Row("adamax(0.1, b1=0.8, b2=0.9)"),
     Row("adamaxw(0.1, weight_decay=0.1)"),
+    Row("adabelief(0.1, b2=0.99, eps=1e-3)"),
     # The length of the average is 5 at first, and Optax computes it as a difference from 1999.
     Row("radam(0.1)", lost=1999),
     Row("radam(0.1, b2=0.9, eps_root=1e-3, threshold=4.5, nesterov=True)"),

@@ -38,7 +38,7 @@ def test_the_error_for_a_name_of_optax_says_what_to_write(name):
         ("apply_every", "a link of `gradtx.chain`"),
         ("conditionally_mask", "can be wrapped around"),
         ("transforms", "one namespace"),
-        ("sophia", "`optax.contrib.sophia` works as a link"),
+        ("momo", "`optax.contrib.momo` works as a link"),
     ],
 )
 def test_each_kind_of_name_has_its_own_remedy(name, kind):
