@@ -269,7 +269,7 @@ ROWS = [
     Row("schedule_free_sgd(0.1, 2, weight_decay=0.1)", at_zero=None, needs_params=True),
     Row("schedule_free_adamw(0.1, weight_decay=0.1)", at_zero=None, needs_params=True),
     Row("lookahead(sgd(0.1), 2)", needs_params=True),
-    Row("scale_by_param_size(fading)", needs_params=True),
+    Row("scale_by_param_size(fading)", bounded=False, needs_params=True),
     # Parameters kept in another precision
     Row("master_weights(chain(rms(fading), scale_by_momentum()))", needs_params=True),
     Row("compensated(scale(fading), 'int8')", needs_params=True),

@@ -171,7 +171,7 @@ def trajectories():
 def test_is_the_recursion_of_its_paper(name):
     trained, evaluated = trajectories()[name]
     want = CASES[name][1]()
-    # At most 30 operations a step with numbers up to 2.
+    # At most 30 operations per step, with numbers up to 2.
     atol = 2 * roundings(30 * STEPS)
     assert_allclose(trained, [y for y, _ in want], rtol=0, atol=atol)
     assert_allclose(evaluated, [x for _, x in want], rtol=0, atol=4 * atol)
