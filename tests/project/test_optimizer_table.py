@@ -1,0 +1,47 @@
+"""The table of all optimizers in the documentation, which a script makes from the classes."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import gradtx
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "docs" / "_ext"))
+table = pytest.importorskip("optimizer_table")  # it needs Sphinx
+
+NAMES = sorted(table.concepts()["Optimizers"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_optimizer_names_its_source_and_its_composition_can_be_read(name):
+    source = table.source_of(getattr(gradtx, name))
+    assert table.YEAR.search(source), f"no year in the source of {name}: {source!r}"
+    tx = table.made(name)
+    shown = tx.expand() if isinstance(tx, gradtx.Recipe) else tx
+    assert gradtx.parse(repr(shown)) == shown
+    assert table.parts_of(tx)
+
+
+def test_the_bytes_of_the_state_are_those_of_the_compiled_program():
+    sizes = {
+        "sgd": 0,
+        "lion": 4,
+        "novograd": 4,
+        "adamw": 8,
+        "stableadamw": 8,
+        "adopt": 8,
+        "mars": 12,
+    }
+    for name, size in sizes.items():
+        assert table.state_bytes(table.made(name)) == pytest.approx(size, abs=0.01), name
+
+
+def test_the_table_has_a_row_for_every_optimizer_and_no_sentence_for_any_other():
+    assert set(table.GOOD_FOR) <= {*NAMES}
+    row = table.row_of("lion")
+    assert row.year == "2023"
+    assert set(row.parts) >= {"scale_by_momentum", "scale_by_sign", "scale_by_learning_rate"}
+    text = table.rst([row])
+    assert "arXiv:2302.06675" in text
+    assert row.composition in text
