@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 
-from gradtx._core.foreign import as_transform
+from gradtx._core.foreign import as_transform, foreign
 from gradtx._core.trees import PyTree, flatten, is_none, paths
 from gradtx._show.plan_job import compile_step, export_step
 from gradtx._show.plan_result import StepPlan, Traffic
@@ -40,8 +40,9 @@ def plan(
     network may overlap, and the bound assumes that they do.
 
     On virtual devices of a CPU, temporary memory is that of a CPU program, and arrays that an
-    accelerator sends in bfloat16 may be counted as float32. With `topology`, the compiler of TPUs says
-    what a TPU would do.
+    accelerator sends in bfloat16 are counted as float32. With `topology`, the compiler of TPUs says
+    what a TPU would do. In both cases the step is traced in this process: a transformation that depends
+    on the platform, as `newton_schulz` does, has the form for the platform of this process.
 
     Args:
         tx: the optimizer, of gradtx or of Optax.
@@ -90,7 +91,7 @@ def plan(
     traffic = _traffic(built.text, axes)
     ours, kept = _bytes_per_device(shapes), _bytes_per_device(state)
     return StepPlan(
-        type(tx).__name__,
+        tx.origin if isinstance(tx, foreign) else type(tx).__name__,
         axes,
         topology or "cpu",
         built.seconds,

@@ -17,8 +17,10 @@ from gradtx._core.trees import PyTree
 from gradtx._training.apply import apply_updates
 
 CHILD = Path(__file__).with_name("plan_child.py")
-# The compiler of TPUs asks a server of the cloud where it runs, unless it is told.
+# The compiler of TPUs asks a server of the cloud where it runs, unless it is told. It also refuses to be
+# loaded twice on a machine, unless it may, because two processes cannot share a TPU.
 _TPU = {
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_ACCELERATOR_TYPE": "v5litepod-8",

@@ -122,6 +122,7 @@ def test_a_plan_counts_what_every_device_does():
 def test_an_optimizer_of_optax_is_planned_too_without_knowing_bandwidths():
     tx = optax.chain(optax.scale(0.5), optax.sgd(0.1, momentum=0.9))
     found = plan(tx, {"w": jax.ShapeDtypeStruct((8, 4), jnp.bfloat16)})
+    assert found.name == "chain"
     assert (found.mesh, found.parameter_bytes, found.state_bytes) == ({"device": 1}, 64, 64)
     assert (found.flops, found.traffic, found.roofline_seconds) == (0, (), None)
 
