@@ -70,6 +70,8 @@ class Matrixwise(Unit):
     grouped: ClassVar[bool] = False
     # Whether transposing a matrix before the update is the same as transposing its update.
     transposes: ClassVar[bool] = False
+    # Whether few products sum over the longer axis of a matrix, which may then stay sharded.
+    few_long_products: ClassVar[bool] = False
     # Whether entries of a matrix meet only in sums over its axes, so that a matrix may stay sharded.
     only_sums: ClassVar[bool] = False
 

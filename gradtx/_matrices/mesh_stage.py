@@ -6,6 +6,7 @@ is known about its layout:
 
     exchange.py   the layout is known: from the types on an Explicit mesh, or from `laid_out`
     staged.py     the layout is not known, as in a compiled step on an Auto mesh
+    long_axis.py  few matrices are much longer than wide, and devices share the work on each of them
     in_place.py   only sums over matrices are needed, and matrices stay where they are
 """
 
@@ -21,6 +22,7 @@ from gradtx._core.terms import BOUNDED, SQUARABLE, Stream, Term
 from gradtx._core.tuned import settled
 from gradtx._matrices.exchange import exchanged, exchanged_parts
 from gradtx._matrices.in_place import fits_in_place, in_place
+from gradtx._matrices.long_axis import along_long_axis, fits_long_axis
 from gradtx._matrices.members import Member, member_of
 from gradtx._matrices.parts import pack
 from gradtx._matrices.plans import Plan
@@ -184,6 +186,9 @@ class MeshStage:
             return exchanged_parts(plan, arrays, numbers)
         if all(tx.only_sums for tx in self.txs) and fits_in_place(plan):
             return in_place(plan, arrays, numbers)
+        shared = all(tx.few_long_products or tx.only_sums for tx in self.txs)
+        if shared and fits_long_axis(plan):
+            return along_long_axis(plan, arrays, numbers, params)
         if plan.group.spec is None:
             return staged(plan, arrays, numbers, params)
         return exchanged(plan, arrays, numbers)

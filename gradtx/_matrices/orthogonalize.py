@@ -71,6 +71,7 @@ class orthogonalize_newton_schulz(Matrixwise):
     keeps_zero = True
     grouped = True
     transposes = True
+    few_long_products = True
 
     def validate(self) -> None:
         super().validate()

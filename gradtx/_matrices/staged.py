@@ -20,7 +20,7 @@ from gradtx._matrices.plans import Plan
 from gradtx._matrices.units import joined, repeated
 
 
-def _sharded_alike(x: Held, param: Held) -> Held:
+def sharded_alike(x: Held, param: Held) -> Held:
     """`x` with the sharding of its parameter, whatever that is.
 
     JAX 0.12 cannot ask for that, and a stack may then take one more exchange.
@@ -46,7 +46,7 @@ def staged(
     for k, (leaf, own) in enumerate(zip(plan.leaves, leaves, strict=True)):
         units = own[:inputs]
         if leaf.batch and params is not None:
-            units = [_sharded_alike(x, params[k]) for x in units]
+            units = [sharded_alike(x, params[k]) for x in units]
         units = [leaf.take(x) for x in units]
         states = zip(own[inputs:], group.states, strict=True)
         taken.append([*units, *(x.reshape(leaf.units, *shape) for x, (shape, _) in states)])
@@ -88,7 +88,7 @@ def staged(
     for k, (leaf, own, parts) in enumerate(zip(plan.leaves, leaves, cuts, strict=True)):
         units = [leaf.put(x, leaf.shape) for x in parts[:wanted]]
         if params is not None:
-            units = [_sharded_alike(x, params[k]) for x in units]
+            units = [sharded_alike(x, params[k]) for x in units]
         states = zip(parts[wanted:], own[inputs:], strict=True)
         done.append([*units, *(x.reshape(old.shape) for x, old in states)])
     return done
