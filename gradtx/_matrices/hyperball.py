@@ -61,7 +61,7 @@ class hyperball(OnGrid):
     >>> import gradtx, jax.numpy as jnp
     >>> tx, w = gradtx.hyperball(1.0), jnp.array([[3.0, 0.0], [0.0, 4.0]])
     >>> w += tx.update(jnp.array([[0.0, -9.0], [0.0, 0.0]]), tx.init(w), w)[0]
-    >>> jnp.round(w, 4), round(float(jnp.linalg.norm(w)), 4)
+    >>> w, round(float(jnp.linalg.norm(w)), 4)
     (Array([[2.1213, 3.5355],
            [0.    , 2.8284]], dtype=float32), 5.0)
     """

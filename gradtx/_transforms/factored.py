@@ -65,11 +65,11 @@ class factored_second_moment(Moment):
     Source: Shazeer & Stern, 2018, arXiv:1804.04235, algorithm 2.
 
     >>> import gradtx, jax, jax.numpy as jnp
-    >>> tx, w = gradtx.factored_second_moment(0.0, min_dim_size_to_factor=1), jnp.zeros((2, 3))
-    >>> g = jnp.array([[1.0], [2.0]]) * jnp.array([1.0, 3.0, 0.0])
+    >>> tx, w = gradtx.factored_second_moment(0.0, min_dim_size_to_factor=1), jnp.zeros((2, 2))
+    >>> g = jnp.array([[1.0, 3.0], [2.0, 6.0]])
     >>> tx.update(g, tx.init(w))[0]  # the squares of a matrix of rank one
-    Array([[ 1.,  9.,  0.],
-           [ 4., 36.,  0.]], dtype=float32)
+    Array([[ 1.,  9.],
+           [ 4., 36.]], dtype=float32)
     """
 
     decay: Hyper = 0.999
