@@ -125,6 +125,9 @@ from gradtx._matrices.radial import brake_radial as brake_radial
 from gradtx._matrices.radial import radial_step as radial_step
 from gradtx._matrices.update_floor import floor_update_ratio as floor_update_ratio
 from gradtx._transforms.param_size import scale_by_param_size as scale_by_param_size
+from gradtx._transforms.dadapt import scale_by_dadapt as scale_by_dadapt
+from gradtx._transforms.dog import scale_by_dog as scale_by_dog
+from gradtx._transforms.prodigy import scale_by_prodigy as scale_by_prodigy
 from gradtx._transforms.scale import scale as scale
 from gradtx._transforms.scale import scale_by_learning_rate as scale_by_learning_rate
 from gradtx._transforms.scale import scale_by_sign as scale_by_sign
@@ -134,6 +137,8 @@ from gradtx._transforms.param_scale import scale_by_param_block_rms as scale_by_
 from gradtx._transforms.param_scale import scale_by_trust_ratio as scale_by_trust_ratio
 from gradtx._transforms.adamax import infinity_moment as infinity_moment
 from gradtx._transforms.adamax import scale_by_adamax as scale_by_adamax
+from gradtx._transforms.pull_to_start import pull_to_start as pull_to_start
+from gradtx._transforms.orthogonal_to_params import orthogonal_to_params as orthogonal_to_params
 from gradtx._transforms.belief import scale_by_belief as scale_by_belief
 from gradtx._wrappers.refreshed_average import refreshed_average as refreshed_average
 from gradtx._wrappers.hutchinson import (
@@ -164,6 +169,7 @@ from gradtx._bases.eigenbasis import eigenbasis as eigenbasis
 from gradtx._bases.fixed import fixed_basis as fixed_basis
 from gradtx._bases.whitening import whitening as whitening
 from gradtx._bases.blocked import blocked as blocked
+from gradtx._bases.low_rank import low_rank as low_rank
 
 # Names from Optax
 from gradtx._wrappers.accumulate import MultiSteps as MultiSteps
@@ -236,6 +242,9 @@ from gradtx._optimizers.rmsprop import rmsprop as rmsprop
 from gradtx._optimizers.scion import scion as scion
 from gradtx._optimizers.soap import kl_soap as kl_soap
 from gradtx._optimizers.soap import soap as soap
+from gradtx._optimizers.soap_muon import soap_muon as soap_muon
+from gradtx._optimizers.shampoo import shampoo as shampoo
+from gradtx._optimizers.low_rank import galore as galore
 from gradtx._optimizers.adamc import adamc as adamc
 from gradtx._optimizers.adan import adan as adan
 from gradtx._optimizers.ademamix import ademamix as ademamix
@@ -257,11 +266,17 @@ from gradtx._optimizers.lion import signum as signum
 from gradtx._optimizers.ademamix import simplified_ademamix as simplified_ademamix
 from gradtx._optimizers.stableadamw import stableadamw as stableadamw
 from gradtx._optimizers.sgd import sgd as sgd
+from gradtx._optimizers.adam_atan2 import adam_atan2 as adam_atan2
+from gradtx._optimizers.dual_averaging import madgrad as madgrad
+from gradtx._optimizers.dual_averaging import soda as soda
 from gradtx._optimizers.schedule_free import schedule_free_adamw as schedule_free_adamw
 from gradtx._optimizers.schedule_free import schedule_free_sgd as schedule_free_sgd
 from gradtx._optimizers.lookahead import lookahead as lookahead
 from gradtx._optimizers.sharpness import asam as asam
 from gradtx._optimizers.sharpness import sam as sam
+from gradtx._optimizers.parameter_free import dadapt_adamw as dadapt_adamw
+from gradtx._optimizers.parameter_free import dog as dog
+from gradtx._optimizers.parameter_free import prodigy as prodigy
 from gradtx._optimizers.adabelief import adabelief as adabelief
 from gradtx._optimizers.sophia import sophia as sophia
 from gradtx._optimizers.sm3 import sm3 as sm3

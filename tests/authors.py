@@ -42,7 +42,7 @@ class SizeAdamState(NamedTuple):
     nu: Any
 
 
-class scale_by_lion(Elementwise):
+class own_lion(Elementwise):
     b1: Hyper = 0.9
     b2: Hyper = 0.99
     limits = {"b1": "[0, 1)", "b2": "[0, 1)"}

@@ -237,6 +237,10 @@ ROWS = [
     Row("normalize_by_update_norm(fading)"),
     Row("normalize()"),
     Row("centralize()"),
+    Row("pull_to_start(fading)", needs_params=True),
+    Row("orthogonal_to_params()", needs_params=True),
+    Row("fanout('arctan2', scale_by_momentum(0.7), rms(0.8))"),
+    Row("root(sum_of_squares(weight=fading), 3)"),
     Row("zero_nans()"),
     Row("keep_params_nonnegative()", at_zero=nonnegative, needs_params=True),
     Row("add_noise(fading, 0.55)", at_zero=None),
@@ -247,6 +251,9 @@ ROWS = [
     Row("yogi(0.1)"),
     Row("rprop(0.1)"),
     Row("sign_sgd(0.1)"),
+    Row("adam_atan2(0.1)"),
+    Row("madgrad(0.1)", bounded=False, needs_params=True),
+    Row("soda(sgd(0.1))", needs_params=True),
     Row("noisy_sgd(0.1, key=1)", at_zero=None),
     # Averages of the parameters
     Row("averaged(sgd(0.1))", needs_params=True),
@@ -269,6 +276,10 @@ ROWS = [
     Row("schedule_free_sgd(0.1, 2, weight_decay=0.1)", at_zero=None, needs_params=True),
     Row("schedule_free_adamw(0.1, weight_decay=0.1)", at_zero=None, needs_params=True),
     Row("lookahead(sgd(0.1), 2)", needs_params=True),
+    # One distance for the whole tree
+    Row("prodigy(fading, estim_lr0=0.01)", needs_params=True),
+    Row("dadapt_adamw(fading, estim_lr0=0.01)", needs_params=True),
+    Row("dog(0.5, ('learning_rate', 0.1), eps=fading)", needs_params=True),
     Row("scale_by_param_size(fading)", bounded=False, needs_params=True),
     # Parameters kept in another precision
     Row("master_weights(chain(rms(fading), scale_by_momentum()))", needs_params=True),

@@ -9,6 +9,7 @@ from gradtx._core.values import Hyper
 from gradtx._schedules.lifted import lifted
 from gradtx._transforms.block_norms import clip_by_block_norm
 from gradtx._transforms.previous import difference
+from gradtx._transforms.scale import scale
 
 
 class mars_gradient(Recipe):
@@ -56,7 +57,11 @@ class mars_gradient(Recipe):
 
     def expand(self) -> Transform:
         weight = lifted("*", self.gamma, lifted("/", self.b1, lifted("-", 1, self.b1)))
-        corrected = identity() + difference(self.from_zero) * weight
         if self.max_norm is None:
-            return corrected
-        return chain(corrected, clip_by_block_norm(self.max_norm, self.axis_name))
+            return identity() + difference(self.from_zero) * weight
+        # The sum of large numbers would overflow before it is clipped, so a 256th of it is clipped.
+        # Multiplications by a power of two are exact.
+        small = 2.0**-8
+        part = identity() * small + difference(self.from_zero) * lifted("*", small, weight)
+        limit = clip_by_block_norm(lifted("*", small, self.max_norm), self.axis_name)
+        return chain(part, limit, scale(1 / small))

@@ -122,7 +122,8 @@ class delayed(Wrapper, Elementwise):
         return DelayedState(accumulator(param), inner)
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any, given: Any) -> Any:
-        return state.previous, state._replace(previous=update)
+        # A gradient that is not finite shows at once, because `0 * update` is NaN then.
+        return state.previous + 0 * update, state._replace(previous=update)
 
     def tex(self, g: Tex, page: Page) -> Tex:
         u = page.symbol(self.inner.tex(g, page))
@@ -137,4 +138,5 @@ class _earlier_second_moment(second_moment):
     def update_leaf(
         self, update: jax.Array, state: Any, param: Any, seed: Any = None
     ) -> tuple[jax.Array, Any]:
-        return state.nu, super().update_leaf(update, state, param, seed)[1]
+        nu, new = super().update_leaf(update, state, param, seed)
+        return state.nu + 0 * nu, new

@@ -31,7 +31,7 @@ from authors import (
     mean_of_all,
     mean_size,
     polyak,
-    scale_by_lion,
+    own_lion,
     scale_by_neuron,
     scale_by_shampoo,
     size_adam,
@@ -190,7 +190,7 @@ class Case:
 
 
 CASES = {
-    "lion": Case(scale_by_lion, leaf_by_leaf(lion), "b1", (0.5, 0.75)),
+    "lion": Case(own_lion, leaf_by_leaf(lion), "b1", (0.5, 0.75)),
     "norm": Case(unit_norm, normalized, "size", (0.5, 2.0)),
     "mean": Case(mean_of_all, leaf_by_leaf(mean), "least", (0.25, 0.5)),
     "neuron": Case(scale_by_neuron, leaf_by_leaf(neuron), "decay", (0.5, 0.75), MATRICES),
@@ -202,7 +202,7 @@ CASES = {
         (0.5, 0.25),
     ),
     "wrapper with a state": Case(
-        lambda **hyper: smoothed(scale_by_lion(), **hyper),
+        lambda **hyper: smoothed(own_lion(), **hyper),
         leaf_by_leaf(smooth_lion),
         "decay",
         (0.5, 0.75),
@@ -375,7 +375,7 @@ def test_at_leaf_decides_by_name_and_shape():
 
 
 def test_tex_is_the_equation_of_a_class():
-    class shown(scale_by_lion):
+    class shown(own_lion):
         def tex(self, g, page):
             m = page.average("m", self.b2, g)
             return m._replace(text=rf"\operatorname{{sign}}({m.text})")
@@ -722,20 +722,20 @@ MISTAKES: dict[str, tuple[Any, ...]] = {
         "`odd.rate` is annotated .*float.*Annotate the field with `gradtx.Hyper`",
     ),
     "a number outside its limits": (
-        lambda: scale_by_lion(1.0),
-        r"`scale_by_lion\(b1=1.0\)` must lie in \[0, 1\)\.",
+        lambda: own_lion(1.0),
+        r"`own_lion\(b1=1.0\)` must lie in \[0, 1\)\.",
     ),
     "a word for a number": (
-        lambda: scale_by_lion("a"),
-        r"`scale_by_lion\(b1=...\)` must be a number, an array or a schedule.*'a'",
+        lambda: own_lion("a"),
+        r"`own_lion\(b1=...\)` must be a number, an array or a schedule.*'a'",
     ),
     "limits of a field that is not there": (
         lambda: leaf(passing, limits={"rat": "[0, 1)"}),
         "`odd`.*rat",
     ),
     "a sweep that is not mapped over": (
-        lambda: step(scale_by_lion(jnp.array([0.8, 0.9]))),
-        r"`scale_by_lion\(b1=...\)` is an array where a step needs one number.*jax\.vmap",
+        lambda: step(own_lion(jnp.array([0.8, 0.9]))),
+        r"`own_lion\(b1=...\)` is an array where a step needs one number.*jax\.vmap",
     ),
     # Parameters that were not passed
     "parameters in a wrapper": (
@@ -803,12 +803,12 @@ MISTAKES: dict[str, tuple[Any, ...]] = {
     ),
     "two arrays of one name in the state of a recipe": (
         lambda: step(
-            odd(Recipe, state=MuState, expand=lambda self: gradtx.chain(*2 * [scale_by_lion()]))()
+            odd(Recipe, state=MuState, expand=lambda self: gradtx.chain(*2 * [own_lion()]))()
         ),
         "Two arrays in the state of `odd` are called `mu`.*Rename one of them",
     ),
     "a state of a recipe that names what is not there": (
-        lambda: step(odd(Recipe, state=NuState, expand=lambda self: scale_by_lion())()),
+        lambda: step(odd(Recipe, state=NuState, expand=lambda self: own_lion())()),
         "`odd` names its state `NuState.*mu.*Name exactly these",
     ),
     "a vector where a matrix is needed": (
@@ -902,7 +902,7 @@ for _base in (Elementwise, Transform):
 
 for _what, (_inner, _words) in {
     "None": (None, "None"),
-    "a class": (scale_by_lion, r"`scale_by_lion` itself; call it, `scale_by_lion\(...\)`"),
+    "a class": (own_lion, r"`own_lion` itself; call it, `own_lion\(...\)`"),
     "a function": (fading, "fading"),
     "a function of Optax": (optax.adam, "adam"),
     "a number": (3.0, "3.0"),

@@ -201,7 +201,7 @@ class MuState(NamedTuple):
     mu: Any
 
 
-class scale_by_lion(gradtx.Elementwise):
+class own_lion(gradtx.Elementwise):
     b1: gradtx.Hyper = 0.9
     b2: gradtx.Hyper = 0.99
     floor: gradtx.Hyper | None = None
@@ -240,7 +240,7 @@ class lion(gradtx.Recipe):
     state = MuState
 
     def expand(self) -> gradtx.Transform:
-        return chain(scale_by_lion(self.b1), gradtx.scale_by_learning_rate(self.learning_rate))
+        return chain(own_lion(self.b1), gradtx.scale_by_learning_rate(self.learning_rate))
 
 
 class counted_lion(gradtx.Recipe):
@@ -262,10 +262,10 @@ class normalize(gradtx.Transform):
 
 
 def own_classes() -> None:
-    chain(scale_by_lion(b2=0.98), whiten(axes=gradtx.hidden_matrices()), lion(plain, 0.9))
-    scale_by_lion(plain, jnp.full(3, 0.9), floor=0.1)
+    chain(own_lion(b2=0.98), whiten(axes=gradtx.hidden_matrices()), lion(plain, 0.9))
+    own_lion(plain, jnp.full(3, 0.9), floor=0.1)
     _ = smooth(optax.scale(2.0), 0.9).inner
-    _ = smooth(scale_by_lion(), decay=jnp.full(2, 0.9)).inner.b1
+    _ = smooth(own_lion(), decay=jnp.full(2, 0.9)).inner.b1
     normalize(optax.scale(2.0)).update(jnp.ones(2), ())
     _ = scale(2.0) / counted_lion(0.1)
 
