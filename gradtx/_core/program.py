@@ -3,15 +3,17 @@
 import functools
 from typing import Any
 
+import jax
 import optax
 from jax.core import Tracer
 
 from gradtx._core.boundary import with_empty_parts_of
+from gradtx._core.dtypes import scalar_dtype
 from gradtx._core.lowering import Lowering, Visit
 from gradtx._core.places import numbered
 from gradtx._core.record import finish
 from gradtx._core.retrace import changes_often, keep_constant
-from gradtx._core.sharding import mesh_of
+from gradtx._core.sharding import manual_axes, mesh_of
 from gradtx._core.stages import Frame
 from gradtx._core.terms import register_of
 from gradtx._core.trees import Structure
@@ -144,3 +146,17 @@ class Program:
         numbers, layout = self.plain
         cells = dict(zip(numbers, layout.flatten_up_to(state), strict=True))
         return self.layout.unflatten([cells[number] for number in self.numbers])
+
+
+def known_program(tx: Any, leaves: list[Any], structure: Structure) -> Program:
+    """The transformation lowered for parameters like these; `tx` keeps the last eight programs."""
+    arrays = tuple([None if x is None else (x.shape, x.dtype) for x in leaves])
+    # Inside `shard_map`, a rule may compute the size of a whole array from the size of the mesh.
+    key = structure, arrays, scalar_dtype(), tuple(manual_axes().items())
+    known = tx.__dict__.setdefault("_programs", {})
+    if key not in known:
+        if len(known) >= 8:
+            del known[next(iter(known))]
+        shapes = [None if k is None else jax.ShapeDtypeStruct(*k) for k in arrays]
+        known[key] = Program(tx, shapes, structure)
+    return known[key]

@@ -12,18 +12,15 @@ transformation lowered for one structure of parameters. The transformation cache
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import jax
 import optax
 
 from gradtx._core import boundary
 from gradtx._core.class_checks import check_class
-from gradtx._core.dtypes import scalar_dtype
 from gradtx._core.latex import Page, Tex
 from gradtx._core.lowering import Lowering
 from gradtx._core.pair import Pair
-from gradtx._core.program import Program
+from gradtx._core.program import Program, known_program
 from gradtx._core.schedule import at_step
-from gradtx._core.sharding import manual_axes
 from gradtx._core.terms import Stream
 from gradtx._core.trees import PyTree, Structure, flatten
 from gradtx._core.values import Value, mentions
@@ -174,16 +171,7 @@ class Transform(Value, Pair):
 
     def program(self, leaves: list[Any], structure: Structure) -> Program:
         """The transformation lowered for parameters of this structure and these shapes and dtypes."""
-        arrays = tuple([None if x is None else (x.shape, x.dtype) for x in leaves])
-        # Inside `shard_map`, rules may tell the size of the whole array from that of its mesh.
-        key = structure, arrays, scalar_dtype(), tuple(manual_axes().items())
-        known = self.__dict__.setdefault("_programs", {})
-        if key not in known:
-            if len(known) >= 8:
-                del known[next(iter(known))]
-            shapes = [None if k is None else jax.ShapeDtypeStruct(*k) for k in key[1]]
-            known[key] = Program(self, shapes, structure)
-        return known[key]
+        return known_program(self, leaves, structure)
 
     def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
         """The stream after this transformation, and the transformation's state with places for arrays.

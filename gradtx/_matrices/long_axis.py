@@ -52,7 +52,7 @@ def along_long_axis(
     shardings = [
         [jax.typeof(x).sharding for x in [own[0]] * wanted + own[inputs:]] for own in leaves
     ]
-    run = jax.sharding.auto_axes(
+    run: Any = jax.sharding.auto_axes(
         functools.partial(_by_constraints, plan),
         axes=plan.mesh.axis_names,
         out_sharding=shardings,
