@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 
+from gradtx._core.authors import described
 from gradtx._core.foreign import as_transform, foreign
 from gradtx._core.trees import PyTree, flatten, is_none, paths
 from gradtx._show.plan_job import compile_step, export_step
@@ -90,13 +91,17 @@ def plan(
     count = products(built.text).flops if topology is None else None
     traffic = _traffic(built.text, axes)
     ours, kept = _bytes_per_device(shapes), _bytes_per_device(state)
+    on_host = _bytes_per_device(
+        [x for x in jax.tree.leaves(state) if x.sharding.memory_kind == "pinned_host"]
+    )
     return StepPlan(
         tx.origin if isinstance(tx, foreign) else type(tx).__name__,
         axes,
         topology or "cpu",
         built.seconds,
         ours,
-        kept,
+        kept - on_host,
+        on_host,
         built.temporary_bytes,
         count,
         traffic,
@@ -122,17 +127,22 @@ def _on_mesh(params: PyTree, param_shardings: PyTree) -> tuple[PyTree, Any]:
     mesh: Any = ONE
     for i in arrays:
         sharding = NamedSharding(ONE, PartitionSpec()) if alone else shardings[i]
-        if isinstance(sharding, NamedSharding):
-            mesh = sharding.mesh.abstract_mesh
-            sharding = NamedSharding(mesh, sharding.spec)
-            try:
-                sharding.shard_shape(leaves[i].shape)
-            except ValueError:
-                raise ValueError(
-                    f"`plan`: the parameter at `{where[i] or '.'}` has the shape {leaves[i].shape}, "
-                    f"which its sharding {sharding.spec} does not cut evenly. Shard an axis whose size "
-                    "is a multiple of the number of devices along the mesh axis."
-                ) from None
+        name = f"`plan`: the parameter at `{where[i] or '.'}`"
+        if not isinstance(sharding, NamedSharding):
+            raise TypeError(
+                f"{name} has the sharding {described(sharding)}, and it must be a `NamedSharding` like "
+                "those of other parameters."
+            )
+        mesh = sharding.mesh.abstract_mesh
+        sharding = NamedSharding(mesh, sharding.spec)
+        try:
+            sharding.shard_shape(leaves[i].shape)
+        except ValueError:
+            raise ValueError(
+                f"{name} has the shape {leaves[i].shape}, which its sharding {sharding.spec} does not "
+                "cut evenly. Shard an axis whose size is a multiple of the number of devices along the "
+                "mesh axis."
+            ) from None
         leaves[i] = jax.ShapeDtypeStruct(leaves[i].shape, leaves[i].dtype, sharding=sharding)
     return structure.unflatten(leaves), mesh
 

@@ -38,7 +38,8 @@ class StepPlan(NamedTuple):
         platform: what the step was compiled for, "cpu" or the name of a TPU topology.
         compile_seconds: the CPU time that compiling took.
         parameter_bytes: the size of its part of the parameters, which is that of the gradients.
-        state_bytes: the size of its part of the state.
+        state_bytes: the size of its part of the state, in its own memory.
+        host_bytes: the size of its part of the state in the memory of the host (`offloaded`).
         temporary_bytes: the memory that a step needs besides.
         flops: the floating-point operations in matrix products; None if they were not counted.
         traffic: the collective operations.
@@ -55,6 +56,7 @@ class StepPlan(NamedTuple):
     compile_seconds: float
     parameter_bytes: int
     state_bytes: int
+    host_bytes: int
     temporary_bytes: int
     flops: int | None
     traffic: tuple[Traffic, ...]
@@ -100,6 +102,7 @@ class StepPlan(NamedTuple):
         return [
             ("parameters", size_of(self.parameter_bytes)),
             ("state", size_of(self.state_bytes)),
+            *([("state on the host", size_of(self.host_bytes))] if self.host_bytes else []),
             ("temporaries", size_of(self.temporary_bytes)),
             ("matrix products", flops),
             ("sent", f"{size_of(self.sent_bytes)} in {self.operations} operations"),

@@ -134,6 +134,7 @@ FOUND = StepPlan(
     15.83,
     250_000_000,
     550_000_000,
+    0,
     1_721_766_144,
     8_024_072_650_752,
     (
@@ -144,6 +145,14 @@ FOUND = StepPlan(
     None,
     0.0000221,
 )
+
+
+def test_state_on_the_host_is_counted_apart():
+    params = {"w": sharded((128, 1024), "data", "model")}  # a part of 64 kB is large enough
+    found = plan(gradtx.offloaded(gradtx.sgd(0.1, momentum=0.9)), params)
+    size = 4 * 128 * 1024 // 8
+    assert (found.host_bytes, found.parameter_bytes) == (size, size)
+    assert found.state_bytes <= 16 and "state on the host  65.5 kB" in repr(found)
 
 
 def test_a_plan_prints_as_tables():
@@ -175,12 +184,17 @@ at least 8.1 ms: products 8.1 ms, network 22.1 µs"""
     ("params", "options", "message"),
     [
         ({"w": sharded((6,), "model")}, {}, "the parameter at `w` has the shape .6,., which its"),
+        (
+            {"w": sharded((8,)), "b": jax.ShapeDtypeStruct((8,), jnp.float32)},
+            {},
+            "the parameter at `b` has the sharding None",
+        ),
         (PARAMS, {"link_bandwidth": {"data": 1.0}}, "no entry for the mesh axis 'model'"),
         (PARAMS, {"timeout": 1e-4}, "did not compile within this many seconds"),
     ],
 )
 def test_what_cannot_be_planned_is_refused(params, options, message):
-    with pytest.raises((ValueError, TimeoutError), match=message):
+    with pytest.raises((TypeError, ValueError, TimeoutError), match=message):
         plan(gradtx.sgd(0.1), params, **options)
 
 
