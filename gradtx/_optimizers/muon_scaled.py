@@ -113,9 +113,9 @@ class rmnp(Recipe):
     >>> import gradtx, jax.numpy as jnp
     >>> tx, w = gradtx.rmnp(0.1), jnp.zeros((2, 2))
     >>> update, _ = tx.update(jnp.array([[3.0, 0.0], [4.0, 0.5]]), tx.init(w), w)
-    >>> jnp.round(update, 2)  # a column holds the weights of one output
-    Array([[-0.06, -0.  ],
-           [-0.08, -0.1 ]], dtype=float32)
+    >>> jnp.round(update / -0.1, 1)  # a column holds the weights of one output
+    Array([[0.6, 0. ],
+           [0.8, 1. ]], dtype=float32)
     """
 
     learning_rate: Hyper
