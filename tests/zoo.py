@@ -280,6 +280,10 @@ ROWS = [
     Row("prodigy(fading, estim_lr0=0.01)", needs_params=True),
     Row("dadapt_adamw(fading, estim_lr0=0.01)", needs_params=True),
     Row("dog(0.5, ('learning_rate', 0.1), eps=fading)", needs_params=True),
+    # One distance for the whole tree
+    Row("prodigy(fading, estim_lr0=0.01)", needs_params=True),
+    Row("dadapt_adamw(fading, estim_lr0=0.01)", needs_params=True),
+    Row("dog(0.5, ('learning_rate', 0.1), eps=fading)", needs_params=True),
     Row("scale_by_param_size(fading)", bounded=False, needs_params=True),
     # Parameters kept in another precision
     Row("master_weights(chain(rms(fading), scale_by_momentum()))", needs_params=True),
