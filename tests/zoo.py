@@ -224,7 +224,7 @@ ROWS = [
     Row("masked(hyperball(fading), by_rank(2))", needs_params=True),
     Row("masked(chain(brake_radial(0.25), radial_step(0.1)), by_rank(2))", needs_params=True),
     Row("masked(floor_update_ratio(fading, per='row'), by_rank(2))", needs_params=True),
-    Row("masked(weight_norm(adam(0.1), sgd(fading)), by_rank(2))", needs_params=True),
+    Row("masked(weight_norm(sgd(0.5), sgd(fading)), by_rank(2))", needs_params=True),
     # The rest of Optax's list
     Row("infinity_moment()"),
     Row("scale_by_adamax(fading)"),
@@ -238,7 +238,8 @@ ROWS = [
     Row("normalize()"),
     Row("centralize()"),
     Row("pull_to_start(fading)", needs_params=True),
-    Row("orthogonal_to_params()", needs_params=True),
+    # The norm, which it restores, is that of all entries, and may end up in one of them.
+    Row("orthogonal_to_params()", bounded=False, needs_params=True),
     Row("fanout('arctan2', scale_by_momentum(0.7), rms(0.8))"),
     Row("root(sum_of_squares(weight=fading), 3)"),
     Row("zero_nans()"),
@@ -276,10 +277,6 @@ ROWS = [
     Row("schedule_free_sgd(0.1, 2, weight_decay=0.1)", at_zero=None, needs_params=True),
     Row("schedule_free_adamw(0.1, weight_decay=0.1)", at_zero=None, needs_params=True),
     Row("lookahead(sgd(0.1), 2)", needs_params=True),
-    # One distance for the whole tree
-    Row("prodigy(fading, estim_lr0=0.01)", needs_params=True),
-    Row("dadapt_adamw(fading, estim_lr0=0.01)", needs_params=True),
-    Row("dog(0.5, ('learning_rate', 0.1), eps=fading)", needs_params=True),
     # One distance for the whole tree
     Row("prodigy(fading, estim_lr0=0.01)", needs_params=True),
     Row("dadapt_adamw(fading, estim_lr0=0.01)", needs_params=True),

@@ -1,5 +1,6 @@
 """Weight normalization: one optimizer turns the rows of matrices, and another sets their lengths."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -7,8 +8,10 @@ import jax.numpy as jnp
 
 from gradtx._compose.iterates import check_around
 from gradtx._core.authors import described
+from gradtx._core.dtypes import compute_dtype
 from gradtx._core.foreign import AsTransform
 from gradtx._core.latex import THETA, Page, Tex, fraction, plus, times
+from gradtx._core.sharding import varying_like
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, flatten, paths
 from gradtx._matrices.axes import MatrixRule, hidden_matrices
@@ -88,10 +91,13 @@ class weight_norm(Transform):
 
     def init_tree(self, params: PyTree) -> WeightNormState:
         leaves, structure = flatten(params)
-        grids = self._grids(params)
+        grids, numbers = self._grids(params), jax.tree.leaves(self)
 
         def zeros() -> PyTree:
-            new = [g and grid_accumulator(p, g) for p, g in zip(leaves, grids, strict=True)]
+            new = [
+                None if g is None else varying_like(grid_accumulator(p, g), p, *numbers)
+                for p, g in zip(leaves, grids, strict=True)
+            ]
             return structure.unflatten(new)
 
         return WeightNormState(
@@ -169,12 +175,25 @@ class weight_norm(Transform):
         return plus(new, THETA, "-")
 
 
+def _promoting(method: Any) -> Any:
+    """The method under standard promotion, since complex rows have real lengths."""
+
+    @functools.wraps(method)
+    def call(*args: Any) -> Any:
+        with jax.numpy_dtype_promotion("standard"):
+            return method(*args)
+
+    return call
+
+
 class _Row:
     """The rows of one leaf as lengths and vectors, and the gradients of both."""
 
+    @_promoting
     def __init__(self, grid: Any, g: jax.Array, w: jax.Array, length: Any, size: Any) -> None:
-        g, self._inside = in_blocks(g, grid)
-        self._w = w
+        dtype = compute_dtype(g, w)
+        g, self._inside = in_blocks(g.astype(dtype), grid)
+        self._w = w = w.astype(dtype)
         unit, ratio = block_norms(w, self._inside)
         norm = jnp.maximum(unit * ratio, _LEAST)
         self.length = jnp.where(length == 0, norm.astype(length.dtype), length)
@@ -185,6 +204,7 @@ class _Row:
         self.turn = self.length / self._size * (g - self.growth * toward)
         self.vector = self._size * toward
 
+    @_promoting
     def moved(self, turn: jax.Array, growth: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """The update of the leaf, its new lengths and the new norms of its vectors."""
         v, length = self.vector + turn, self.length + growth
