@@ -12,9 +12,9 @@ from gradtx._core.latex import OTHERWISE, THETA, Page, Tex, cases, plus
 from gradtx._core.schedule import at_step, next_count
 from gradtx._core.trees import PyTree, tree_map
 from gradtx._core.values import Hyper
+from gradtx._transforms.combined import combined, copied
 from gradtx._wrappers.accumulate import whole
 from gradtx._wrappers.conditional import choose, counter, deciding_axes, init_inner, step_if
-from gradtx._wrappers.iterating import combined, copied
 
 
 class OuterState(NamedTuple):

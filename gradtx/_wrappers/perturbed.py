@@ -9,7 +9,7 @@ from gradtx._core.dtypes import compute_dtype
 from gradtx._core.foreign import AsTransform
 from gradtx._core.latex import THETA, Page, Tex, plus
 from gradtx._core.trees import PyTree, flatten, is_inexact
-from gradtx._wrappers.iterating import combined
+from gradtx._transforms.combined import combined
 
 
 class PerturbedState(NamedTuple):

@@ -16,7 +16,7 @@ from gradtx._core.schedule import at_step, next_count
 from gradtx._core.trees import PyTree, tree_map
 from gradtx._core.values import Hyper
 from gradtx._core.varying import counter, deciding_axes, over
-from gradtx._wrappers.iterating import combined, copied
+from gradtx._transforms.combined import combined, copied
 
 
 class schedule_free(Wrapper):
@@ -134,7 +134,7 @@ class schedule_free(Wrapper):
         )
         return combined(moved, out, params, z), new
 
-    def eval_tree(self, params: PyTree, state: ScheduleFreeState) -> PyTree:
+    def eval_tree(self, params: PyTree, state: Any) -> PyTree:
         """The parameters to evaluate with, given the parameters and the state of this wrapper."""
 
         def average(y: jax.Array, z: Any) -> jax.Array:
