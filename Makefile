@@ -22,7 +22,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := race
 # Two installations into one environment must not run at once, whatever -j says.
 .NOTPARALLEL:
-.PHONY: race test laws numbers meshes resume lint format notebooks docs site bench soak fuzz clean help
+.PHONY: race test laws numbers meshes processes resume lint format notebooks docs site bench soak fuzz clean help
 
 race: $(VENV)/.has-examples  ## set up and run the race of optimizers (the default)
 	@$(PY) -m examples.race $(ARGS)
@@ -46,6 +46,9 @@ numbers: $(VENV)/.has-tests  ## run the tests of numbers alone (ISA=AVX2: as on 
 
 resume: $(VENV)/.has-tests  ## kill a run 20 times, resume it, and compare it with one that was not
 	@KILLS=20 $(PY) -m pytest -s tests/training/test_resume.py $(ARGS)
+
+processes: $(VENV)/.has-tests $(VENV)/.has-examples  ## lose processes of a job, and let it go on
+	@PROCESSES=1 $(PY) -m pytest tests/training/test_multiprocess.py $(ARGS)
 
 meshes: $(VENV)/.has-tests  ## run every transformation in every layout on meshes of eight devices
 	@MESHES=1 QUICK_COMPILE=1 $(PYTEST) tests/laws/test_meshes.py $(ARGS)
