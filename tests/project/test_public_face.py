@@ -90,6 +90,8 @@ def parts(state):
     if hasattr(state, "_fields"):
         inside = [(f"{name}=", getattr(state, name)) for name in state._fields]
         return f"{type(state).__name__}(", inside, ")"
+    if state is None:  # for a parameter without this array
+        return "None", [], ""
     assert type(state) is tuple, type(state)
     return "(", [("", x) for x in state], ")"
 
