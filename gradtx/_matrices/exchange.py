@@ -15,7 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from gradtx._core.sharding import is_explicit, manual_axes
 from gradtx._matrices.groups import cut
-from gradtx._matrices.hops import Held, Hop, Rows, back, there
+from gradtx._matrices.hops import Held, Hop, Rows, back, needed, there
 from gradtx._matrices.plans import Plan
 from gradtx._matrices.units import UnitLeaf, joined, partition_spec, repeated
 
@@ -72,7 +72,7 @@ def _on_device(plan: Plan, leaves: list[list[Held]], numbers: list[Any]) -> list
         taken.append([*units, *(x.reshape(count, *_rest(x, shape)) for x, (shape, _) in states)])
     sizes = [len(own[0]) for own in taken]
     arrays = joined(taken)
-    hops = group.hops(manual_axes(), inputs)
+    hops = needed(group.hops(manual_axes(), inputs), sum(sizes))
     share = math.prod(hop.size for hop in hops)
     bytes_of_unit = math.prod(group.unit) * jnp.dtype(group.dtype).itemsize
     chunk = share * max(plan.cap // max(bytes_of_unit, 1), 1)

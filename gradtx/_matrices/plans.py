@@ -1,5 +1,7 @@
 """`Plan`: everything about the update of a group on a mesh that is known before it is compiled."""
 
+import math
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -29,6 +31,19 @@ class Plan(NamedTuple):
     mesh: Any
     wire: Any = None
     cap: int = GROUP_BYTES
+
+    def shared_over(self, count: int) -> tuple[str, ...]:
+        """The mesh axes over which so many matrices are shared among devices.
+
+        These are as few devices as suffice for the smallest share. The others update the same matrices,
+        which takes as long and sends less.
+        """
+        sizes = {name: n for name, n in self.mesh.shape.items() if n > 1}
+        least = -(-count // math.prod(sizes.values()))
+        several = [names for k in range(len(sizes) + 1) for names in combinations(sizes, k)]
+        several.sort(key=lambda names: math.prod(sizes[name] for name in names))
+        share = lambda names: -(-count // math.prod(sizes[name] for name in names))
+        return next(names for names in several if share(names) == least)
 
     def wire_of(self, dtype: Any) -> Any:
         """The dtype in which matrices of this dtype travel, which is `wire` if it is narrower."""

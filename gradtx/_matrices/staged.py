@@ -41,7 +41,7 @@ def staged(
     With the parameters of the leaves, the results of stacks are sharded like these.
     """
     inputs, wanted = plan.steps.inputs, len(plan.steps.wanted)
-    group, names = plan.group, tuple(name for name, n in plan.mesh.shape.items() if n > 1)
+    group = plan.group
     taken = []
     for k, (leaf, own) in enumerate(zip(plan.leaves, leaves, strict=True)):
         units = own[:inputs]
@@ -53,13 +53,14 @@ def staged(
     sizes = [leaf.units for leaf in plan.leaves]
     arrays = joined(taken)
     count, dtype = len(arrays[0]), arrays[0].dtype
+    names = plan.shared_over(count)
     # The batch of a stack may be sharded. Without a batch, the pin keeps XLA from sharding the axis of
     # the stack already where it is put together, which would move replicated leaves three times.
     pinned = not any(leaf.batch for leaf in plan.leaves)
     arrays = [plan.sent(x) if i < inputs else x for i, x in enumerate(arrays)]
     if pinned:
         arrays = [_over(plan.mesh, (), x) for x in arrays]
-    total = -(-count // (share := math.prod(plan.mesh.shape.values()))) * share
+    total = -(-count // (share := math.prod(plan.mesh.shape[name] for name in names))) * share
     if total != count:
         arrays = list(jax.lax.optimization_barrier([repeated(x, total) for x in arrays]))
         if pinned:
@@ -72,7 +73,7 @@ def staged(
         new = plan.steps.run(group, arrays, numbers)
         return [plan.sent(x) if i < wanted else x for i, x in enumerate(new)]
 
-    share_of = PartitionSpec(names)
+    share_of = PartitionSpec(names or None)
     new = jax.shard_map(
         on_device,
         mesh=plan.mesh,

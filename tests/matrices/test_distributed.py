@@ -34,6 +34,7 @@ LAYOUTS = {
     "stack, last axis": (ONE, [((16, *SHAPE), P(None, None, "x"))], EXCHANGED),
     "13 matrices": (ONE, [(SHAPE, P(None, "x"))] * 13, EXCHANGED),
     "3 matrices": (ONE, [(SHAPE, P(None, "x"))] * 3, EXCHANGED),
+    "3 matrices with replicas": (TWO, [(SHAPE, P(None, "x"))] * 3, EXCHANGED),
 }
 OPTIMIZERS = {
     # One polynomial keeps programs small. What the devices exchange does not depend on the number.
