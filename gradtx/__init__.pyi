@@ -128,9 +128,6 @@ from gradtx._transforms.param_size import scale_by_param_size as scale_by_param_
 from gradtx._transforms.dadapt import scale_by_dadapt as scale_by_dadapt
 from gradtx._transforms.dog import scale_by_dog as scale_by_dog
 from gradtx._transforms.prodigy import scale_by_prodigy as scale_by_prodigy
-from gradtx._transforms.dadapt import scale_by_dadapt as scale_by_dadapt
-from gradtx._transforms.dog import scale_by_dog as scale_by_dog
-from gradtx._transforms.prodigy import scale_by_prodigy as scale_by_prodigy
 from gradtx._transforms.scale import scale as scale
 from gradtx._transforms.scale import scale_by_learning_rate as scale_by_learning_rate
 from gradtx._transforms.scale import scale_by_sign as scale_by_sign
@@ -277,9 +274,6 @@ from gradtx._optimizers.schedule_free import schedule_free_sgd as schedule_free_
 from gradtx._optimizers.lookahead import lookahead as lookahead
 from gradtx._optimizers.sharpness import asam as asam
 from gradtx._optimizers.sharpness import sam as sam
-from gradtx._optimizers.parameter_free import dadapt_adamw as dadapt_adamw
-from gradtx._optimizers.parameter_free import dog as dog
-from gradtx._optimizers.parameter_free import prodigy as prodigy
 from gradtx._optimizers.parameter_free import dadapt_adamw as dadapt_adamw
 from gradtx._optimizers.parameter_free import dog as dog
 from gradtx._optimizers.parameter_free import prodigy as prodigy

@@ -274,6 +274,26 @@ def inverse_time(decay_rate):
     return Function(lambda t: 1 / (1 + decay_rate * t), 1.0)
 
 
+def _length(decay, t):
+    """Liu et al. (2019), arXiv:1908.03265, algorithm 2, for the step after `t` steps."""
+    return 2 / (1 - decay) - 1 - 2 * (t + 1) * decay ** (t + 1) / (1 - decay ** (t + 1))
+
+
+def rectification(decay=0.999, threshold=5.0):
+    most = 2 / (1 - decay) - 1
+
+    def f(t):
+        now = np.maximum(_length(decay, t), threshold)
+        ratio = (now - 4) * (now - 2) * most / ((most - 4) * (most - 2) * now)
+        return np.where(_length(decay, t) >= threshold, np.sqrt(ratio), 0.0)
+
+    return Function(f, 1.0)
+
+
+def before_rectification(decay=0.999, threshold=5.0):
+    return Function(lambda t: np.where(_length(decay, t) >= threshold, 0.0, 1.0), 1.0)
+
+
 def power_decay(exponent, offset_steps=0):
     return Function(lambda t: 1 - np.maximum(t + 1 - offset_steps, 1) ** -exponent, 1.0)
 

@@ -51,6 +51,8 @@ ROWS = [
     "from_first(0.9)",
     "step_power(0.25, 0.5)",
     "half_life_schedule(0.9, 0.999, 10)",
+    "rectification(0.9, 4.5)",
+    "before_rectification(0.9)",
     # Arithmetic
     "2.0 * cosine_decay_schedule(0.5, 10) + 1e-05",
     "1.0 - (linear_schedule(0.1, 0.5, 5) - 0.1) * (0.5 * dampened(0.5))",

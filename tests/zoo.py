@@ -191,8 +191,8 @@ ROWS = [
     Row("block_rms()"),
     Row("clip_by_block_norm(fading)"),
     Row("scale_by_trust_ratio(0.0, fading, 1e-06, max_norm=2.0)", needs_params=True),
-    Row("scale_by_param_block_norm()", needs_params=True),
-    Row("scale_by_param_block_rms(fading)", needs_params=True),
+    Row("scale_by_param_block_norm()", bounded=False, needs_params=True),
+    Row("scale_by_param_block_rms(fading)", bounded=False, needs_params=True),
     Row("adaptive_grad_clip(0.1)", needs_params=True),
     Row("adaptive_grad_clip(fading, axis=())", needs_params=True),
     Row("clip_by_global_norm(fading)"),
@@ -216,9 +216,11 @@ ROWS = [
         "masked(in_basis(eigenbasis(0.8, every=1, side='shorter'), scale_by_adam(), "
         "scale_by_momentum()), by_rank(2))"
     ),
-    Row("masked(in_basis(fixed_basis(), adam(0.1), on_refresh='reset'), by_rank(2))"),
     Row("soap(0.1, precondition_frequency=1)", at_zero=decay(0.01, -0.1), needs_params=True),
     Row("kl_soap(0.1, weight_decay=0.0, precondition_frequency=2, auxiliary=scale(0.5))"),
+    Row("soap_muon(0.1)"),
+    Row("shampoo(0.1, b2=0.99, precondition_frequency=1, block_size=2)"),
+    Row("galore(0.1, 1, update_proj_gap=1)"),
     Row("cautious(scale_by_momentum())"),
     # Constraints, which see the parameters
     Row("masked(hyperball(fading), by_rank(2))", needs_params=True),

@@ -15,6 +15,7 @@ from gradtx._core.foreign import Inside, as_transform
 from gradtx._core.latex import Page, Tex, fraction, plus, times
 from gradtx._core.lowering import Lowering
 from gradtx._core.numerics import filled_like
+from gradtx._core.quotients import arctan2, divide
 from gradtx._core.static import show
 from gradtx._core.terms import Stream
 from gradtx._core.transform import Transform
@@ -45,23 +46,18 @@ class constant(Elementwise):
         return page.number(self.value)
 
 
-def _divide(a: jax.Array, b: jax.Array) -> jax.Array:
-    # The quotient is 0 where the denominator is 0. A root mean square is 0 only if the gradients so far
-    # are 0 or their squares underflow. The inner `where` keeps the derivative finite there, too.
-    zero = b == 0
-    return jnp.where(zero, jnp.zeros((), a.dtype), a / jnp.where(zero, jnp.ones((), b.dtype), b))
-
-
 Branch: TypeAlias = optax.GradientTransformation | Hyper
 Combine: TypeAlias = (
-    Literal["add", "subtract", "multiply", "divide", "maximum", "minimum"] | Callable[..., Any]
+    Literal["add", "subtract", "multiply", "divide", "maximum", "minimum", "arctan2"]
+    | Callable[..., Any]
 )
 
 _COMBINE: dict[str, Callable[..., Any]] = {
     "add": lambda *xs: sum(xs[1:], xs[0]),
     "subtract": lambda a, b: a - b,
     "multiply": lambda *xs: jax.tree.reduce(jnp.multiply, xs),
-    "divide": _divide,
+    "divide": divide,
+    "arctan2": arctan2,
     "maximum": lambda *xs: jax.tree.reduce(jnp.maximum, xs),
     "minimum": lambda *xs: jax.tree.reduce(jnp.minimum, xs),
 }
@@ -98,8 +94,8 @@ class fanout(Transform):
 
     Args:
         combine: $c$, which combines the updates of all branches: "add", "subtract", "multiply",
-            "divide", "maximum", "minimum", or a function of as many arrays as there are branches. A
-            quotient is 0 where its denominator is 0.
+            "divide", "arctan2", "maximum", "minimum", or a function of as many arrays as there are
+            branches. A quotient is 0 where its denominator is 0.
         branches: $f_1, \dots, f_n$, each as an argument of its own: transformations of gradtx or of
             Optax, of which there is at least one; and numbers, arrays or schedules, which are
             treated as `constant`.
@@ -133,7 +129,11 @@ class fanout(Transform):
             raise ValueError(
                 f"`fanout(combine={combine!r})` must be a function or one of {sorted(_COMBINE)}."
             )
-        wanted = {"subtract": 2, "divide": 2}.get(combine) if isinstance(combine, str) else None
+        wanted = (
+            {"subtract": 2, "divide": 2, "arctan2": 2}.get(combine)
+            if isinstance(combine, str)
+            else None
+        )
         if not isinstance(combine, str) and (
             not callable(combine) or isinstance(combine, Value | type)
         ):

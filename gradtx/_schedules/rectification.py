@@ -53,9 +53,9 @@ class rectification(Schedule):
 
     def tex(self, n: Tex, page: Page) -> Tex:
         now, most = _length_tex(self, n, page)
-        factors = lambda a, b: rf"\left({a.text} - 4\right) \left({a.text} - 2\right) {b.text}"
+        factors = lambda a, b: rf"\left({a.text} - 4\right)\, \left({a.text} - 2\right)\, {b.text}"
         ratio = sqrt(fraction(Tex(factors(now, most)), Tex(factors(most, now))))
-        return cases((ratio, _condition(self, now, page)), (Tex("0"), OTHERWISE))
+        return cases((Tex("0"), _condition(self, now, page)), (ratio, OTHERWISE))
 
 
 class before_rectification(Schedule):
@@ -81,7 +81,7 @@ class before_rectification(Schedule):
 
     def tex(self, n: Tex, page: Page) -> Tex:
         now, _ = _length_tex(self, n, page)
-        return cases((Tex("0"), _condition(self, now, page)), (Tex("1"), OTHERWISE))
+        return cases((Tex("1"), _condition(self, now, page)), (Tex("0"), OTHERWISE))
 
 
 def _lengths(schedule: Any, count: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -114,5 +114,6 @@ def _length_tex(schedule: Any, n: Tex, page: Page) -> tuple[Tex, Tex]:
 
 
 def _condition(schedule: Any, now: Tex, page: Page) -> str:
-    least = page.number(schedule.threshold).text
-    return rf"\text{{if }}{now.text} \geq {least}\text{{ and }}{now.text} > 4"
+    least = schedule.threshold
+    least = max(least, 4.0) if isinstance(least, float) else least
+    return rf"\text{{if }}{now.text} < {page.number(least).text}"

@@ -47,7 +47,7 @@ def still(visit: Visit, zero: set[int]) -> set[int]:
                 return set.intersection(*after)
             case "multiply":
                 return set.union(*after)
-            case "divide":
+            case "divide" | "arctan2":
                 return after[0]
             case _:
                 return set()

@@ -36,7 +36,7 @@ class CountedSumState(NamedTuple):
 class sum_of_squares(Elementwise):
     r"""The update is the sum of the squared gradients so far.
 
-    $$ u_t = G_t = G_{t-1} + |g_t|^2 $$
+    $$ u_t = G_t = G_{t-1} + w_t\, |g_t|^2 $$
 
     The sum stops growing at half the largest number of its dtype, so it stays finite. The state is
     `optax.ScaleByRssState(sum_of_squares)`.
@@ -49,10 +49,11 @@ class sum_of_squares(Elementwise):
         initial: $G_0 \ge 0$, a number or an array.
         accumulator_dtype: the dtype of $G$. None means the real dtype of the parameter, and float32 at
             least. "bfloat16" is the only narrower one.
+        weight: $w \ge 0$, a number, a schedule, or an array under `vmap`.
 
     Raises:
-        ValueError: if `initial` is negative, or if `accumulator_dtype` has a smaller range than
-            bfloat16.
+        ValueError: if `initial` or `weight` is negative, or if `accumulator_dtype` has a smaller range
+            than bfloat16.
         TypeError: if `initial` is a schedule.
 
     Source: Duchi, Hazan & Singer, 2011.
@@ -60,7 +61,8 @@ class sum_of_squares(Elementwise):
 
     initial: Fixed = 0.0
     accumulator_dtype: DTypeLike | None = None
-    limits = {"initial": "[0, inf)"}
+    weight: Hyper = 1.0
+    limits = {"initial": "[0, inf)", "weight": "[0, inf)"}
     degrees = {"sum_of_squares": 2}
     begins = begins_if_narrow
 
@@ -86,12 +88,16 @@ class sum_of_squares(Elementwise):
         # memory.
         total = state.sum_of_squares
         room = 0.5 * jnp.finfo(total.dtype).max - total
-        total = total + jnp.minimum(abs_square(update), room)
+        square = abs_square(update)
+        if not (isinstance(self.weight, float) and self.weight == 1):
+            square = self.weight * square
+        total = total + jnp.minimum(square, room)
         new = kept(total, self.accumulator_dtype, seed)
         return total, state._replace(sum_of_squares=new)
 
     def tex(self, g: Tex, page: Page) -> Tex:
-        return page.average("G", 1.0, square(g), weight=Tex("1"), initial=self.initial)
+        weight = page.number(self.weight, "w")
+        return page.average("G", 1.0, square(g), weight=weight, initial=self.initial)
 
 
 class CenteredMomentState(NamedTuple):

@@ -71,7 +71,10 @@ class scale_by_polyak(Elementwise):
         # The norm is not squared, because its square may be infinite or 0.
         size = scalar(unit) * jnp.hypot(scalar(ratio), jnp.sqrt(scalar(self.eps)) / scalar(unit))
         zero = size == 0
-        step = gap / jnp.where(zero, 1, size) / jnp.where(zero, 1, size)
+        size = jnp.where(zero, 1, size)
+        # Without the bound, XLA would divide by the square after all: (a / b) / b = a / (b * b).
+        largest = jnp.finfo(size.dtype).max
+        step = jnp.clip(gap / size, -largest, largest) / size
         return state, jnp.where(zero, 0, jnp.minimum(step, scalar(self.max_learning_rate)))
 
     def update_leaf(

@@ -1,6 +1,6 @@
 """Wrappers around a second moment: its square root, and the largest value that it has had."""
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,27 +17,40 @@ from gradtx._transforms.moments import second_moment
 
 
 class root(Wrapper, Elementwise):
-    r"""The update is the square root of what the inner transformation gives.
+    r"""The update is the square root, or the cube root, of what the inner transformation gives.
 
-    $$ u = \sqrt{f(g)} $$
+    $$ u = \sqrt[n]{f(g)} $$
 
     The derivative at 0, which is infinite, is replaced by 0.
 
     Args:
         inner: $f$, a transformation whose updates are not negative, such as `second_moment`.
+        order: $n$, 2 or 3.
 
     Raises:
         TypeError: if `inner` is not a transformation.
+        ValueError: if `order` is neither 2 nor 3.
     """
 
+    order: Literal[2, 3] = 2
     linear = as_inner
     keeps_zero = True
 
+    def validate(self) -> None:
+        if self.order not in (2, 3):
+            raise ValueError(f"`root(order={self.order!r})` must be 2 or 3.")
+
     def update_leaf(self, update: jax.Array, state: Any, param: Any, given: Any) -> Any:
-        return sqrt(update), state
+        return (sqrt if self.order == 2 else _cube_root)(update), state
 
     def tex(self, g: Tex, page: Page) -> Tex:
-        return sqrt_tex(self.inner.tex(g, page))
+        inside = self.inner.tex(g, page)
+        return sqrt_tex(inside) if self.order == 2 else Tex(rf"{inside.within(2)}^{{1/3}}", 1)
+
+
+def _cube_root(x: jax.Array) -> jax.Array:
+    zero = x == 0  # where the derivative is taken of another number, and is 0
+    return jnp.where(zero, jnp.zeros_like(x), jnp.cbrt(jnp.where(zero, jnp.ones_like(x), x)))
 
 
 class rms(Recipe):
