@@ -2,13 +2,14 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gradtx._bases.basis import Basis
 from gradtx._bases.linear_algebra import adjoint, matmul
 from gradtx._core.authors import described
 from gradtx._core.shapes import Matrices
-from gradtx._core.values import Fixed
 
 
 class fixed_basis(Basis):
@@ -39,8 +40,8 @@ class fixed_basis(Basis):
            [0.8]], dtype=float32)
     """
 
-    inputs: Fixed | None = None
-    outputs: Fixed | None = None
+    inputs: jax.Array | np.ndarray | None = None
+    outputs: jax.Array | np.ndarray | None = None
     rotation = True
 
     def validate(self) -> None:

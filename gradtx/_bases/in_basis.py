@@ -87,6 +87,7 @@ class in_basis(Transform):
     signal: AsTransform = identity()  # pyright: ignore[reportAssignmentType]
     on_refresh: Literal["carry", "keep", "reset"] = "carry"
     axes: MatrixRule = hidden_matrices()
+    linear = False  # a product with a basis sums products of entries, which must stay finite
 
     def validate(self) -> None:
         if not isinstance(self.basis, Basis):

@@ -73,5 +73,5 @@ def grams(x: Matrices) -> tuple[Any, Any]:
 
 def applied(left: Any, x: Matrices, right: Any) -> Matrices:
     """`left @ x @ right`, where a factor without entries is the identity."""
-    x = matmul(left, x) if left.shape[-1] else x
-    return matmul(x, right) if right.shape[-1] else x
+    x = matmul(left, x) if left.size else x
+    return matmul(x, right) if right.size else x

@@ -17,14 +17,21 @@ def gradients(shape, steps=STEPS, seed=0):
     return [scale @ rng.normal(size=shape) for _ in range(steps)]
 
 
-def updates(tx, gs, params=None):
+def step(tx, g, state, params):
+    return tx.update(g, state, params)
+
+
+# One compiled program serves several runs of an optimizer.
+jitted = jax.jit(step, static_argnums=0)
+
+
+def updates(tx, gs):
     """The updates of one leaf for these gradients, in float64."""
     with jax.enable_x64(True):
-        params = jnp.zeros(gs[0].shape, "float64") if params is None else params
-        params = {"kernel": params}
-        step, state, out = jax.jit(tx.update), tx.init(params), []
+        params, out = {"kernel": jnp.zeros(gs[0].shape, "float64")}, []
+        state = tx.init(params)
         for g in gs:
-            u, state = step({"kernel": jnp.asarray(g)}, state, params)
+            u, state = jitted(tx, {"kernel": jnp.asarray(g)}, state, params)
             out.append(np.asarray(u["kernel"]))
         return out
 
