@@ -5,8 +5,8 @@ VENV ?= .venv
 WORKERS ?= 2
 # The tests that depend on how a program is compiled: their tolerances count roundings, or they count what
 # the compiled program does. Everything else is compiled with few optimizations (tests/conftest.py).
-NUMBERS := tests/core/test_numbers.py tests/compose tests/matrices tests/optimizers tests/papers \
-	tests/transforms
+NUMBERS := tests/core/test_numbers.py tests/compose $(addprefix tests/matrices/test_,newton_schulz.py \
+	polar_factor.py polynomials.py) tests/optimizers tests/papers tests/transforms
 # Arguments for the race or for pytest: make ARGS="--data mine.csv", make test ARGS="-k adamw".
 ARGS ?=
 # The oldest supported version comes first, so that what passes here passes everywhere. A name
@@ -37,11 +37,9 @@ test: $(VENV)/.has-tests $(VENV)/.has-examples  ## set up and run all tests and 
 laws: $(VENV)/.has-tests  ## run the laws alone, on programs that are optimized as users run them
 	@$(PYTEST) tests/laws $(ARGS)
 
-# Two files are left out: shapes and collectives do not depend on the processor. A few rows of the zoo are
-# compiled once more.
+# A few rows of the zoo are compiled once more.
 numbers: $(VENV)/.has-tests  ## run the tests of numbers alone (ISA=AVX2: as on a processor with no more)
 	@ROWS=few XLA_FLAGS="$(if $(ISA),--xla_cpu_max_isa=$(ISA))" $(PYTEST) $(NUMBERS) \
-		--ignore=tests/matrices/test_distributed.py --ignore=tests/matrices/test_shapes.py \
 		tests/laws/test_number_laws.py::test_donated_jitted_steps_equal_eager_ones $(ARGS)
 
 resume: $(VENV)/.has-tests  ## kill a run 20 times, resume it, and compare it with one that was not
