@@ -141,11 +141,15 @@ class factored_second_moment(Moment):
         squares = page.symbol(plus(square(g), page.number(self.eps, r"\epsilon")))
         if self.factored_axes == "none":
             return page.average("v", self.decay, squares)
-        over = r"\text{: the mean along the }"
-        kinds = {"largest": ("longest", "second longest"), "last": ("last", "second to last")}
-        first, second = kinds[self.factored_axes]
-        row = page.function("mean1", rf"{over}\text{{{first} axis}}", squares)
-        column = page.function("mean2", rf"{over}\text{{{second} axis}}", squares)
+        kinds = {
+            "largest": ("the longest axis", "the second longest axis"),
+            "last": ("the last axis", "the axis before the last axis"),
+        }
+        first, second = (
+            rf"\text{{: the mean along {words}}}" for words in kinds[self.factored_axes]
+        )
+        row = page.function("mean1", first, squares)
+        column = page.function("mean2", second, squares)
         r, c = page.average("r", self.decay, row), page.average("c", self.decay, column)
         return fraction(times(r, c), page.function("mean2", "", r))
 
