@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradtx._core.dtypes import compute_dtype, result_dtype
+from gradtx._core.dtypes import compute_dtype, result_dtype, returned
 from gradtx._core.functions import of_all_params as of_all_params
 from gradtx._core.numerics import filled_like
 from gradtx._core.trees import PyTree, Structure, flatten, is_inexact, paths
@@ -173,7 +173,7 @@ def round_update(wide: bool, u: Any, gradient: Any, param: Any, p: Any) -> Any:
     """
     if u is not None:
         dtype = compute_dtype(gradient, param) if wide else result_dtype(gradient, param)
-        return u if u.dtype == dtype else jax.lax.convert_element_type(u, dtype)
+        return returned(u, dtype)
     dtype = getattr(p, "dtype", None)
     if dtype is None or not (jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_)):
         return None

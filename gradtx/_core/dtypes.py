@@ -22,12 +22,13 @@ def promote(*dtypes: Any) -> jnp.dtype:
     """
     if len({jnp.dtype(dtype) for dtype in dtypes}) == 1:
         return jnp.dtype(dtypes[0])
-    wide = [dtype for dtype in dtypes if not _is_float8(dtype)] or [jnp.float32]
+    wide = [dtype for dtype in dtypes if not is_float8(dtype)] or [jnp.float32]
     with jax.numpy_dtype_promotion("standard"):
         return jnp.dtype(functools.reduce(jnp.promote_types, wide))
 
 
-def _is_float8(dtype: Any) -> bool:
+def is_float8(dtype: Any) -> bool:
+    """Whether this is a dtype of real numbers in 8 bits or less."""
     return jnp.issubdtype(dtype, jnp.floating) and jnp.dtype(dtype).itemsize == 1
 
 
@@ -108,6 +109,17 @@ def saturated(x: Any, dtype: Any) -> jax.Array:
         return jax.lax.complex(saturated(x.real, real), saturated(x.imag, real))
     limit = jnp.asarray(largest, own)
     return cast(jnp.where(jnp.isfinite(x), jnp.clip(x, -limit, limit), x), dtype)
+
+
+def returned(x: Any, dtype: Any) -> jax.Array:
+    """A real or complex array in the dtype in which it is returned to the user.
+
+    It is rounded as by a plain cast, except that in 8 bits a finite number stays finite: the range of
+    these dtypes is short, and some of them have no infinity, so that the cast would return NaN.
+    """
+    if x.dtype == dtype:
+        return x
+    return saturated(x, dtype) if is_float8(dtype) else jax.lax.convert_element_type(x, dtype)
 
 
 def cast(x: Any, dtype: Any) -> jax.Array:

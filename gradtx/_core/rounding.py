@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradtx._core.dtypes import real_dtype, saturated
+from gradtx._core.dtypes import is_float8, real_dtype, saturated
 from gradtx._core.random_bits import bits_like, mixed
 
 
@@ -17,7 +17,8 @@ def round_stochastically(x: jax.Array, dtype: Any, key: jax.Array) -> jax.Array:
     $$ P(\text{upper neighbor}) = \frac{x - \text{lower}}{\text{upper} - \text{lower}} $$
 
     So the mean of the result is `x`. A number of this dtype, an infinity and NaN are unchanged, and a
-    finite number beyond the largest one is rounded to the nearest, as a plain cast does it.
+    finite number beyond the largest one is rounded to the nearest, as a plain cast does it. In 8 bits it
+    becomes the largest number.
 
     Args:
         x: a floating or complex array. The parts of a complex array are rounded independently.
@@ -31,6 +32,7 @@ def round_stochastically(x: jax.Array, dtype: Any, key: jax.Array) -> jax.Array:
         return jax.lax.complex(*[round_stochastically(part, real, k) for part, k in parts])
     if jnp.finfo(dtype).nmant >= jnp.finfo(x.dtype).nmant:  # the dtype is as wide
         return jax.lax.convert_element_type(x, dtype)
+    x = _at_most_largest(x, dtype) if is_float8(dtype) else x
     return _rounded(x, dtype, jax.random.uniform(key, x.shape, x.dtype))
 
 
@@ -53,8 +55,7 @@ def round_by_hash(x: jax.Array, dtype: Any, seed: jax.Array) -> jax.Array:
         return jax.lax.complex(*[round_by_hash(part, real, s) for part, s in parts])
     if jnp.finfo(dtype).nmant >= jnp.finfo(x.dtype).nmant:
         return saturated(x, dtype)
-    largest = float(jnp.finfo(dtype).max)
-    x = jnp.where(jnp.isfinite(x), jnp.clip(x, -largest, largest), x)
+    x = _at_most_largest(x, dtype)
     return _rounded(x, dtype, uniform_like(x, seed).astype(x.dtype))
 
 
@@ -62,6 +63,12 @@ def round_by_hash(x: jax.Array, dtype: Any, seed: jax.Array) -> jax.Array:
 def _(dtype: Any, primals: Any, tangents: Any) -> Any:
     out = round_by_hash(primals[0], dtype, primals[1])
     return out, jax.lax.convert_element_type(tangents[0], out.dtype)
+
+
+def _at_most_largest(x: jax.Array, dtype: Any) -> jax.Array:
+    """`x` with its finite numbers limited to the largest number of a narrower dtype."""
+    largest = float(jnp.finfo(dtype).max)
+    return jnp.where(jnp.isfinite(x), jnp.clip(x, -largest, largest), x)
 
 
 def uniform_like(x: jax.Array, seed: jax.Array) -> jax.Array:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from gradtx._core.dtypes import compute_dtype, promote
+from gradtx._core.dtypes import compute_dtype, is_float8, promote, returned
 from gradtx._core.rounding import round_stochastically
 from gradtx._core.trees import PyTree, flatten
 
@@ -18,9 +18,9 @@ def apply_updates(
 ) -> PyTree:
     r"""The new parameters $\theta + u$, in the dtypes of the old ones.
 
-    Each sum is computed in the common dtype of the parameter and the update, and rounded once. A leaf
-    whose update is None (an object that is not an array, a parameter that is not trained) does not
-    change.
+    Each sum is computed in the common dtype of the parameter and the update, and rounded once. A finite
+    sum beyond the range of an 8-bit parameter becomes the largest number of its dtype. A leaf whose
+    update is None (an object that is not an array, a parameter that is not trained) does not change.
 
     An update that is smaller than half the distance between a bfloat16 parameter and its neighbor is
     lost if the sum is rounded to the nearest number. With `rounding="stochastic"`, the sum is computed
@@ -86,9 +86,8 @@ def _added(p: object, u: object, key: Any) -> object:
         return p
     dtype = promote(param.dtype, update.dtype)
     key = key if jnp.issubdtype(param.dtype, jnp.inexact) else None
-    is_float8 = dtype.itemsize == 1
-    dtype = compute_dtype(param, update) if key is not None or is_float8 else dtype
+    dtype = compute_dtype(param, update) if key is not None or is_float8(dtype) else dtype
     total = jax.lax.convert_element_type(param, dtype) + jax.lax.convert_element_type(update, dtype)
     if key is not None:
         return round_stochastically(total, param.dtype, key)
-    return jax.lax.convert_element_type(total, param.dtype)
+    return returned(total, param.dtype)

@@ -85,6 +85,14 @@ def test_parameters_of_eight_bits_train(dtype):
         assert {x.dtype for x in jax.tree.leaves(moved)} == {jnp.dtype(dtype)}
 
 
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2"])
+def test_an_update_of_eight_bits_is_at_most_the_largest_number(dtype):
+    params = jnp.array([1.0, -1.0, 0.0], dtype)
+    updates, _ = sgd(1e5).update(params, sgd(1e5).init(params), params)
+    largest = float(jnp.finfo(dtype).max)
+    np.testing.assert_array_equal(np.asarray(updates).astype("f4"), [-largest, largest, 0])
+
+
 def test_the_state_of_a_leaf_may_follow_its_shape():
     class RowState(NamedTuple):
         largest: Any

@@ -42,6 +42,19 @@ def test_apply_updates_refuses_what_does_not_fit():
         apply_updates(PARAMS, {"kernel": PARAMS["kernel"]})
 
 
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2", "float8_e3m4"])
+def test_a_parameter_of_eight_bits_stops_at_its_largest_number(dtype):
+    """These dtypes have a short range, and some have no infinity: the sum would become NaN."""
+    largest = float(jnp.finfo(dtype).max)
+    params = jnp.array([largest, -largest, 1.0, 1.0, 1.0]).astype(dtype)
+    updates = jnp.array([largest, -largest, 1e30, jnp.nan, jnp.inf], jnp.float32)
+    want = [largest, -largest, largest, np.nan]
+    for rounding, key in (("nearest", None), ("stochastic", jax.random.key(0))):
+        new = np.asarray(apply_updates(params, updates, rounding, key)).astype("f4")
+        np.testing.assert_array_equal(new[:4], want)
+        assert not np.isfinite(new[4]), "an infinite update is not hidden"
+
+
 def numbers_of(dtype):
     """All normal numbers of a narrow dtype, both zeros, both infinities and NaN, if it has them."""
     size = jnp.dtype(dtype).itemsize
