@@ -59,12 +59,18 @@ def member_of(
     if AxisType.Manual in mesh.axis_types:
         varying = tuple(sorted(set().union(*map(varying_axes, inputs)), key=str))
     group, leaf = unit_of(axes, shape, spec, dtype, wholes or states, varying)
-    turns = spec is not None and axes.blocks == 1 and all(tx.transposes for tx in txs)
-    if turns and not states and len(leaf.unit) == 2 and leaf.unit[0] > leaf.unit[1]:
-        # Tall matrices are turned, so that they are exchanged with the wide ones of their size.
+    group, leaf = turned_wide(group, leaf, txs)
+    return Member(group, leaf, [*arrays, *states], shapes)
+
+
+def turned_wide(group: UnitGroup, leaf: UnitLeaf, txs: list[Any]) -> tuple[UnitGroup, UnitLeaf]:
+    """A leaf of tall matrices turned, if it may be exchanged with the wide ones of its size then."""
+    turns = leaf.spec is not None and group.axes.blocks == 1 and not group.states
+    turns = turns and all(tx.transposes for tx in txs)
+    if turns and len(leaf.unit) == 2 and leaf.unit[0] > leaf.unit[1]:
         leaf = leaf._replace(order=(*leaf.order[:-2], *leaf.order[:-3:-1]))
         group = group._replace(unit=leaf.unit, spec=leaf.unit_spec)
-    return Member(group, leaf, [*arrays, *states], shapes)
+    return group, leaf
 
 
 def known_axes(axes: MatrixAxes, shape: tuple[int, ...], mesh: Any) -> Spec | None:

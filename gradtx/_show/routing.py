@@ -4,16 +4,20 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any, NamedTuple
 
+from jax.sharding import NamedSharding
+
 from gradtx._compose.partition import partition
 from gradtx._compose.recipe import Recipe
 from gradtx._core.boundary import as_param
 from gradtx._core.foreign import as_transform
 from gradtx._core.lowering import Lowering
+from gradtx._core.program import Program
 from gradtx._core.terms import Visit
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, flatten
 from gradtx._core.values import Value
 from gradtx._matrices.heads import possible_heads
+from gradtx._matrices.traffic import traffic
 from gradtx._show.effects import effects, leaves_of
 from gradtx._show.html import columns, table
 
@@ -29,7 +33,8 @@ class Route(NamedTuple):
         label: the name of the transformation that it goes to.
         why: the reason for the label.
         effects: what else happens to it, joined by ", ": "decays" if a weight decay acts on it, "frozen"
-            if it does not move, and "in masked(...)" if it lies inside a mask.
+            if it does not move, "in masked(...)" if it lies inside a mask, and "2 all-to-alls with 3
+            others" if devices exchange it together with three other leaves.
     """
 
     path: str
@@ -73,7 +78,9 @@ def routing(tx: Transform, params: PyTree) -> Routes:
     """A table that says for every parameter which transformation in `tx` it goes to, and why.
 
     The column `effects` says which parameters a weight decay acts on, which ones are frozen, and which
-    ones lie inside a mask. It is left out where it is empty.
+    ones lie inside a mask. If the parameters lie on a mesh, it also says by which collective operations
+    the devices bring together the matrices of a leaf, and with how many other leaves. The column is left
+    out where it is empty.
 
     Args:
         tx: a transformation, such as a `partition` or `muon`.
@@ -109,6 +116,11 @@ def routing(tx: Transform, params: PyTree) -> Routes:
     notes: dict[str, None] = {}
     _follow(visit, low, ways, {}, notes)
     on = effects(visit)
+    shardings = [getattr(x, "sharding", None) for x in leaves]
+    if low.matrices and any(isinstance(x, NamedSharding) for x in shardings):
+        stages = Program(tx, shapes, structure, on_mesh=True).stages
+        sent = traffic(stages, shapes, shardings)
+        on |= {words: {i for i in sent if words in sent[i]} for x in sent.values() for words in x}
     routes = Routes(
         Route(
             path,

@@ -1,10 +1,12 @@
 """The table that says where each parameter goes, and what happens to it."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 import zoo
+from jax.sharding import NamedSharding, PartitionSpec as P
 
 import gradtx
 from gradtx import adam, adamw, by_path, by_rank, chain, freeze, masked, partition, routing, sgd
@@ -101,3 +103,31 @@ def test_the_table_prints_and_shows_in_html():
     html = routes._repr_html_()
     assert "&lt;w&gt;" in html and "<w>" not in html and "matrix 4 -&gt; 8" in html
     assert routes[0] == ("<w>", (4, 8), "muon", "matrix 4 -> 8", "")
+
+
+def test_on_a_mesh_it_says_how_the_devices_bring_matrices_together():
+    mesh = jax.make_mesh((4, 2), ("x", "y"))
+
+    def sharded(shape, *spec):
+        sharding = NamedSharding(mesh, P(*spec))
+        return jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
+
+    params = {
+        "q": sharded((64, 64), None, "x"),
+        "k": sharded((64, 64), None, "x"),
+        "both": sharded((64, 64), "x", "y"),
+        "layers": sharded((8, 64, 64), ("x", "y")),
+        "long": sharded((64, 4096), None, "x"),
+        "bias": sharded((64,), "x"),
+    }
+    effects = {row.path: row.effects for row in routing(gradtx.normuon(0.1), params)}
+    assert effects == {
+        "q": "2 all-to-alls and 1 all-gather with 1 other",
+        "k": "2 all-to-alls and 1 all-gather with 1 other",
+        "both": "4 all-to-alls",
+        "layers": "",
+        "long": "sums of 64x64 products",
+        "bias": "",
+    }
+    alone = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in params.items()}
+    assert not any(row.effects for row in routing(gradtx.normuon(0.1), alone))
