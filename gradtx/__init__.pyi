@@ -169,6 +169,7 @@ from gradtx._bases.eigenbasis import eigenbasis as eigenbasis
 from gradtx._bases.fixed import fixed_basis as fixed_basis
 from gradtx._bases.whitening import whitening as whitening
 from gradtx._bases.blocked import blocked as blocked
+from gradtx._bases.fitted import fitted_whitening as fitted_whitening
 from gradtx._bases.low_rank import low_rank as low_rank
 
 # Names from Optax
@@ -245,6 +246,7 @@ from gradtx._optimizers.soap import soap as soap
 from gradtx._optimizers.soap_muon import soap_muon as soap_muon
 from gradtx._optimizers.shampoo import shampoo as shampoo
 from gradtx._optimizers.low_rank import galore as galore
+from gradtx._optimizers.psgd import psgd_kron as psgd_kron
 from gradtx._optimizers.adamc import adamc as adamc
 from gradtx._optimizers.adan import adan as adan
 from gradtx._optimizers.ademamix import ademamix as ademamix

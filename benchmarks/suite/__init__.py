@@ -13,3 +13,4 @@ from benchmarks.suite import python_cost as python_cost
 from benchmarks.suite import loops as loops
 from benchmarks.suite import collectives as collectives
 from benchmarks.suite import meshes as meshes
+from benchmarks.suite import bases as bases

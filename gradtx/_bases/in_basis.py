@@ -163,7 +163,8 @@ class _Step:
 
     def __init__(self, tx: in_basis, owned: list[Any], structure: Any, state: Any) -> None:
         self.tx, self.owned, self.structure, self.count = tx, owned, structure, state.count
-        self.leaves = basis_leaves(tx.basis.at(state.count), tx.axes, owned, structure)
+        self.basis = tx.basis.at(state.count)
+        self.leaves = basis_leaves(self.basis, tx.axes, owned, structure)
         self.form = structure_of_state(tx.basis)
         columns = [structure.flatten_up_to(x) for x in self.form.flatten_up_to(state.basis)]
         self.states = [[column[i] for column in columns] for i in range(len(owned))]
@@ -230,10 +231,10 @@ class _Step:
             def carry(i: int, x: Any, degree: int) -> Any:
                 return leaves[i].carry(x, degree, old[i], after[i])
 
-            due = tx.basis.due(self.count)
+            due = self.basis.due(self.count)
             carried_trees(self.program, cells, carry, due)
         self.inner = self.program.layout.unflatten([cells[n] for n in self.program.numbers])
         if tx.on_refresh == "reset" and not tx.basis.is_fixed:
             inside = [None if x is None else x.inside() for x in self.leaves]
-            due, old = tx.basis.due(self.count), self.inner
+            due, old = self.basis.due(self.count), self.inner
             self.inner = choose(due, lambda: self.program.init(inside), lambda: old)
