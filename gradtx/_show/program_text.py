@@ -28,6 +28,8 @@ _COLLECTIVE = re.compile(
     r"(all-gather|all-reduce|reduce-scatter|all-to-all|ragged-all-to-all|collective-permute)(?:-start)?\("
 )
 
+# On a TPU, one operation runs beside several fusions, and stands in each of them.
+_CHAIN = re.compile(r"channel_id=(\d+),.*chain_id=")
 # The groups of devices that exchange arrays, in the forms in which XLA writes them.
 _PAIRS = re.compile(r"source_target_pairs=\{(.*?)\}\}")
 _LISTED = re.compile(r"replica_groups=\{\{([\d,]*)\}")
@@ -64,12 +66,7 @@ class Collective(NamedTuple):
 
 
 class Products(NamedTuple):
-    """The matrix products of a program.
-
-    Attributes:
-        instructions: how many dot instructions the program has.
-        flops: the floating-point operations that one run spends in them.
-    """
+    """Dot instructions in the program, and the floating-point operations that one run spends there."""
 
     instructions: int
     flops: int
@@ -101,19 +98,24 @@ def collectives(text: str) -> list[Collective]:
     Raises `ValueError` for an operation in a loop whose number of rounds the program does not say.
     """
 
-    def of_line(line: str, shapes: dict[str, list[int]]) -> Collective | None:
+    def of_line(line: str, shapes: dict[str, list[int]]) -> tuple[Collective, str | None] | None:
         found = _COLLECTIVE.match(line)
         if found is None:
             return None
+        chain = _CHAIN.search(line)
         group = first_group(line)
         devices = len(group)
         size = sum(map(_bytes, _TYPED.findall(found[1])))
         if found[2] == "all-gather" and found[1].startswith("(") and "-start(" in line:
             size = size * devices // (devices + 1)  # the operand stands beside the result
         size *= devices if found[2] == "reduce-scatter" else 1
-        return Collective(found[2], size, devices, 1, group) if devices > 1 else None
+        one = Collective(found[2], size, devices, 1, group)
+        return (one, chain and chain[1]) if devices > 1 else None
 
-    return [x._replace(runs=n) for x, n in _walk(text, of_line, lambda x: x.sent)]
+    total: dict[Any, Collective] = {}
+    for k, ((x, chain), runs) in enumerate(_walk(text, of_line, lambda found: found[0].sent)):
+        total[chain or k] = x._replace(runs=runs)
+    return [*total.values()]
 
 
 def _walk(

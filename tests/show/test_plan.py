@@ -80,6 +80,24 @@ def test_loops_are_multiplied_and_the_most_expensive_branch_counts():
         products(PROGRAM.replace("known_trip_count", "unknown"))
 
 
+CHAINED = """
+%f (p: f32[8,128]) -> f32[64,128] {
+  ROOT %g = f32[64,128] all-gather(%p), channel_id=2, replica_groups=[1,8]<=[8], \
+frontend_attributes={chain_id="0"}
+}
+
+ENTRY %main (p: f32[8,128]) -> f32[64,128] {
+  %g = f32[64,128] all-gather(%p), channel_id=3, replica_groups=[1,8]<=[8]
+  %a = f32[64,128] fusion(%p), calls=%f
+  ROOT %b = f32[64,128] fusion(%p), calls=%f
+}
+"""
+
+
+def test_an_operation_that_a_tpu_runs_beside_several_fusions_counts_once():
+    assert [x.runs for x in collectives(CHAINED)] == [1, 1]
+
+
 MESH = AbstractMesh((2, 4), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
 
 
