@@ -51,7 +51,7 @@ class scale_by_belief(Recipe):
         return (optax.ScaleByBeliefState, ScheduledAdamState, None)[changing]
 
     def expand(self) -> Transform:
-        m = once(scale_by_momentum(self.b1))
+        m = once(scale_by_momentum(self.b1), "mean")
         s = chain(identity() - m, bias_correction(second_moment(self.b2)))
         added = lifted("/", self.eps_root, lifted("-", 1.0, self.b2))
         return bias_correction(m) / (root(s + added) + self.eps)
