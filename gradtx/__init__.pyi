@@ -125,6 +125,11 @@ from gradtx._matrices.radial import brake_radial as brake_radial
 from gradtx._matrices.radial import radial_step as radial_step
 from gradtx._matrices.update_floor import floor_update_ratio as floor_update_ratio
 from gradtx._transforms.param_size import scale_by_param_size as scale_by_param_size
+from gradtx._matrices.balanced import orthogonalize_balanced as orthogonalize_balanced
+from gradtx._matrices.matrix_blocks import matrix_blocks as matrix_blocks
+from gradtx._matrices.products import matrix_rms as matrix_rms
+from gradtx._matrices.products import scale_by_dual_norm as scale_by_dual_norm
+from gradtx._matrices.products import scale_to_operator_norm as scale_to_operator_norm
 from gradtx._transforms.dadapt import scale_by_dadapt as scale_by_dadapt
 from gradtx._transforms.dog import scale_by_dog as scale_by_dog
 from gradtx._transforms.prodigy import scale_by_prodigy as scale_by_prodigy
@@ -276,6 +281,10 @@ from gradtx._optimizers.schedule_free import schedule_free_sgd as schedule_free_
 from gradtx._optimizers.lookahead import lookahead as lookahead
 from gradtx._optimizers.sharpness import asam as asam
 from gradtx._optimizers.sharpness import sam as sam
+from gradtx._optimizers.aurora import aurora as aurora
+from gradtx._optimizers.spectral import contra_muon as contra_muon
+from gradtx._optimizers.spectral import namo as namo
+from gradtx._optimizers.spectral import polargrad as polargrad
 from gradtx._optimizers.parameter_free import dadapt_adamw as dadapt_adamw
 from gradtx._optimizers.parameter_free import dog as dog
 from gradtx._optimizers.parameter_free import prodigy as prodigy

@@ -280,6 +280,15 @@ ROWS = [
     Row("schedule_free_sgd(0.1, 2, weight_decay=0.1)", at_zero=None, needs_params=True),
     Row("schedule_free_adamw(0.1, weight_decay=0.1)", at_zero=None, needs_params=True),
     Row("lookahead(sgd(0.1), 2)", needs_params=True),
+    # Matrices multiplied by their size
+    Row("masked(scale_by_dual_norm(scale_by_sign()), by_rank(2))", bounded=False),
+    Row("masked(matrix_rms(), by_rank(2))"),
+    Row("masked(scale_to_operator_norm(), by_rank(2))"),
+    Row("masked(orthogonalize_balanced(power=fading), by_rank(2))"),
+    Row("polargrad(0.1)", bounded=False),
+    Row("namo(0.1, weight_decay=0.01)", at_zero=None, needs_params=True),
+    Row("contra_muon(0.1, contrast=fading)"),
+    Row("aurora(0.1, weight_decay=0.01)", at_zero=decay(0.01, -0.1), needs_params=True),
     # One distance for the whole tree
     Row("prodigy(fading, estim_lr0=0.01)", needs_params=True),
     Row("dadapt_adamw(fading, estim_lr0=0.01)", needs_params=True),
