@@ -17,7 +17,20 @@ TOPOLOGY = "v5e:2x4"
 # Sharded matrices of one shape are one group: one exchange there, and one exchange back. The norms of
 # AdaMuon and the rows of NorMuon are sums and exchanges of a few numbers.
 EXCHANGES = {"muon": 2, "muon, bfloat16 on the wire": 2, "scion": 2, "normuon": 4, "adamuon": 4}
-CASES = {name: make(RATE) for name, make in RECIPES.items()}
+ELEMENTWISE = (
+    "sgd",
+    "adagrad",
+    "rmsprop",
+    "adadelta",
+    "adam",
+    "adamw",
+    "amsgrad",
+    "nadam",
+    "nadamw",
+)
+CASES = {
+    name: RECIPES[name](RATE) for name in (*ELEMENTWISE, "muon", "normuon", "adamuon", "scion")
+}
 CASES["muon, bfloat16 on the wire"] = gradtx.muon(RATE, exchange_dtype="bfloat16")
 
 
