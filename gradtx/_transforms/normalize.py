@@ -32,6 +32,8 @@ class normalize_by_update_norm(Elementwise):
     Raises:
         ValueError: if `eps` is negative.
 
+    Source: Hazan, Levy & Shalev-Shwartz, 2015, arXiv:1507.02030, algorithm 1.
+
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.normalize_by_update_norm(eps=0.0)
     >>> tx.update(jnp.array([30.0, 40.0]), ())[0]
@@ -73,6 +75,8 @@ class normalize(Recipe):
     $$ u = g / \|g\| $$
 
     If all updates are 0, they stay 0. This is `normalize_by_update_norm` without an epsilon.
+
+    Source: Hazan, Levy & Shalev-Shwartz, 2015, arXiv:1507.02030, algorithm 1.
 
     >>> import gradtx, jax.numpy as jnp
     >>> gradtx.normalize().update({"a": jnp.array([3.0]), "b": jnp.array([-4.0])}, ())[0]

@@ -50,6 +50,8 @@ class refreshed_average(Wrapper):
         TypeError: if `inner` is not a transformation.
         ValueError: if `decay` lies outside its interval, or `every` is not a whole number of 1 or more.
 
+    Source: Liu et al., 2023, arXiv:2305.14342, algorithm 3, lines 5 to 9.
+
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.refreshed_average(gradtx.identity(), decay=0.5, every=2)
     >>> state = tx.init(jnp.zeros(()))
