@@ -1,11 +1,13 @@
 """What the matrices of an optimizer cost in communication, in words, for the table of `routing`."""
 
+import math
 from typing import Any
 
 import jax
 from jax.sharding import NamedSharding
 
 from gradtx._core.sharding import named_axes
+from gradtx._matrices.hops import needed
 from gradtx._matrices.in_place import fits_in_place
 from gradtx._matrices.long_axis import fits_long_axis
 from gradtx._matrices.members import turned_wide
@@ -59,7 +61,10 @@ def _words(plan: Plan, txs: list[Any]) -> str:
     if all(tx.few_long_products or tx.only_sums for tx in txs) and fits_long_axis(plan):
         m = min(plan.group.unit)
         return f"sums of {m}x{m} products"
-    hops = plan.group.hops(dict(plan.mesh.shape), 1)
+    sizes = dict(plan.mesh.shape)
+    stacks = math.prod(sizes[name] for name in plan.group.batch)
+    count = sum(leaf.units for leaf in plan.leaves) // stacks
+    hops = needed(plan.group.hops(sizes, 1), count)
     sharded = sum(hop.axes[0] is not None for hop in hops)
     words = [f"{2 * sharded} all-to-alls"] if sharded else []
     return " and ".join([*words, *(["1 all-gather"] if len(hops) > sharded else [])])

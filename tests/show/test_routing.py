@@ -118,12 +118,15 @@ def test_on_a_mesh_it_says_how_the_devices_bring_matrices_together():
         "both": sharded((64, 64), "x", "y"),
         "layers": sharded((8, 64, 64), ("x", "y")),
         "long": sharded((64, 4096), None, "x"),
+        "many": sharded((8, 64, 32), None, None, "x"),
         "bias": sharded((64,), "x"),
     }
     effects = {row.path: row.effects for row in routing(gradtx.normuon(0.1), params)}
     assert effects == {
-        "q": "2 all-to-alls and 1 all-gather with 1 other",
-        "k": "2 all-to-alls and 1 all-gather with 1 other",
+        # Four devices suffice for two matrices, so that replicas update the same one.
+        "q": "2 all-to-alls with 1 other",
+        "k": "2 all-to-alls with 1 other",
+        "many": "2 all-to-alls and 1 all-gather",
         "both": "4 all-to-alls",
         "layers": "",
         "long": "sums of 64x64 products",
