@@ -321,7 +321,7 @@ ROWS = [
     Row("identity() / rms(0.9)"),
     Row("scale_by_momentum() / (rms(fading) + 1e-08)"),
     Row("1.0 - identity() * 0.5", at_zero=np.ones_like),
-    Row("once(scale_by_momentum()) - chain(once(scale_by_momentum()), clip(0.5))"),
+    Row("once(identity(), 'g') * chain(once(identity(), 'g'), scale(fading))", bounded=False),
     Row("fanout('add', identity(), scale_by_momentum(), clip_by_global_norm(0.5))", bounded=False),
     Row("fanout(longest, scale_by_momentum(), masked(scale(0.5), by_rank(2)))"),
     Row("masked(scale_by_momentum(), by_rank(2))"),

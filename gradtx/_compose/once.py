@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import optax
 
 from gradtx._compose.iterates import check_around
@@ -16,20 +17,23 @@ class once(Wrapper):
 
     $$ u = f(g) $$
 
-    Two branches of a `fanout` see the same gradients. If both contain `once(f)`, then $f$ is computed
-    once and has one state, which stands at the first of these places; at the others stands
+    Two branches of a `fanout` see the same gradients. If both contain `once(f)`, then $f$ is
+    computed once and has one state, which stands at the first of these places; at the others stands
     `optax.EmptyState()`. Without `once`, each branch has a state of its own, with equal contents.
 
-    Where the gradients at two places differ, such as after another transformation, `once(f)` changes
-    nothing, and each place has its own state.
+    Where the gradients at two places differ, such as after another transformation, `once` changes
+    nothing, and each place has its own state. In a recipe, names are those of this recipe alone.
 
     Args:
         inner: $f$, a transformation.
+        name: what the two places have in common. Several transformations need several names. If the
+            numbers of $f$ are swept or traced, those of the first place count.
 
     The state is the state of `inner`, or `optax.EmptyState()`.
 
     Raises:
         TypeError: if `inner` is not a transformation.
+        ValueError: if two different transformations have one name, as far as their numbers are known.
 
     >>> import gradtx, jax.numpy as jnp
     >>> mean = gradtx.once(gradtx.scale_by_momentum(0.5))
@@ -38,6 +42,7 @@ class once(Wrapper):
     (MomentumState(mu=Array([0.], dtype=float32)), (EmptyState(), EmptyState()))
     """
 
+    name: str = ""
     linear = as_inner
     keeps_updates = True  # those of `inner`
 
@@ -47,16 +52,29 @@ class once(Wrapper):
 
     def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
         check_around(self, self.inner)
-        # The branches that square gradients see them bounded. This does not make them other gradients.
-        key = "computed once", self, tuple(map(_unbounded, stream))
-        first: list[Stream] = low.once(key, list)
+        # Whether places agree is decided by names and not by numbers, since two equal numbers may be two
+        # arguments of a jitted function. The branches that square gradients see them bounded, which does
+        # not make them other gradients.
+        recipes = tuple(low.once("recipes", list))
+        first = low.once(("once", self.name, recipes, tuple(map(_unbounded, stream))), list)
         if first:
-            return first[0], optax.EmptyState()
+            self._check(first[0])
+            return first[1], optax.EmptyState()
         out, state = low.lower(self.inner, stream)
         # Where arrays are needed between the branches, the pass that computes them must not compute the
         # terms of `inner` again.
-        first.append(low.compute(out) if low.whole_fanouts else out)
-        return first[0], state
+        first += [self.inner, low.compute(out) if low.whole_fanouts else out]
+        return first[1], state
+
+    def _check(self, other: Any) -> None:
+        """Check that the transformation at the first place is not a different one."""
+        (mine, structure), (known, first) = map(jax.tree.flatten, (self.inner, other))
+        numbers = [(a, b) for a, b in zip(mine, known, strict=False) if type(a) is type(b) is float]
+        if structure != first or any(a != b for a, b in numbers):
+            raise ValueError(
+                f"Two different transformations have one name, {self.name!r}: `once({other!r})` and "
+                f"`once({self.inner!r})`. Give each a name of its own: `once(inner, name)`."
+            )
 
     def tex(self, g: Tex, page: Page) -> Tex:
         return self.inner.tex(g, page)

@@ -82,7 +82,10 @@ class Recipe(Transform):
         return self.__dict__["_definition"]
 
     def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
+        recipes = low.once("recipes", list)  # those around a place, see `once`
+        recipes.append(object())
         stream, state = low.lower(self.children[0], stream)
+        recipes.pop()
         named: Any = self.state
         name = named if isinstance(named, type) else named()
         if name is not None:

@@ -87,7 +87,7 @@ class half_life_schedule(Schedule):
         length = page.number(self.transition_steps, "T").text
         share = Tex(rf"\min\left(\frac{{{n.text}}}{{{length}}}, 1\right)")
         ends = [
-            Tex(rf"\log {page.number(x, letter).within(2)}", 1)
+            Tex(rf"\log\left({page.number(x, letter).text}\right)")
             for x, letter in ((self.init_value, "a"), (self.end_value, "b"))
         ]
         steps = plus(fraction(plus(Tex("1"), share, "-"), ends[0]), fraction(share, ends[1]))

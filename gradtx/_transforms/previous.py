@@ -69,7 +69,10 @@ class difference(Elementwise):
 
     def tex(self, g: Tex, page: Page) -> Tex:
         g = page.symbol(g)
-        return page.define("d", lambda _: plus(g, g.at("t-1"), "-"))
+        before = g.at("t-1")
+        first = "0" if self.from_zero else g.text
+        page.notes[before.text] = rf"\text{{: its value one step earlier, and in step 1 }}{first}"
+        return page.define("d", lambda _: plus(g, before, "-"))
 
 
 def _difference(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -10,6 +10,8 @@ from jax.sharding import NamedSharding, PartitionSpec as P
 from rounding import roundings
 
 from gradtx import (
+    Hyper,
+    Recipe,
     adam,
     chain,
     clip_by_global_norm,
@@ -44,7 +46,7 @@ def in_branches(mean):
 @pytest.mark.parametrize("name", in_branches(MEAN))
 def test_a_shared_transformation_gives_the_updates_of_separate_ones(name):
     params = {"w": jnp.ones((2, 3))}
-    separate, shared = in_branches(MEAN)[name], in_branches(once(MEAN))[name]
+    separate, shared = in_branches(MEAN)[name], in_branches(once(MEAN, "m"))[name]
     states = separate.init(params), shared.init(params)
     for seed in range(2):
         g = {"w": jax.random.normal(jax.random.key(seed), (2, 3))}
@@ -59,22 +61,43 @@ def test_a_shared_transformation_gives_the_updates_of_separate_ones(name):
 
 
 def test_the_state_stands_at_the_first_place():
-    state = (once(MEAN) + chain(once(MEAN), scale_by_sign())).init(jnp.zeros(2))
+    state = (once(MEAN, "m") + chain(once(MEAN, "m"), scale_by_sign())).init(jnp.zeros(2))
     assert state[1] == (optax.EmptyState(), optax.EmptyState())
     assert type(state[0]).__name__ == "MomentumState"
 
 
-def test_other_gradients_and_other_transformations_have_states_of_their_own():
+def test_other_gradients_other_names_and_other_recipes_have_states_of_their_own():
+    class mean_of(Recipe):
+        decay: Hyper = 0.5
+
+        def expand(self):
+            return once(scale_by_momentum(self.decay), "m")
+
     for tx in (
-        once(MEAN) + chain(scale(2.0), once(MEAN)),
-        once(MEAN) + once(scale_by_momentum(0.25)),
-        chain(once(MEAN), once(MEAN)),
+        once(MEAN, "m") + chain(scale(2.0), once(MEAN, "m")),
+        once(MEAN, "m") + once(MEAN, "n"),
+        chain(once(MEAN, "m"), once(MEAN, "m")),
+        mean_of() + mean_of(0.25),
     ):
         assert len(jax.tree.leaves(tx.init(jnp.zeros(2)))) == 2
 
 
+def test_two_transformations_of_one_name_are_refused():
+    for other in (scale_by_momentum(0.25), scale_by_sign()):
+        with pytest.raises(ValueError, match="Two different transformations have one name, 'm'"):
+            (once(MEAN, "m") + once(other, "m")).init(jnp.zeros(2))
+
+
+def test_the_numbers_of_two_places_may_be_traced():
+    """The state does not depend on whether the optimizer is an argument of a jitted function."""
+    tx, g = in_branches(once(MEAN, "m"))["two branches"], jnp.ones(2)
+    state = jax.jit(lambda tx: tx.init(g))(tx)
+    assert jax.tree.structure(state) == jax.tree.structure(tx.init(g))
+    zoo.same(jax.jit(lambda tx, g, s: tx.update(g, s))(tx, g, state), tx.update(g, state))
+
+
 def test_an_infinite_gradient_shows_in_all_branches():
-    change = once(difference())
+    change = once(difference(), "d")
     tx = change / (root(chain(change, second_moment(0.5))) + 1e-8)
     g = jnp.array([jnp.inf, 1.0])
     update, _ = tx.update(g, tx.init(g))
@@ -82,7 +105,7 @@ def test_an_infinite_gradient_shows_in_all_branches():
 
 
 def test_what_lies_around_an_optimizer_changes_nothing():
-    zoo.same(zoo.updated(once(adam(0.1))), zoo.updated(adam(0.1)))
+    zoo.same(zoo.updated(once(adam(0.1), "a")), zoo.updated(adam(0.1)))
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,8 @@ def test_mathjax_typesets_every_equation():
 
 FUNCTIONS = {
     "sqrt": np.sqrt,
+    "exp": np.exp,
+    "log": np.log,
     "square": np.square,
     "divide": divide,
     "sign": np.sign,
@@ -130,7 +132,14 @@ def computed(tx, gradients, theta):
 
 
 # What the translation above knows, so that all else is an error and not a skip.
-WORDS = {"g_t", r"\theta_{t-1}", r"[\,\cdot\,]", r"\|\cdot\|", r"\|\cdot\|_{\mathrm{n}}"}
+WORDS = {
+    "g_t",
+    r"\theta_{t-1}",
+    r"[\,\cdot\,]",
+    r"\|\cdot\|",
+    r"\|\cdot\|_{\mathrm{n}}",
+    r"\|\cdot\|_{\mathrm{leaf}}",
+}
 KNOWN = {"fading", "longest", "sign", "mean", "rms", "halved"}
 
 
