@@ -30,7 +30,7 @@ Collective, Products = _counting.Collective, _counting.Products
 collectives, products = _counting.collectives, _counting.products
 
 _LOWERED = re.compile(
-    r'"stablehlo\.(all_to_all|all_gather)".* : tensor<\d+x(\d+)xi64>.*'
+    r'"stablehlo\.(all_to_all|all_gather)".* replica_groups = (.*)'
     r" : \(tensor<([\dx]+)x[a-z]+(\d+)>\) -> tensor<([\dx]+)x[a-z]+(\d+)>"
 )
 
@@ -42,8 +42,15 @@ def lowered_collectives(text: str) -> list[Any]:
     dtype matrices travel on other devices.
     """
     found = []
-    for kind, devices, *sizes in _LOWERED.findall(text):
-        arrays = zip(sizes[::2], sizes[1::2], strict=True)
+    sizes = {
+        name: int(n) for name, n in re.findall(r'"(\w+)"=(\d+)', text)
+    }  # of the axes of the mesh
+    for kind, groups, *of_arrays in _LOWERED.findall(text):
+        arrays = zip(of_arrays[::2], of_arrays[1::2], strict=True)
         size = max(math.prod(map(int, n.split("x"))) * int(bits) // 8 for n, bits in arrays)
-        found.append(Collective(kind.replace("_", "-"), size, int(devices), 1))
+        # JAX lists the devices of a group, or from version 0.12 on names the axes of the mesh.
+        listed = re.search(r"tensor<\d+x(\d+)xi64>", groups)
+        names = re.findall(r'name = "(\w+)"', groups)
+        devices = int(listed[1]) if listed else math.prod(sizes[name] for name in names)
+        found.append(Collective(kind.replace("_", "-"), size, devices, 1))
     return found
