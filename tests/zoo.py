@@ -290,8 +290,8 @@ ROWS = [
     Row("contra_muon(0.1, contrast=fading)"),
     Row("aurora(0.1, weight_decay=0.01)", at_zero=decay(0.01, -0.1), needs_params=True),
     # One distance for the whole tree
-    Row("scale_by_prodigy(estim_lr0=0.01, safeguard_warmup=True)", needs_params=True),
-    Row("scale_by_dadapt(bias_correction=False)", needs_params=True),
+    Row("scale_by_prodigy(0.5, (0.5, 0.75), estim_lr0=0.01)", needs_params=True),
+    Row("scale_by_dadapt(0.5, (0.5, 0.75), bias_correction=False)", needs_params=True),
     Row("scale_by_dog(('distance', 0.1))", needs_params=True),
     Row("prodigy(fading, estim_lr0=0.01)", needs_params=True),
     Row("dadapt_adamw(fading, estim_lr0=0.01)", needs_params=True),

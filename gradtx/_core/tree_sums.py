@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gradtx._core.dtypes import scalar
+from gradtx._core.dtypes import compute_dtype, scalar
 from gradtx._core.numerics import shard_axes
 from gradtx._core.trees import PyTree, flatten
 
@@ -22,6 +22,7 @@ def inner_product(a: PyTree, b: PyTree, axis_name: Hashable | None = None) -> ja
     """
 
     def product(x: jax.Array, y: jax.Array) -> jax.Array:
+        x, y = x.astype(compute_dtype(x, y)), y.astype(compute_dtype(x, y))
         if jnp.iscomplexobj(x):
             return jnp.sum(x.real * y.real) + jnp.sum(x.imag * y.imag)
         return jnp.sum(x * y)
