@@ -212,6 +212,9 @@ SUMS = (
     "cautious",
     "clip_by",
     "int8",
+    "centralize",
+    "orthogonal_to_params",
+    "zero_nans",
 )
 SCALARS = re.compile(r"\(?(?:\w+\[1?\](?:\{0?\})?(?:, )?)+\)?")
 
@@ -244,7 +247,7 @@ def test_a_step_on_a_mesh_is_that_of_one_device(row, cell):
         assert {kind for kind, _ in found} <= {"all-gather"}
     elif any(x in row.code for x in SUMS):
         # One number per leaf at most crosses the mesh, except where neurons extend over devices.
-        neurons = "adaptive_grad" in row.code
+        neurons = "adaptive_grad" in row.code or "centralize" in row.code
         assert all(kind == "all-reduce" and (neurons or SCALARS.fullmatch(x)) for kind, x in found)
     else:
         assert not found
