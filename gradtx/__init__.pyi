@@ -169,6 +169,7 @@ from gradtx._core.codec_int8 import blockwise_int8 as blockwise_int8
 
 # Bases
 from gradtx._bases.in_basis import in_basis as in_basis
+from gradtx._bases.scale_in_basis import scale_in_basis as scale_in_basis
 from gradtx._bases.basis import Basis as Basis
 from gradtx._bases.eigenbasis import eigenbasis as eigenbasis
 from gradtx._bases.fixed import fixed_basis as fixed_basis
@@ -176,6 +177,7 @@ from gradtx._bases.whitening import whitening as whitening
 from gradtx._bases.blocked import blocked as blocked
 from gradtx._bases.fitted import fitted_whitening as fitted_whitening
 from gradtx._bases.low_rank import low_rank as low_rank
+from gradtx._bases.power_iteration import orthogonalize_low_rank as orthogonalize_low_rank
 
 # Names from Optax
 from gradtx._wrappers.accumulate import MultiSteps as MultiSteps
@@ -252,6 +254,8 @@ from gradtx._optimizers.soap_muon import soap_muon as soap_muon
 from gradtx._optimizers.shampoo import shampoo as shampoo
 from gradtx._optimizers.low_rank import galore as galore
 from gradtx._optimizers.psgd import psgd_kron as psgd_kron
+from gradtx._optimizers.dion import apollo as apollo
+from gradtx._optimizers.dion import dion as dion
 from gradtx._optimizers.adamc import adamc as adamc
 from gradtx._optimizers.adan import adan as adan
 from gradtx._optimizers.ademamix import ademamix as ademamix

@@ -222,6 +222,8 @@ ROWS = [
     Row("shampoo(0.1, b2=0.99, precondition_frequency=1, block_size=2)"),
     Row("galore(0.1, 1, update_proj_gap=1)"),
     Row("psgd_kron(0.1, max_size_triangular=2)"),
+    Row("apollo(0.1, 1, update_proj_gap=1)"),
+    Row("dion(0.1, rank=1)"),
     Row("cautious(scale_by_momentum())"),
     # Constraints, which see the parameters
     Row("masked(hyperball(fading), by_rank(2))", needs_params=True),

@@ -1,0 +1,45 @@
+"""Dion and APOLLO against their recursions in NumPy float64."""
+
+import itertools
+
+import jax
+import numpy as np
+from test_soap import gradients, updates
+
+import gradtx
+
+
+def test_dion_is_that_of_the_paper():
+    gs = gradients((4, 6), steps=20)
+    with jax.enable_x64(True):
+        q = np.asarray(jax.random.normal(jax.random.key(0), (6, 2), "float64"))
+    m = np.zeros((4, 6))
+    for g, got in zip(gs, updates(gradtx.dion(0.1, 0.9, 2), gs), strict=True):
+        m = m + g
+        p = np.linalg.qr(m @ q)[0]
+        r = m.T @ p
+        m = m - (1 - 0.9) * p @ r.T
+        q = r / np.linalg.norm(r, axis=0)
+        np.testing.assert_allclose(got, -0.1 * np.sqrt(6 / 4) * p @ q.T, rtol=0, atol=1e-9)
+
+
+def test_apollo_scales_channels_as_adam_does_in_the_projection():
+    """In a projection that loses nothing, every channel gets the length of Adam's step."""
+    gs = gradients((3, 5), steps=20)
+    tx = gradtx.scale_in_basis(gradtx.fixed_basis(), gradtx.scale_by_adam(0.9, 0.999, 1e-8))
+    mean, square = np.zeros((3, 5)), np.zeros((3, 5))
+    for t, (g, got) in enumerate(zip(gs, updates(tx, gs), strict=True), 1):
+        mean, square = 0.9 * mean + 0.1 * g, 0.999 * square + 0.001 * g**2
+        adam = mean / (1 - 0.9**t) / (np.sqrt(square / (1 - 0.999**t)) + 1e-8)
+        factor = np.linalg.norm(adam, axis=0) / np.linalg.norm(g, axis=0)
+        np.testing.assert_allclose(got, factor * g, rtol=0, atol=1e-9)
+
+
+def test_the_steps_of_apollo_grow_slowly_and_point_along_the_gradient():
+    gs = gradients((3, 5), steps=8)
+    got = updates(gradtx.apollo(0.1, 1, update_proj_gap=3), gs)
+    sizes = [np.linalg.norm(u) for u in got]
+    assert all(b <= 1.01 * a + 1e-12 for a, b in itertools.pairwise(sizes))
+    for g, u in zip(gs, got, strict=True):
+        cosines = np.sum(-u * g, 0) / np.linalg.norm(u, axis=0) / np.linalg.norm(g, axis=0)
+        np.testing.assert_allclose(cosines, 1, atol=1e-9)
