@@ -227,7 +227,7 @@ ROWS = [
     Row("cautious(scale_by_momentum())"),
     # Constraints, which see the parameters
     Row("masked(hyperball(fading), by_rank(2))", needs_params=True),
-    Row("masked(chain(brake_radial(0.25), radial_step(0.1)), by_rank(2))", needs_params=True),
+    Row("masked(chain(brake_radial(0.25), radial_step(0.5)), by_rank(2))", needs_params=True),
     Row("masked(floor_update_ratio(fading, per='row'), by_rank(2))", needs_params=True),
     Row("masked(weight_norm(sgd(0.5), sgd(fading)), by_rank(2))", needs_params=True),
     # The rest of Optax's list
@@ -430,7 +430,7 @@ ROWS = [
     Row("rmnp(0.1)"),
     Row("grokfast(fading)", bounded=False),
     Row("mars_gradient(gamma=fading, from_zero=True)"),
-    Row("mars(0.1, variant='muon', auxiliary=adam(0.1))"),
+    Row("mars(0.1, variant='muon', auxiliary=scale(0.5))"),
     Row("scale_by_adan()"),
     Row("adan(0.1, weight_decay=0.1, proximal=True)", at_zero=None, needs_params=True),
     Row("scale_by_adopt(use_clipping=False)"),

@@ -75,7 +75,7 @@ class block_second_moment(Moment):
         return filled_like(real_parts(update)[0], nu), BlockSecondMomentState(nu)
 
     def tex(self, g: Tex, page: Page) -> Tex:
-        square = Tex(rf"{leaf_norm(page.symbol(g), page).text}^2")
+        square = Tex(rf"{leaf_norm(page.symbol(g), page).text}^{{2}}")
         return page.average("v", self.decay, square)
 
     def gain(self, log_kept: Any, decay: Any) -> Any:
