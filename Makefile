@@ -49,7 +49,8 @@ processes: $(VENV)/.has-tests $(VENV)/.has-examples  ## lose processes of a job,
 	@PROCESSES=1 $(PY) -m pytest tests/training/test_multiprocess.py $(ARGS)
 
 meshes: $(VENV)/.has-tests  ## run every transformation in every layout on meshes of eight devices
-	@MESHES=1 QUICK_COMPILE=1 $(PYTEST) tests/laws/test_meshes.py $(ARGS)
+	@MESHES=1 ALL_MESHES=1 QUICK_COMPILE=1 $(PYTEST) tests/laws/test_meshes.py \
+		tests/matrices/test_distributed*.py $(ARGS)
 
 lint: $(VENV)/.has-dev  ## check format, style and types
 	@$(PY) -m ruff format --check .

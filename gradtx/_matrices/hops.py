@@ -31,12 +31,14 @@ class Hop(NamedTuple):
         axes: for every array the axis that they shard, or None for an array that is replicated.
         typed: whether a replicated array has the type of one after `back`, as `shard_map` asks for. A
             sum has this type, and what is gathered has not.
+        both: if both axes of the matrices become whole in this hop, how many devices share each.
     """
 
     names: tuple[str, ...]
     size: int
     axes: tuple[int | None, ...]
     typed: bool = False
+    both: tuple[int, int] | None = None
 
 
 def needed(hops: list[Hop], count: int) -> list[Hop]:
@@ -53,6 +55,8 @@ def needed(hops: list[Hop], count: int) -> list[Hop]:
 
 def there(hop: Hop, arrays: list[Rows]) -> list[Rows]:
     """Bring together what the devices hold, for a share of the matrices."""
+    if hop.both is not None:
+        return [_there_at_once(hop, x) for x in arrays]
     out: list[Any] = list(arrays)
     share = len(arrays[0]) // hop.size
     for i, (x, axis) in enumerate(zip(arrays, hop.axes, strict=True)):
@@ -78,6 +82,8 @@ def there(hop: Hop, arrays: list[Rows]) -> list[Rows]:
 
 def back(hop: Hop, arrays: list[Rows]) -> list[Rows]:
     """Give every device again its part of all matrices; the inverse of `there`."""
+    if hop.both is not None:
+        return [_back_at_once(hop, x) for x in arrays]
     out: list[Any] = list(arrays)
     summed = [i for i, axis in enumerate(hop.axes) if axis is None and hop.typed]
     for i in summed:
@@ -103,6 +109,22 @@ def back(hop: Hop, arrays: list[Rows]) -> list[Rows]:
         for i, x, part in zip(members, parts, _columns(received, parts), strict=True):
             out[i] = part.reshape(-1, *x.shape[1:])
     return out
+
+
+def _there_at_once(hop: Hop, x: Rows) -> Rows:
+    """`there` for matrices whose axes are both sharded: one exchange, which sends less than two."""
+    (rows, columns), (count, m, n) = hop.both or (1, 1), x.shape
+    received = jax.lax.all_to_all(x, hop.names, 0, 0, tiled=True)
+    parts = received.reshape(rows, columns, count // hop.size, m, n)
+    return jnp.transpose(parts, (2, 0, 3, 1, 4)).reshape(-1, rows * m, columns * n)
+
+
+def _back_at_once(hop: Hop, x: Rows) -> Rows:
+    """The inverse of `_there_at_once`."""
+    (rows, columns), (share, m, n) = hop.both or (1, 1), x.shape
+    parts = x.reshape(share, rows, m // rows, columns, n // columns)
+    sent = jnp.transpose(parts, (1, 3, 0, 2, 4)).reshape(-1, m // rows, n // columns)
+    return jax.lax.all_to_all(sent, hop.names, 0, 0, tiled=True)
 
 
 def _for_each(x: Rows, axis: int | None, devices: int) -> Annotated[jax.Array, "_ _ ..."]:

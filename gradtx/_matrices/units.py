@@ -129,16 +129,24 @@ class UnitGroup(NamedTuple):
         several = [replicas, *self.spec] if self.varying is None else [*self.spec]
         specs: list[Spec] = [((), *self.spec)] * inputs
         specs += [((), *self.state_spec(shape)) for shape, _ in self.states]
-        return [
+        typed = self.varying is not None
+        hops = [
             Hop(
                 names,
                 math.prod(sizes[name] for name in names),
                 tuple([spec.index(names) if names in spec else None for spec in specs]),
-                self.varying is not None,
+                typed,
             )
             for names in several
             if names
         ]
+        sharded = [hop for hop in hops if hop.axes[0] is not None]
+        if len(self.unit) == len(sharded) == 2 and len(specs) == 1:
+            # Both axes become whole at once, so that a device sends no entry twice.
+            rows, columns = sharded
+            names, size = (*rows.names, *columns.names), rows.size * columns.size
+            return [*hops[:-2], Hop(names, size, (1,), typed, (rows.size, columns.size))]
+        return hops
 
 
 def unit_of(

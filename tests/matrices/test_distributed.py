@@ -1,7 +1,7 @@
 """Optimizers of matrices on meshes: collectives in the compiled step, and the numbers of one device.
 
 Every layout is crossed with every optimizer and with both kinds of mesh axes. The collectives of matrix
-size are counted in the program that XLA optimized, with loops multiplied (`benchmarks/hlo.py`).
+size are counted in the program that XLA optimized, with loops multiplied (`benchmarks/hlo.py`). `make meshes` counts every cell.
 """
 
 import functools
@@ -32,6 +32,7 @@ LAYOUTS = {
     "last axis with replicas": (TWO, [(SHAPE, P(None, "x"))] * 16, EXCHANGED | GATHERED),
     "stack, by layer": (ONE, [((16, *SHAPE), P("x"))], {}),
     "stack, last axis": (ONE, [((16, *SHAPE), P(None, None, "x"))], EXCHANGED),
+    "stacks of 10, last axis": (ONE, [((10, *SHAPE), P(None, None, "x"))] * 2, EXCHANGED),
     "13 matrices": (ONE, [(SHAPE, P(None, "x"))] * 13, EXCHANGED),
     "3 matrices": (ONE, [(SHAPE, P(None, "x"))] * 3, EXCHANGED),
     "3 matrices with replicas": (TWO, [(SHAPE, P(None, "x"))] * 3, EXCHANGED),
@@ -88,10 +89,15 @@ def test_a_group_takes_as_few_collectives_as_its_layout_needs(layout, name, kind
     large, small = Counter(), Counter()
     for found in collectives(text):
         (large if found.bytes > size / 2 else small)[found.kind] += found.runs
-    assert large == LAYOUTS[layout][2]
+    expected = LAYOUTS[layout][2]
+    if layout == "both axes" and kind == "Explicit" and name != "normuon":
+        expected = (
+            EXCHANGED  # where the layout is known and no rows travel along, both axes at once
+        )
+    assert large == expected
     # The rows of NorMuon, over one mesh axis after another, and the two sums of AdaMuon's norms.
     assert small.total() <= 4, small
-    share = -(-sum(16 if x.ndim == 3 else 1 for x in params.values()) // 8)
+    share = -(-sum(x.shape[0] if x.ndim == 3 else 1 for x in params.values()) // 8)
     m, n = SHAPE
     assert products(text).flops == share * (4 * m * m * n + 2 * m**3)
 
