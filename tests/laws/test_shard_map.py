@@ -26,6 +26,8 @@ def placed(mesh, specs, tree):
 # --- The zoo --------------------------------------------------------------------------------------
 
 BY_HISTORY = ("z_score", "percentile", "average_norm")  # they clip by norms of earlier steps
+BY_DISTANCE = ("prodigy", "dadapt", "dog")
+BY_NORM = ("global_norm", "normalize", "skip", *BY_HISTORY, *BY_DISTANCE)
 STEPS = 3
 # A matrix of each kind and a vector reach every branch, and compile fast.
 SMALL = {"own": zoo.SMALL, "same": {"kernel": zoo.SMALL["kernel"]}}
@@ -90,7 +92,7 @@ def parts(row, tree):
 
     A replicated leaf that is scaled by a norm over leaves that vary would itself vary from then on.
     """
-    by_norm = any(word in row.code for word in ("global_norm", "normalize", "skip", *BY_HISTORY))
+    by_norm = any(word in row.code for word in BY_NORM)
     return [{k: x} for k, x in tree.items()] if by_norm else [tree]
 
 
@@ -136,8 +138,10 @@ def close(a, b, roundings=8):
 
 @pytest.mark.representatives
 def test_trains_on_varying_and_on_replicated_leaves_as_on_one_device(row):
-    if any(word in row.code for word in ("skip", *BY_HISTORY)):
-        return  # every device counts its own steps, see `test_skip.py` and `test_clip_by_history.py`
+    if any(word in row.code for word in ("skip", *BY_HISTORY, *BY_DISTANCE)):
+        # Every device counts its own steps, see `test_skip.py` and `test_clip_by_history.py`, or has a
+        # distance of its own.
+        return
     tx = row.make()
     mesh, (params, gradients), each = two_devices()
     # The state that is handed in was made outside, for each device alone.
