@@ -17,7 +17,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from gradtx._matrices.groups import cut
 from gradtx._matrices.hops import Held, Rows
 from gradtx._matrices.plans import Plan
-from gradtx._matrices.units import joined, repeated
+from gradtx._matrices.units import UnitLeaf, joined, repeated
 
 
 def sharded_alike(x: Held, param: Held) -> Held:
@@ -54,9 +54,10 @@ def staged(
     arrays = joined(taken)
     count, dtype = len(arrays[0]), arrays[0].dtype
     names = plan.shared_over(count)
-    # The batch of a stack may be sharded. Without a batch, the pin keeps XLA from sharding the axis of
-    # the stack already where it is put together, which would move replicated leaves three times.
-    pinned = not any(leaf.batch for leaf in plan.leaves)
+    # The batch of a stack may be sharded. If it cannot be, the pin keeps XLA from sharding the axis of
+    # the stack already where it is put together, which would move replicated leaves three times, and
+    # from passing matrices from device to device where it is cut.
+    pinned = not any(_may_be_sharded(plan.mesh, leaf) for leaf in plan.leaves)
     arrays = [plan.sent(x) if i < inputs else x for i, x in enumerate(arrays)]
     if pinned:
         arrays = [_over(plan.mesh, (), x) for x in arrays]
@@ -93,6 +94,12 @@ def staged(
         states = zip(parts[wanted:], own[inputs:], strict=True)
         done.append([*units, *(x.reshape(old.shape) for x, old in states)])
     return done
+
+
+def _may_be_sharded(mesh: Any, leaf: UnitLeaf) -> bool:
+    """Whether a mesh axis divides an axis of the batch."""
+    sizes = [n for n in mesh.shape.values() if n > 1]
+    return any(leaf.shape[i] % n == 0 for i in leaf.order[: leaf.batch] for n in sizes)
 
 
 def _over(mesh: Any, names: tuple[str, ...], x: Rows) -> Rows:
