@@ -8,6 +8,7 @@ import numpy as np
 from jax.core import Tracer
 
 from gradtx._core.static import show
+from gradtx._core.tuned import Tuned
 
 # The interval of a number that may have any sign and size, and any precision.
 FINITE = "(-inf, inf)"
@@ -22,6 +23,9 @@ def outside(value: Any, interval: str) -> str:
     """
     if isinstance(value, float | int):
         return "" if in_interval(value, interval) else f"must lie in {interval}"
+    if isinstance(value, Tuned):
+        value.within(interval)  # it is not known here, and `set` checks it by what it has noted
+        return ""
     dtype = getattr(value, "dtype", None)
     if dtype is None:
         return ""

@@ -38,12 +38,14 @@ class Origin:
 
     Attributes:
         values: every `Tuned` made from these numbers. A step computes all of them.
+        intervals: for each number the intervals of the fields that it was passed to.
         constants: the arrays that occur in their expressions.
     """
 
     def __init__(self, starts: tuple[Any, ...], place: int) -> None:
         self.starts, self.place = starts, place
         self.values: list[Tuned] = []
+        self.intervals: list[list[str]] = [[] for _ in starts]
         self.constants: list[Any] = []
 
     def number(self, i: int, *, decay: bool) -> "Tuned":
@@ -104,6 +106,8 @@ class Tuned:
 
     def within(self, interval: str) -> "Tuned":
         """The same number as a field that is limited to `interval` holds it."""
+        if self.expression[0] == "number":
+            self.origin.intervals[self.expression[1]].append(interval)
         if self.decay or not is_decay(interval):
             return self
         return Tuned(self.origin, self.expression, self.start, True)

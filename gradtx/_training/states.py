@@ -9,9 +9,13 @@ import optax
 from jax.core import Tracer
 
 from gradtx._core.authors import described
+from gradtx._core.hyperparameters import check_hyperparameter
+from gradtx._core.limits import outside
 from gradtx._core.program import Program
+from gradtx._core.static import show
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree
+from gradtx._wrappers.hyperparams import Name
 
 
 def _steps(name: Any) -> tuple[str, ...]:
@@ -118,7 +122,7 @@ def set(state: PyTree, **values: Any) -> PyTree:
     Raises:
         KeyError: if no entry has this name.
         ValueError: if a new value has a different structure or shape, or if it is meant for a
-            hyperparameter of `tunable` that is a schedule.
+            hyperparameter of `tunable` that is a schedule, or that the optimizer would refuse.
 
     >>> import gradtx, jax.numpy as jnp
     >>> state = gradtx.set(gradtx.adam(1e-3).init(jnp.ones(2)), mu=jnp.ones(2))
@@ -164,6 +168,8 @@ def assigned(
                 f"inside of the schedule, such as `{name}.peak_value`, if the state has one; or make an "
                 "optimizer with another schedule, and continue with the same state."
             )
+        if isinstance(name, Name):
+            _check_number(name, value, old)
         leaves, structure = jax.tree.flatten(old)
         if structure != jax.tree.structure(value):
             # Flax NNX keeps every array in a variable, which is a pytree with one leaf.
@@ -185,6 +191,25 @@ def assigned(
     if isinstance(node, tuple | list):
         return kind(child(i, v) for i, v in enumerate(node))
     return node
+
+
+def _check_number(name: Name, value: Any, old: Any) -> None:
+    """Refuse what the optimizer would refuse as this hyperparameter.
+
+    Raises:
+        ValueError: if the number is NaN, or lies outside of an interval, also after it is rounded.
+        TypeError: if it is not a number.
+    """
+    check_hyperparameter(value, f"set({name}=...)", schedules=False, bounded=bool(name.intervals))
+    for interval in name.intervals:
+        if problem := outside(value, interval):
+            raise ValueError(f"`set({name}={show(value)})` {problem}.")
+        dtype = jnp.result_type(*jax.tree.leaves(old))
+        if isinstance(value, float) and outside(rounded := dtype.type(value).item(), interval):
+            raise ValueError(
+                f"`set({name}={show(value)})` must lie in {interval}, and the state keeps it in "
+                f"{dtype}, where it is rounded to {rounded}."
+            )
 
 
 def _as_entry(value: Any, old: Any, name: str) -> jax.Array:

@@ -1,6 +1,6 @@
 """The hyperparameters inside a transformation: where they are, and what they are called."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from gradtx._core.static import frozendict
@@ -11,6 +11,27 @@ from gradtx._core.values import Value
 Path = tuple[str, ...]
 
 
+class Name(str):
+    """The name of a number in a state of `tunable`, which knows where the number has to lie.
+
+    It is a key of a dictionary, which JAX hands on with the structure of the state. So `set` knows the
+    intervals wherever the state goes. The key equals the plain text, and is pickled as plain text.
+
+    Attributes:
+        intervals: the intervals, such as `"[0, 1)"`.
+    """
+
+    intervals: tuple[str, ...]
+
+    def __new__(cls, text: str, intervals: Iterable[str]) -> "Name":
+        self = super().__new__(cls, text)
+        self.intervals = tuple(dict.fromkeys(intervals))
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return str, (str(self),)
+
+
 class Found(NamedTuple):
     """A hyperparameter inside a transformation.
 
@@ -19,13 +40,18 @@ class Found(NamedTuple):
         field: the index, in `path`, of the field of the transformation that has the hyperparameter. More
             steps follow for a number inside of a schedule.
         value: the number, array or schedule.
-        decay: whether it is a decay, which is limited to an interval that ends at 1.
+        interval: the interval to which the field that has it is limited, or an empty string.
     """
 
     path: Path
     field: int
     value: Any
-    decay: bool
+    interval: str
+
+    @property
+    def decay(self) -> bool:
+        """Whether it is a decay, which is limited to an interval that ends at 1."""
+        return bool(self.interval) and is_decay(self.interval)
 
     @property
     def is_schedule(self) -> bool:
@@ -68,8 +94,7 @@ def find(tx: Any, skip: type, path: Path = ()) -> Iterator[Found]:
         if name in tx._transforms:
             yield from find(value, skip, here)
         elif name in tx._numbers and value is not None and not name.startswith("initial"):
-            decay = name in tx.limits and is_decay(tx.limits[name])
-            yield Found(here, len(path), value, decay)
+            yield Found(here, len(path), value, tx.limits.get(name, ""))
             if callable(value):
                 yield from _inside(value, len(path), here)
 
@@ -80,7 +105,7 @@ def _inside(schedule: Any, field: int, path: Path) -> Iterator[Found]:
         here = (*path, name)
         if isinstance(child, float) or hasattr(child, "dtype"):
             limits = schedule.limits if isinstance(schedule, Value) else {}
-            yield Found(here, field, child, name in limits and is_decay(limits[name]))
+            yield Found(here, field, child, limits.get(name, ""))
         else:
             yield from _inside(child, field, here)
 

@@ -16,7 +16,7 @@ from gradtx._core.terms import Stream
 from gradtx._core.transform import Transform
 from gradtx._core.tune import Tune
 from gradtx._core.tuned import NOT_KNOWN, Origin
-from gradtx._wrappers.hyperparams import Found, find, named, part_at, substituted
+from gradtx._wrappers.hyperparams import Found, Name, find, named, part_at, substituted
 
 
 class tunable(Wrapper):
@@ -26,7 +26,8 @@ class tunable(Wrapper):
     `state = gradtx.set(state, learning_rate=1e-4)` changes it. Nothing is compiled again, also where the
     optimizer itself is a part of the compiled program, as in Flax's `nnx.Optimizer` and `TrainState`.
     The numbers are saved and restored with the state. The values in the state count: after `init`,
-    `gradtx.replace` on the optimizer does not change a number that lies in the state.
+    `gradtx.replace` on the optimizer does not change a number that lies in the state. A number that the
+    optimizer would refuse, such as `b2=1.0`, is refused by `gradtx.set`, too.
 
     Args:
         inner: the optimizer.
@@ -125,6 +126,9 @@ class tunable(Wrapper):
             if "tuned.Tuned" in str(error):  # JAX's own complaint about it
                 raise TypeError(NOT_KNOWN) from error
             raise
+        limited = zip(numbers.items(), origin.intervals, strict=True)
+        keys = {k: Name(k, [x.interval] * bool(x.interval) + more) for (k, x), more in limited}
+        places = {keys.get(name, name): cell for name, cell in places.items()}
         return stream, optax.InjectStatefulHyperparamsState(
             count=Cell(stage.step, counts=True),  # pyright: ignore[reportArgumentType]
             hyperparams=places,

@@ -1,6 +1,8 @@
 """`tunable` and `inject_hyperparams`: hyperparameters that are read and changed in the state."""
 
 import copy
+import math
+import pickle
 
 import equinox
 import jax
@@ -236,6 +238,33 @@ def test_the_numbers_of_a_warm_up_and_cosine_are_set_by_name():
     np.testing.assert_allclose(
         gradtx.get(state, "learning_rate"), gradtx.get(want, "last_learning_rate"), rtol=5e-7
     )
+
+
+def test_a_number_that_the_optimizer_refuses_cannot_be_set():
+    rate = gradtx.warmup_cosine_decay_schedule(0.0, 0.1, 3, 10)
+    tx = tunable(chain(gradtx.clip_by_global_norm(1.0), adamw(rate)))
+    states = [tx.init(PARAMS), jax.jit(tx.init)(PARAMS)]
+    states.append(jax.jit(tx.update)(GRADIENTS[0], states[1], PARAMS)[1])
+    states.append(jax.tree.map(lambda x: x, states[2]))
+    # `b2` is limited by a part of the recipe, `eps` by the recipe, and the next one by a schedule.
+    refused = {"b2": 1.0, "eps": -1.0, "learning_rate.warmup_steps": -2.0, "max_norm": math.nan}
+    for state in states:
+        for name, value in refused.items():
+            with pytest.raises(ValueError, match=rf"`set\({name}={value}\)` must lie in [\[(]0, "):
+                gradtx.set(state, **{name: value})
+    state = states[0]
+    with pytest.raises(ValueError, match=r"`set\(b1=1\.0\)` must lie in \[0, 1\)"):
+        gradtx.set(state, b1=1.0)  # an average refuses it, and a sum does not
+    with pytest.raises(ValueError, match=r"keeps it in float32, where it is rounded to 1\.0"):
+        gradtx.set(state, b2=0.99999999)
+    with pytest.raises(ValueError, match=r"`set\(b2=Array\(1.5, .*\)` must lie in \[0, 1\)"):
+        gradtx.set(state, b2=jnp.float32(1.5))
+    with pytest.raises(TypeError, match=r"`set\(weight_decay=\.\.\.\)` cannot be a schedule"):
+        gradtx.set(state, weight_decay=lambda step: 0.1)
+    # A traced number is not known, and a pickled state needs no class of gradtx.
+    jax.jit(lambda x: gradtx.set(state, b2=x))(1.5)
+    assert {type(key) for key in pickle.loads(pickle.dumps(state.hyperparams))} == {str}
+    assert jax.tree.structure(pickle.loads(pickle.dumps(state))) == jax.tree.structure(state)
 
 
 def test_a_schedule_cannot_be_set():
