@@ -10,9 +10,11 @@ is known about its layout:
     in_place.py   only sums over matrices are needed, and matrices stay where they are
 """
 
+import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AxisType
 
 from gradtx._core.leaf import split
@@ -21,6 +23,7 @@ from gradtx._core.stages import Call
 from gradtx._core.terms import BOUNDED, SQUARABLE, Stream, Term
 from gradtx._core.tuned import settled
 from gradtx._matrices.exchange import exchanged, exchanged_parts
+from gradtx._matrices.groups import GROUP_BYTES
 from gradtx._matrices.in_place import fits_in_place, in_place
 from gradtx._matrices.long_axis import along_long_axis, fits_long_axis
 from gradtx._matrices.members import Member, member_of
@@ -179,7 +182,11 @@ class MeshStage:
         stacks = [m for m in members if m[1].leaf.batch]
         alone = [m for m in stacks if m[1].leaf.units % mesh.size == 0]
         rest = [m for m in stacks if m[1].leaf.units % mesh.size]
-        return [*([m] for m in alone), *(some for some in (flat, rest) if some)]
+        # A device holds whole matrices of one chunk at once. Chunks do not depend on each other.
+        size = math.prod(group.unit) * jnp.dtype(group.dtype).itemsize
+        chunk = mesh.size * max(GROUP_BYTES // max(size, 1), 1)
+        chunks = [flat[i : i + chunk] for i in range(0, len(flat), chunk)]
+        return [*([m] for m in alone), *chunks, *([rest] if rest else [])]
 
     def _run(self, plan: Plan, arrays: list[Any], numbers: list[Any], params: Any) -> Any:
         if AxisType.Manual in plan.mesh.axis_types:

@@ -1,7 +1,8 @@
 """Optimizers of matrices on meshes: collectives in the compiled step, and the numbers of one device.
 
 Every layout is crossed with every optimizer and with both kinds of mesh axes. The collectives of matrix
-size are counted in the program that XLA optimized, with loops multiplied (`benchmarks/hlo.py`). `make meshes` counts every cell.
+size are counted in the program that XLA optimized, with loops multiplied (`benchmarks/hlo.py`).
+`make meshes` counts every cell.
 """
 
 import functools
@@ -140,11 +141,13 @@ def test_a_stack_whose_layers_are_sharded_is_nowhere_cut(tx):
     assert updates["stack"].sharding.spec[0] == "x"
 
 
-def test_a_large_group_goes_through_in_chunks(monkeypatch):
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_large_group_goes_through_in_chunks(kind, monkeypatch):
     """A device holds one whole matrix at a time, so 16 matrices take two exchanges on 8 devices."""
     one_matrix = 4 * SHAPE[0] * SHAPE[1]
     monkeypatch.setattr(mesh_stage, "Plan", functools.partial(Plan, cap=one_matrix))
-    shapes = shapes_of("last axis", "Explicit")
+    monkeypatch.setattr(mesh_stage, "GROUP_BYTES", one_matrix)
+    shapes = shapes_of("last axis", kind)
     tx = gradtx.muon(0.1, steps=1)
     found = Counter(x.kind for x in collectives(compiled(tx, shapes)) for _ in range(x.runs))
     assert found["all-to-all"] == 4
