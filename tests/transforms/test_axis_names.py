@@ -28,6 +28,13 @@ CASES = [
         "adaptive_grad_clip(0.01, axis=-1)",
         LAST,
     ),
+    (
+        "chain({m}, block_rms(axis_name='d') / root(block_second_moment(0.5, axis_name='d')), "
+        "scale_by_trust_ratio(eps=0.5, axis_name='d'), clip_by_block_norm(0.1, axis_name='d'))",
+        "chain({m}, block_rms() / root(block_second_moment(0.5)), scale_by_trust_ratio(eps=0.5), "
+        "clip_by_block_norm(0.1))",
+        LAST,
+    ),
     # A neuron of the last axis lies on one device, whatever the first axis is sharded over.
     (
         "adaptive_grad_clip(0.01, axis=-1, axis_names={0: 'd'})",
