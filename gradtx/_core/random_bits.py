@@ -41,3 +41,16 @@ def bits_like(x: Any, seed: jax.Array) -> jax.Array:
         stride = np.uint32(math.prod(x.shape[axis + 1 :]) % 2**32)
         position += stride * jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
     return mixed(position * _GOLDEN + seed)
+
+
+def bits_of_keys(tree: Any) -> Any:
+    """`tree` with the bits of every key of `jax.random` in place of the key."""
+
+    def bits(x: Any) -> Any:
+        dtype = getattr(x, "dtype", None)
+        if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
+            return x
+        known = isinstance(x, jax.ShapeDtypeStruct)
+        return jax.eval_shape(jax.random.key_data, x) if known else jax.random.key_data(x)
+
+    return jax.tree.map(bits, tree)

@@ -96,6 +96,7 @@ class signum(Recipe):
     mu_dtype: DTypeLike | None = None
     weight_decay: Hyper = 0.0
     mask: Any = None
+    instead = {"beta": "write `momentum=`", "accumulator_dtype": "write `mu_dtype=`"}
 
     def expand(self) -> Transform:
         m = scale_by_momentum(self.momentum, accumulator_dtype=self.mu_dtype)

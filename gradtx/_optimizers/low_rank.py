@@ -67,7 +67,7 @@ class galore(Recipe):
 
     >>> import gradtx, jax.numpy as jnp
     >>> state = gradtx.galore(0.01, rank=2).init({"kernel": jnp.zeros((8, 4))})
-    >>> gradtx.get(state, "mu")["kernel"].shape
+    >>> gradtx.get(state, "inner_states.muon.inner_state.0.0.inner.mu")["kernel"].shape
     (8, 2)
     """
 
@@ -84,6 +84,10 @@ class galore(Recipe):
     mask: Any = None
     axes: MatrixRule = hidden_matrices()
     auxiliary: Transform | optax.GradientTransformation | None = None
+    instead = {
+        "base_optimizer": "write `in_basis(basis, optimizer)`, which takes every optimizer",
+        "weight_dimension_numbers": "write `axes=`, a rule such as `hidden_matrices()`",
+    }
     group_names = property(group_names)
 
     def expand(self) -> Transform:

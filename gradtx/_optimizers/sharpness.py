@@ -15,6 +15,7 @@ _INSTEAD = {
     "adv_optimizer": "write `perturbed(optimizer, perturbation)`, whose second argument goes uphill",
     "sync_period": "leave it out, since each update takes both gradients",
     "opaque_mode": "leave it out, since each update takes both gradients",
+    "reset_state": "leave it out, since the optimizer has one state, which is kept",
     "batch_axis_name": "take the mean over the batch axis in `grad_fn`",
 }
 

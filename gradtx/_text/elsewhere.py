@@ -77,7 +77,7 @@ _TORCH = {
 
 
 def _missing(name: str) -> NoReturn:
-    raise AttributeError(_advice(name, vars(sys.modules["gradtx"])))
+    raise AttributeError(_advice(name, dir(sys.modules["gradtx"])))
 
 
 # A type checker must not learn that gradtx has a function for missing names, since it would then take

@@ -12,6 +12,7 @@ from gradtx._core.authors import described
 from gradtx._core.boundary import as_param
 from gradtx._core.dtypes import like
 from gradtx._core.program import Program
+from gradtx._core.random_bits import bits_of_keys
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, flatten
 from gradtx._training.nodes import translated
@@ -98,6 +99,7 @@ def _taken(own: Any, theirs: Any, count: Any, path: str) -> Any:
     elif isinstance(own, dict) and isinstance(theirs, dict) and own.keys() == theirs.keys():
         return {key: _taken(x, theirs[key], count, f"{path}/{key}") for key, x in own.items()}
     elif jax.tree.structure(own) == jax.tree.structure(theirs):
+        theirs = bits_of_keys(theirs)
         wrong = [
             a.shape != b.shape for a, b in zip(*map(jax.tree.leaves, (own, theirs)), strict=True)
         ]

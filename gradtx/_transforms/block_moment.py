@@ -119,6 +119,7 @@ class scale_by_novograd(Recipe):
     weight_decay: Hyper = 0.0
     axis_name: Hashable | None = None
     limits = {"b2": "[0, 1)", "eps": "[0, inf)", "eps_root": "[0, inf)"}
+    instead = {"mu_dtype": "write `gradtx.stored(optimizer, 'bf16+8')` for a state of fewer bits"}
 
     def expand(self) -> Transform:
         v = block_second_moment(from_first(self.b2), self.axis_name)

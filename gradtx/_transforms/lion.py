@@ -48,7 +48,9 @@ class scale_by_lion(Recipe):
     b2: Hyper = 0.99
     mu_dtype: DTypeLike | None = None
     limits = {"b1": "[0, 1)", "b2": "(0, 1)"}
-    instead = {"mode": "leave it out, since gradtx's Lion always takes the sign"}
+    instead = dict.fromkeys(
+        ("mode", "smooth_beta"), "leave it out, since gradtx's Lion always takes the sign"
+    )
 
     def state(self) -> Any:
         if callable(self.b1) or callable(self.b2):

@@ -75,6 +75,7 @@ class schedule_free(Wrapper):
     state_dtype: DTypeLike | None = None
     r: Hyper = 0.0
     decay_at_z: bool = False
+    instead = {"base_optimizer": "write `inner=`"}
     limits = {"b1": "(0, 1]", "weight_lr_power": "[0, inf)", "r": "[0, inf)"}
     linear = True
     asks_schedules = False  # they are evaluated at `step_count - 1`
