@@ -143,7 +143,7 @@ class adafactor(Conventional):
         if self.multiply_by_parameter_scale:
             rates.append(scale_by_param_block_rms(self.min_scale))
         links = [*rates, *average] if self.lr_inside else [*average, *rates]
-        return chain(_with_decay(self, chain(divided, *clipped, *links)), scale(-1.0))
+        return chain(*_with_decay(self, [divided, *clipped, *links]), scale(-1.0))
 
 
 def _rate(recipe: adafactor) -> Any:
@@ -154,14 +154,15 @@ def _rate(recipe: adafactor) -> Any:
     return most if recipe.learning_rate is None else most.min(recipe.learning_rate)
 
 
-def _with_decay(recipe: adafactor, step: Transform) -> Transform:
+def _with_decay(recipe: adafactor, links: list[Transform]) -> list[Transform]:
+    """The links with the weight decay, in the order of Optax's links, so that its state fits."""
     if recipe.weight_decay_rate is None:
-        return step
+        return links
     decay = decoupled_weight_decay(recipe.weight_decay_rate, recipe.weight_decay_mask)
     if recipe.decay_mode == "absolute":
-        return chain(step, decay)
+        return [*links, decay]
     rate = recipe.learning_rate if recipe.decay_mode == "lr" else _rate(recipe)
     factors: list[Transform] = [] if rate is None else [scale(rate)]
     if recipe.decay_mode == "step" and recipe.multiply_by_parameter_scale:
         factors.append(scale_by_param_block_rms(recipe.min_scale))
-    return step + chain(freeze(), decay, *factors)
+    return [chain(*links) + chain(freeze(), decay, *factors)]

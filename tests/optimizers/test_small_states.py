@@ -13,7 +13,7 @@ from references import recurrence
 from rounding import roundings
 from runs import normal, run_all
 
-from gradtx import adafactor, adam_mini, came, sm3, transformer_blocks
+from gradtx import adafactor, adam_mini, came, from_optax, sm3, transformer_blocks
 
 STEPS, SHAPES = 20, {"matrix": (4, 3), "vector": (3,)}
 START = {k: normal(5, *shape)[0] for k, shape in SHAPES.items()}
@@ -186,6 +186,20 @@ def test_adafactor_and_sm3_are_those_of_optax():
             assert_allclose(
                 ours[k], theirs[k], 0, np.max(np.abs(theirs[k])) * roundings(64, "float32")
             )
+
+
+def test_a_run_of_optaxs_adafactor_goes_on():
+    ours, theirs = (
+        adafactor(0.1, 2, weight_decay_rate=0.1),
+        optax.adafactor(0.1, 2, weight_decay_rate=0.1),
+    )
+    p = jax.tree.map(jnp.float32, START)
+    g = jax.tree.map(lambda x: jnp.float32(x[0]), GRADIENTS)
+    _, state = theirs.update(g, theirs.init(p), p)
+    want, _ = theirs.update(g, state, p)
+    got, _ = ours.update(g, from_optax(ours, state, p), p)
+    for k in p:
+        assert_allclose(got[k], want[k], 0, np.max(np.abs(want[k])) * roundings(64, "float32"))
 
 
 def test_blocks_are_heads_tokens_outputs_or_the_whole():
