@@ -5,15 +5,20 @@
 A file is never written again: it shows what a version wrote. It holds, for the rows of the zoo that
 are recipes or wrappers, the text of the optimizer, the arrays of its state after two steps by their
 paths, and the updates of the third step. It also holds the parameters and the third gradient.
+
+NAME.zip beside it is a checkpoint of Orbax of one optimizer, in a folder, with the optimizer as text.
 """
 
 import json
 import sys
+import tempfile
+import zipfile
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import zoo
 
 import gradtx
@@ -79,6 +84,27 @@ def save(path, txs):
         np.savez_compressed(file, index=index, buffer=np.frombuffer(bytes(buffer), np.uint8))
 
 
+def save_checkpoint(path, tx):
+    """Write a checkpoint of Orbax, with the same arrays for one optimizer, as one zip file.
+
+    Raises:
+        FileExistsError: if there is such a file.
+    """
+    state = tx.init(PARAMS)
+    for g in GRADIENTS[:2]:
+        _, state = tx.update(g, state, PARAMS)
+    updates, _ = tx.update(GRADIENTS[2], state, PARAMS)
+    arrays = {"params": PARAMS, "gradient": GRADIENTS[2], "state": state, "updates": updates}
+    with tempfile.TemporaryDirectory() as folder, ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(Path(folder) / "arrays", arrays)
+        checkpointer.wait_until_finished()
+        (Path(folder) / "optimizer.txt").write_text(repr(tx))
+        with zipfile.ZipFile(path, "x", zipfile.ZIP_DEFLATED) as file:
+            for one in sorted(Path(folder).rglob("*")):
+                if one.name != "commit_success.txt":  # it names the temporary folder
+                    file.write(one, one.relative_to(folder))
+
+
 def load(path):
     """What `save` wrote: a list of dictionaries, with the arrays by their paths."""
     with np.load(path) as file:
@@ -102,4 +128,6 @@ if __name__ == "__main__":
         jax.disable_jit()
     ):  # which is faster here, since few operations have not been compiled before
         save(file, found)
+    rate = gradtx.warmup_cosine_decay_schedule(0.0, 1e-2, 2, 10)
+    save_checkpoint(file.with_suffix(".zip"), gradtx.tunable(gradtx.averaged(gradtx.muon(rate))))
     print(f"{len(found)} states, {file.stat().st_size} bytes")

@@ -4,9 +4,12 @@ When the layout of a state changes, the version that changes it converts older s
 below calls the function that does so.
 """
 
+import zipfile
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 import saved_states
 import zoo
@@ -15,6 +18,7 @@ from rounding import roundings
 import gradtx
 
 FILES = sorted(saved_states.FOLDER.glob("*.npz"))
+CHECKPOINTS = sorted(saved_states.FOLDER.glob("*.zip"))
 # An update is a sum and a quotient of a few arrays, of entries of size 1: some tens of roundings. The
 # polynomials of Newton-Schulz have slopes of up to 8.3 for small singular values, which three of them
 # leave. In all this is far below what one array in another place would change.
@@ -34,7 +38,7 @@ def restored(target, arrays):
 
 
 def test_there_is_a_file_of_a_version():
-    assert FILES and max(file.stat().st_size for file in FILES) < 60_000
+    assert FILES and CHECKPOINTS and max(file.stat().st_size for file in FILES) < 60_000
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -62,6 +66,24 @@ def test_a_state_that_a_version_wrote_goes_on_with_its_next_step(file):
             np.testing.assert_allclose(
                 got / size, want / size, rtol=0, atol=tolerance, err_msg=f"{text}, `{path}`"
             )
+
+
+@pytest.mark.parametrize("file", CHECKPOINTS, ids=lambda file: file.stem)
+def test_a_checkpoint_of_orbax_that_a_version_wrote_goes_on_with_its_next_step(file, tmp_path):
+    with zipfile.ZipFile(file) as archive:
+        archive.extractall(tmp_path)
+    tx = gradtx.parse((tmp_path / "optimizer.txt").read_text())
+    params = saved_states.PARAMS
+    target = {"params": params, "gradient": params, "state": tx.init(params), "updates": params}
+    with ocp.StandardCheckpointer() as checkpointer:
+        metadata = checkpointer.metadata(tmp_path / "arrays").item_metadata["state"]
+        gradtx.check_state(metadata, tx, params, saved=tx)
+        saved = checkpointer.restore(tmp_path / "arrays", target)
+    with jax.disable_jit():
+        updates, _ = tx.update(saved["gradient"], saved["state"], saved["params"])
+    size = max(float(jnp.max(jnp.abs(x))) for x in jax.tree.leaves(saved["updates"]))
+    for got, want in zip(*map(jax.tree.leaves, (updates, saved["updates"])), strict=True):
+        np.testing.assert_allclose(got / size, want / size, rtol=0, atol=TOLERANCE_OF_MATRICES)
 
 
 def test_a_file_is_never_written_again(tmp_path):
