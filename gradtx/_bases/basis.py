@@ -56,7 +56,7 @@ class Basis(Value):
     ...
     ...     def back(self, y, state):
     ...         return y[:, ::-1]
-    >>> tx = gradtx.in_basis(mirrored(), gradtx.scale(jnp.array([[1.0], [5.0]])))
+    >>> tx = gradtx.in_basis(mirrored(), gradtx.identity() * jnp.array([[1.0], [5.0]]))
     >>> w = jnp.ones((2, 1))
     >>> tx.update(w, tx.init(w))[0]
     Array([[5.],

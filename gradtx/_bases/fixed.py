@@ -32,12 +32,13 @@ class fixed_basis(Basis):
         ValueError: if `inputs` or `outputs` is not a matrix, or does not fit the matrices of a leaf.
 
     >>> import gradtx, jax.numpy as jnp
-    >>> turn = jnp.array([[0.6, 0.8], [-0.8, 0.6]])
-    >>> tx = gradtx.in_basis(gradtx.fixed_basis(inputs=turn), gradtx.scale_by_sign())
+    >>> turn = jnp.array([[0.0, 1.0], [-1.0, 0.0]])
+    >>> twice_the_first = gradtx.identity() * jnp.array([[2.0], [1.0]])
+    >>> tx = gradtx.in_basis(gradtx.fixed_basis(inputs=turn), twice_the_first)
     >>> w = jnp.array([[3.0], [4.0]])
-    >>> jnp.round(tx.update(w, tx.init(w))[0], 2)
-    Array([[0.6],
-           [0.8]], dtype=float32)
+    >>> tx.update(w, tx.init(w))[0]  # in the basis it is [[4], [-3]], and then [[8], [-3]]
+    Array([[3.],
+           [8.]], dtype=float32)
     """
 
     inputs: jax.Array | np.ndarray | None = None

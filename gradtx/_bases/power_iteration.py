@@ -51,9 +51,8 @@ class orthogonalize_low_rank(Matrixwise):
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx, w = gradtx.orthogonalize_low_rank(rank=1), jnp.array([[3.0, 0.0], [4.0, 0.0]])
-    >>> jnp.round(tx.update(w, tx.init(w))[0], 3)
-    Array([[0.6, 0. ],
-           [0.8, 0. ]], dtype=float32)
+    >>> jnp.round(tx.update(w, tx.init(w))[0][:, 0], 3)
+    Array([0.6, 0.8], dtype=float32)
     """
 
     decay: Hyper = 0.95

@@ -18,7 +18,7 @@ from gradtx._optimizers.adam import adamw
 from gradtx._optimizers.routed import group_names, routed
 from gradtx._schedules.exponential import exponential_decay
 from gradtx._transforms.bias_correction import bias_correction
-from gradtx._transforms.clip import clip_by_block_rms
+from gradtx._transforms.clip import clip, clip_by_block_rms
 from gradtx._transforms.moments import scale_by_momentum
 
 # max(0.03, min(1, exp(-0.001 (t - 500))))
@@ -96,6 +96,7 @@ class psgd_kron(Recipe):
             self.preconditioner_init_scale,
         )
         step = chain(
+            clip(1e30),  # the largest numbers, divided by the gain of a momentum, are infinite
             bias_correction(scale_by_momentum(self.b1)),
             in_basis(basis, identity(), axes=self.axes),
             clip_by_block_rms(self.clip),
