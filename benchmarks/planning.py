@@ -11,6 +11,8 @@ The table is written after each run. Every case is compiled in a process of its 
 import argparse
 import datetime
 import json
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ MODELS = {
     "70B": (8192, 1024, 28672, 80),
 }
 VOCABULARY = 128256
+TOKENS = 8192  # that a device trains on in one step, for comparison
 # FSDP over at most 64 devices. More devices hold replicas, whose mesh axis comes first.
 MESHES = {8: {"data": 8}, 64: {"data": 64}, 512: {"replica": 8, "data": 64}}
 OPTIMIZERS = ("gradtx.muon", "optax.contrib.muon", "gradtx.adamw")
@@ -128,11 +131,39 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def overhead(found: dict[str, Any]) -> str:
+    """In Markdown, what Muon adds to forward and backward pass, and what padding adds to Muon."""
+    cases = found["cases"]
+    heads = ("model", "devices", "forward and backward", "Muon", "per cent", "equal shares")
+    heads += ("sent", "sent at least")
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+    for model in MODELS:
+        matrices = sum(math.prod(x) for x in shapes(model)["layers"].values() if len(x) == 3)
+        # All numbers of layers are multiples of 8.
+        whole = 8 * cases[f"{model}/8/gradtx.muon"]["flops"]
+        for devices, mesh in MESHES.items():
+            case = cases[f"{model}/{devices}/gradtx.muon"]
+            training = 6 * case["numbers"] * TOKENS
+            there_and_back = 2 * 4 * matrices * (mesh["data"] - 1) / mesh["data"] ** 2
+            cells = [
+                model,
+                str(devices),
+                f"{training / 1e12:,.0f} TFLOP",
+                f"{case['flops'] / 1e12:,.1f} TFLOP",
+                f"{100 * case['flops'] / training:.1f}",
+                f"{whole / devices / 1e12:,.1f} TFLOP",
+                f"{case['sent'] / 1e9:,.2f} GB",
+                f"{there_and_back / 1e9:,.2f} GB",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def write_page(found: dict[str, Any]) -> None:
-    """Replace the table in the page."""
-    before, rest = PAGE.read_text().split(BEGIN)
-    after = rest.split(END)[1]
-    PAGE.write_text(f"{before}{BEGIN}\n\n{table(found)}\n\n{END}{after}")
+    """Replace the tables in the page."""
+    tables = iter((table(found), overhead(found)))
+    between = re.compile(f"{BEGIN}.*?{END}", re.DOTALL)
+    PAGE.write_text(between.sub(lambda _: f"{BEGIN}\n\n{next(tables)}\n\n{END}", PAGE.read_text()))
 
 
 def main() -> None:
