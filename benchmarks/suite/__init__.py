@@ -14,3 +14,5 @@ from benchmarks.suite import loops as loops
 from benchmarks.suite import collectives as collectives
 from benchmarks.suite import meshes as meshes
 from benchmarks.suite import bases as bases
+from benchmarks.suite import planning as planning
+from benchmarks.suite import tpu as tpu
