@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from gradtx._core.authors import described
 from gradtx._core.foreign import as_transform
+from gradtx._core.random_bits import bits_of_keys
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, is_inexact, leaf_items, paths, unboxed
 from gradtx._training.matching import Matching
@@ -112,7 +113,7 @@ def migrate(
             f"`param_groups`; this state is {described(state)}."
         )
     else:
-        old = nodes_of(state, known)
+        old = nodes_of(bits_of_keys(state), known)
     matching = Matching(new, old)
     source = matching.source
     if old.leaves and not source:

@@ -41,6 +41,7 @@ CASES = {
     "a chain": lambda x: x.chain(x.clip_by_global_norm(1.0), x.adamw(falling), x.trace(0.5)),
     "a named chain": lambda x: x.named_chain(("clip", x.clip(0.5)), ("adam", x.adam(0.1))),
     "an average": lambda x: x.chain(x.ema(0.9), x.scale(-0.1)),
+    "noise, which has a key": lambda x: x.chain(x.add_noise(0.1, 0.5, key=3), x.adamax(falling)),
     "scheduled decay": lambda x: x.chain(x.add_decayed_weights(falling), x.sgd(0.1)),
     "groups": lambda x: groups(x, LABELS),
     "groups in a chain": lambda x: x.chain(x.clip(0.5), groups(x, LABELS)),
