@@ -53,6 +53,7 @@ from gradtx._transforms.block_moment import block_second_moment as block_second_
 from gradtx._transforms.block_moment import scale_by_novograd as scale_by_novograd
 from gradtx._optimizers.optimistic import (
     scale_by_optimistic_gradient as scale_by_optimistic_gradient,
+)
 from gradtx._transforms.grokfast import grokfast as grokfast
 from gradtx._transforms.mars_gradient import mars_gradient as mars_gradient
 from gradtx._transforms.accumulators import centered_second_moment as centered_second_moment
