@@ -222,6 +222,11 @@ ROWS = [
     Row("shampoo(0.1, b2=0.99, precondition_frequency=1, block_size=2)"),
     Row("galore(0.1, 1, update_proj_gap=1)"),
     Row("psgd_kron(0.1, max_size_triangular=2)"),
+    Row(
+        "masked(scale_in_basis(low_rank(1, every=1), scale_by_adam(), on_refresh='keep'), "
+        "by_rank(2))"
+    ),
+    Row("masked(orthogonalize_low_rank(0.9, rank=1), by_rank(2))"),
     Row("apollo(0.1, 1, update_proj_gap=1)"),
     Row("dion(0.1, rank=1)"),
     Row("cautious(scale_by_momentum())"),

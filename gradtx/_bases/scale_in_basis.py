@@ -6,7 +6,8 @@ import jax.numpy as jnp
 
 from gradtx._bases.in_basis import in_basis
 from gradtx._core.latex import Page, Tex, escape, fraction, times
-from gradtx._core.numerics import nonzero_or_one, sqrt
+from gradtx._core.numerics import nonzero_or_one, placed_like, sqrt
+from gradtx._core.sharding import replicated
 
 
 class scale_in_basis(in_basis):
@@ -46,14 +47,15 @@ class scale_in_basis(in_basis):
 
     def returned(self, leaf: Any, out: Any, inside: Any, state: Any, given: Any) -> Any:
         axes, parts = leaf.axes, []
-        wide = given.astype(out.dtype)
-        rows = zip(*(axes.split_parts(x) for x in (wide, out, inside)), strict=True)
+        wide, back = replicated(given.astype(out.dtype))
+        arrays = wide, replicated(out)[0], replicated(inside)[0]
+        rows = zip(*map(axes.split_parts, arrays), strict=True)
         for x, new, old in rows:
             axis = (-2 if x.shape[1] <= x.shape[2] else -1) if self.per == "channel" else (-2, -1)
             size = _norm(old, axis)
             factor = jnp.where(size > 0, _norm(new, axis) / nonzero_or_one(size), 0 * size)
             parts.append(x * factor.astype(x.dtype))
-        return axes.join_parts(parts, given.shape)
+        return placed_like(back(axes.join_parts(parts, given.shape)), given)
 
     def tex(self, g: Tex, page: Page) -> Tex:
         signal = page.symbol(self.signal.tex(g, page))
