@@ -116,5 +116,5 @@ class _Grid(NamedTuple):
 
     grid: tuple[int, ...]
 
-    def blocks(self, path: str, leaf: Leaf) -> tuple[int, ...]:
+    def blocks(self, path: str, leaf: Any) -> tuple[int, ...]:
         return self.grid

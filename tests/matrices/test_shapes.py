@@ -116,8 +116,11 @@ def check_all(monkeypatch: pytest.MonkeyPatch) -> tuple[set[str], set[str]]:
     def stating(holder: Any) -> list[tuple[str, Any]]:
         return [(name, x) for name, x in functions(holder) if any(map(states_a_shape, hints_of(x)))]
 
+    every_module = modules()
+    for name in gradtx.__all__:
+        getattr(gradtx, name)  # the module of a name is imported when the name is first used
     users = [m for name, m in sys.modules.items() if name.split(".")[0] == "gradtx"]
-    for module in modules():
+    for module in every_module:
         for name, x in stating(module):
             if x.__module__ == module.__name__:
                 every.add(name)
@@ -153,6 +156,16 @@ def on_meshes() -> None:
         replicas = {name: lies(6, 8, spec=(None, "x")) for name in "ab"}
         step(gradtx.normuon(0.1), replicas)
         step(gradtx.adamuon(0.1), replicas | {"stack": lies(3, 8, 4, spec=(None, "x", "y"))})
+        step(gradtx.muon(0.1), {"both": lies(8, 4, spec=("x", "y"))})
+        step(gradtx.normuon(0.1), {"long": lies(8, 64, spec=(None, "x"))})
+    mesh = jax.make_mesh((8,), ("x",))
+    sharding = jax.NamedSharding(mesh, jax.P("x"))
+    params = {"stack": jax.ShapeDtypeStruct((8, 4, 8), jnp.float32, sharding=sharding)}
+    params["tall"] = jax.ShapeDtypeStruct((16, 8), jnp.float32, sharding=sharding)
+    tx = gradtx.place(gradtx.normuon(0.1), params)
+    inside = lambda p: tx.update(p, tx.init(p), p)[0]
+    specs = jax.P("x")
+    jax.eval_shape(jax.shard_map(inside, mesh=mesh, in_specs=specs, out_specs=specs), params)
 
 
 def test_arrays_have_the_shapes_that_annotations_state(monkeypatch):
@@ -178,6 +191,12 @@ def test_arrays_have_the_shapes_that_annotations_state(monkeypatch):
     clip = gradtx.chain(gradtx.clip_by_global_norm(1.0), gradtx.scale_by_adadelta())
     step(clip, {"w": jnp.ones((2, 3), jnp.complex64)})
     step(gradtx.scale_by_stddev(), params)
+    step(gradtx.adam_mini(0.1), params)
+    two = {"wide": jnp.ones((3, 7)), "tall": jnp.ones((7, 3))}
+    step(gradtx.scale_by_dual_norm(gradtx.scale_by_sign()), two)
+    step(gradtx.floor_update_ratio(0.1), two)
+    for tx in ("matrix_norm", "matrix_rms", "scale_to_operator_norm", "orthogonalize_balanced"):
+        step(getattr(gradtx, tx)(), two)
     step(gradtx.scale_by_full_matrix_adagrad(), {"w": jnp.ones((2, 3))})
     logits = {"attention": jnp.ones(2)}
     step(gradtx.qk_clip(), params, max_logits=logits)
