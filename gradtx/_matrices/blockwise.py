@@ -9,7 +9,6 @@ from gradtx._core.authors import described
 from gradtx._core.latex import Page, Tex, square
 from gradtx._core.numerics import average_of_squares
 from gradtx._core.reduced import mean_square, reduced_accumulator
-from gradtx._core.shapes import Leaf
 from gradtx._core.unit import Elementwise
 from gradtx._core.values import Hyper
 from gradtx._matrices.blocks import BlockRule, transformer_blocks
