@@ -65,7 +65,8 @@ def _collect(node: Any, labels: tuple[str, ...], places: tuple[str, ...], found:
     if isinstance(node, TapState) and isinstance(node.readings, dict):
         found += [(name, labels, places, x) for name, x in sorted(node.readings.items())]
     elif "last_learning_rate" in getattr(node, "_fields", ()):
-        found.append(("learning_rate", labels, places, node.last_learning_rate))
+        rate: Any = node
+        found.append(("learning_rate", labels, places, rate.last_learning_rate))
     elif isinstance(node, dict):
         for key, x in node.items():
             _collect(x, (*labels, str(key)), (*places, str(key)), found)
