@@ -423,6 +423,7 @@ ROWS = [
     Row("muown(0.1)", needs_params=True),
     Row("scion(0.01)", at_zero=decay(-0.01), needs_params=True),
     # Compositions with a name
+    Row("scale_by_lion(0.8, fading)"),
     Row("lion(0.1, fading, mu_dtype='bfloat16')", at_zero=decay(1e-3, -0.1), needs_params=True),
     Row("signum(fading)"),
     Row("ademamix(0.1, b3=0.99, ramp_steps=3)"),
