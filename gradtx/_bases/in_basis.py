@@ -72,6 +72,9 @@ class in_basis(Transform):
         ValueError: if a leaf has fewer than two axes, or if `inner` needs the parameters and the basis
             is not a rotation.
 
+    Source: Vyas et al., 2024, arXiv:2409.11321, for the basis of eigenvectors (SOAP). The classes of the
+    bases name their own sources.
+
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.in_basis(gradtx.eigenbasis(), gradtx.clip(1.5))
     >>> w = jnp.array([[2.0, 1.0], [1.0, 2.0]])

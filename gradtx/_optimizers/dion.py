@@ -52,6 +52,12 @@ class dion(Recipe):
             for matrices, or if `auxiliary` is not a transformation.
 
     Source: Ahn et al., 2025, arXiv:2504.05295.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx, w = gradtx.dion(0.1), jnp.zeros((2, 2))
+    >>> update, _ = tx.update(jnp.array([[2.0, 1.0], [1.0, 2.0]]), tx.init(w), w)
+    >>> jnp.round(jnp.linalg.svd(update)[1], 3)  # the step is orthogonal
+    Array([0.1, 0.1], dtype=float32)
     """
 
     learning_rate: Hyper
@@ -112,6 +118,13 @@ class apollo(Recipe):
             for matrices, or if `auxiliary` is not a transformation.
 
     Source: Zhu et al., 2024, arXiv:2412.05270, algorithm 1.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx, w = gradtx.apollo(0.1), jnp.zeros((2, 2))
+    >>> g = jnp.array([[2.0, 1.0], [1.0, 2.0]])
+    >>> update, state = tx.update(g, tx.init(w), w)
+    >>> bool(jnp.all(update * g <= 0))  # every channel moves against its gradient
+    True
     """
 
     learning_rate: Hyper

@@ -123,6 +123,12 @@ class muonh(Recipe):
             for matrices, or if `auxiliary` is not a transformation.
 
     Source: 2026, arXiv:2606.16899.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx, w = gradtx.muonh(0.1), jnp.diag(jnp.array([3.0, 4.0]))
+    >>> update, _ = tx.update(jnp.ones((2, 2)), tx.init(w), w)
+    >>> round(float(jnp.linalg.norm(w + update)), 4)  # the norm is kept
+    5.0
     """
 
     learning_rate: Hyper
@@ -182,6 +188,12 @@ class muown(Recipe):
             for matrices, or if `auxiliary` is not a transformation.
 
     Source: 2026, arXiv:2605.10797.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx, w = gradtx.muown(0.1), jnp.diag(jnp.array([3.0, 4.0]))
+    >>> update, _ = tx.update(jnp.ones((2, 2)), tx.init(w), w)
+    >>> jnp.round(jnp.linalg.norm(w + update, axis=0), 2)  # each output's length moves by the rate
+    Array([2.9, 3.9], dtype=float32)
     """
 
     learning_rate: Hyper

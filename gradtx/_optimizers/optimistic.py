@@ -28,6 +28,12 @@ class scale_by_optimistic_gradient(Recipe):
         TypeError: if `alpha` or `beta` is not a number, an array or a schedule.
 
     Source: Mokhtari, Ozdaglar & Pattathil, 2019, arXiv:1901.08511 (generalized OGDA).
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.scale_by_optimistic_gradient()
+    >>> u, state = tx.update(jnp.full((), 3.0), tx.init(jnp.zeros(())))
+    >>> float(u), float(tx.update(jnp.full((), 5.0), state)[0])
+    (3.0, 7.0)
     """
 
     alpha: Hyper = 1.0

@@ -145,6 +145,14 @@ class kl_soap(Recipe):
             for matrices, or if `auxiliary` is not a transformation.
 
     Source: Lin et al., 2025, arXiv:2509.03378.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx, w = gradtx.kl_soap(0.1, weight_decay=0.0), jnp.zeros((2, 2))
+    >>> g = jnp.array([[2.0, 1.0], [1.0, 2.0]])
+    >>> _, state = tx.update(g, tx.init(w), w)  # the first step computes the basis
+    >>> update, _ = tx.update(g + jnp.eye(2), state, w)
+    >>> bool(jnp.linalg.norm(update) > 0.1)
+    True
     """
 
     learning_rate: Hyper

@@ -55,6 +55,15 @@ class soap_muon(Recipe):
             for matrices, or if `auxiliary` is not a transformation.
 
     Source: the records 44 and 46 of the step-count track of modded-nanogpt, 2026.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx, w = gradtx.soap_muon(0.1), jnp.zeros((2, 2))
+    >>> g = jnp.array([[2.0, 1.0], [1.0, 2.0]])
+    >>> _, state = tx.update(g, tx.init(w), w)
+    >>> update, _ = tx.update(g + jnp.eye(2), state, w)
+    >>> s = jnp.linalg.svd(update)[1]
+    >>> bool(s[1] > 0.5 * s[0])  # close to orthogonal
+    True
     """
 
     learning_rate: Hyper

@@ -177,7 +177,7 @@ class contra_muon(Recipe):
         TypeError: if a hyperparameter is not a number, an array or a schedule, if `axes` is not a rule
             for matrices, or if `auxiliary` is not a transformation.
 
-    Source: the record of step counts of modded-nanogpt, track 3, results 11 and 20.
+    Source: the record of step counts of modded-nanogpt, track 3, results 11 and 20, 2026.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.contra_muon(1.0, beta=0.0, contrast=0.5, scaling="original", steps=10)

@@ -23,6 +23,8 @@ class scale_by_param_size(Elementwise):
     Raises:
         ValueError: if `offset` is negative, or if `update` is called without the parameters.
 
+    Source: Kwon et al., 2021, arXiv:2102.11600 (the size of a step of adaptive SAM).
+
     >>> import gradtx, jax.numpy as jnp
     >>> tx, params = gradtx.scale_by_param_size(), jnp.array([-3.0, 0.0])
     >>> tx.update(jnp.ones(2), tx.init(params), params)[0]
