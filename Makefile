@@ -34,8 +34,8 @@ test: $(VENV)/.has-tests $(VENV)/.has-examples  ## set up and run all tests and 
 	$(PYTEST) $(NUMBERS) $(ARGS) || [ $$? = 5 ] || passed=false; \
 	$$passed
 
-laws: $(VENV)/.has-tests  ## run the laws alone, on programs that are optimized as users run them
-	@$(PYTEST) tests/laws $(ARGS)
+laws: $(VENV)/.has-tests  ## run every law on every row of the zoo, compiled as users compile
+	@ROWS=$${ROWS:-all} $(PYTEST) tests/laws $(ARGS)
 
 # A few rows of the zoo are compiled once more.
 numbers: $(VENV)/.has-tests  ## run the tests of numbers alone (ISA=AVX2: as on a processor with no more)

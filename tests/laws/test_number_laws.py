@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import zoo
 from zoo import SMALL, nudged, train, tree
 
 import gradtx
@@ -84,7 +83,7 @@ def test_sweeps_by_vmap_as_by_a_loop_and_compiles_once_for_all_numbers(row):
     close(swept, jax.tree.map(lambda *xs: jnp.stack(xs), *one_by_one), roundings(row))
 
 
-@pytest.mark.parametrize("row", zoo.OTHERS, ids=str)
+@pytest.mark.others
 def test_is_traced_in_a_sweep_and_in_a_derivative_and_once_for_all_numbers(row):
     """What the other recipes are held to: their steps are traced, and no program is compiled."""
     traces = []

@@ -13,7 +13,7 @@ import gradtx
 
 PARAMS = tree(shapes=SMALL)
 GRADIENTS = [tree(seed=seed, shapes=SMALL) for seed in range(1, 7)]
-RECIPES = [row for row in zoo.ROWS if isinstance(row.make(), gradtx.Recipe)]
+RECIPES = [row for row in zoo.ROWS if isinstance(row.make(), gradtx.Recipe)][::3]
 
 
 def same(a, b):
