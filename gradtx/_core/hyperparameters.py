@@ -46,6 +46,10 @@ def check_hyperparameter(
         for x in value:
             if not hasattr(x, "_unflatten"):  # the class itself looks at the values in its tuple
                 check_hyperparameter(x, where, schedules=schedules)
+    elif isinstance(value, tuple) and hasattr(value, "_unflatten"):
+        raise TypeError(
+            f"`{where}` must hold numbers, arrays or schedules, not {described(value)}."
+        )
     elif callable(value):
         if not schedules:
             raise TypeError(f"`{where}` cannot be a schedule. Pass a number or an array.")

@@ -57,6 +57,7 @@ NUMBERS = {
 }
 WRONG = {
     "number": NUMBERS,
+    "numbers": {"text": "0.1", "number": 0.1, "object": Unknown(), "transformation": sgd(0.1)},
     "flag": {"text": "false", "one": 1, "none": None, "list": [], "object": Unknown()},
     "word": {"other word": "nonsense", "number": 3.5, "list": ["ema"], "array": jnp.ones(2)},
     "count": {"fraction": 2.5, "text": "2", "flag": True, "list": [1], "object": Unknown()},
@@ -118,7 +119,7 @@ def kind_of(owner, name):
     if name.endswith("dtype"):
         return "dtype"
     if hint in (Hyper, Fixed) or members[0] in (Hyper, Fixed):
-        return "number"
+        return "numbers" if typing.get_origin(hint) is tuple else "number"
     if name == "axis_name" and not mentions(hint, dict):
         return "axis" if "Mapping" not in str(hint) else None
     if name == "mask":

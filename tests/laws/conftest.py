@@ -1,7 +1,7 @@
 """The fixture `row` of all laws, and the order in which the laws run: row after row.
 
 A row's laws run one after the other, in whichever file they stand, because they share compiled programs.
-`make laws` runs every law on every row. A test run takes a share of the rows, another share for each law,
+`make laws` runs every law on every row. A test run takes a share of the rows, another one for each law,
 because recipes are made of parts that have rows themselves. What `ROWS` in the environment says:
 
 - `all`: every law on every row; laws marked `representatives` compile, and run on `zoo.REPRESENTATIVES`;
