@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import gradtx
-from benchmarks.recipes import RATE, RECIPES
+from benchmarks.recipes import RATE, RECIPES, extra_arguments, linear_loss
 
 BEFORE, MOST = 1000, 200_000
 SIZE = 1e30
@@ -47,7 +47,11 @@ def distance(a, b):
 def recovery(tx, usual, huge, most=MOST):
     """The size of the huge step by that of a usual one, and the steps from it until it has recovered."""
     params = jax.tree.map(jnp.ones_like, usual)
-    step = lambda state, g: tx.update(g, state, params)[::-1]
+
+    def step(state, g):
+        extra = extra_arguments(linear_loss(g), params)
+        return tx.update(g, state, params, **extra)[::-1]
+
     state, _ = jax.lax.scan(lambda s, _: (step(s, usual)[0], None), tx.init(params), length=BEFORE)
     twin, should = step(state, usual)
     state, at_once = step(state, huge)
