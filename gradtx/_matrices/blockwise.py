@@ -2,13 +2,13 @@
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from gradtx._core.authors import described
 from gradtx._core.latex import Page, Tex, square
 from gradtx._core.numerics import average_of_squares
 from gradtx._core.reduced import mean_square, reduced_accumulator
+from gradtx._core.shapes import Leaf
 from gradtx._core.unit import Elementwise
 from gradtx._core.values import Hyper
 from gradtx._matrices.blocks import BlockRule, transformer_blocks
@@ -81,7 +81,7 @@ class blockwise_second_moment(Moment):
         ]
         return BlockwiseMomentState(reduced_accumulator(param, grid, axes))
 
-    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
+    def update_leaf(self, update: Leaf, state: Any, param: Any) -> tuple[Leaf, Any]:
         shape, grid = update.shape, self._grid(update.shape)
         # An axis of several blocks is taken apart into the blocks and the entries of a block.
         parts = [(n,) if g in (1, n) else (g, n // g) for g, n in zip(grid, shape, strict=True)]

@@ -4,7 +4,7 @@ The number 1 stands for an axis that lies in one block, and the length of the ax
 extend along it. A stack of matrices has a grid with one block per matrix, or one per row.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from gradtx._core.unit import Elementwise
 from gradtx._matrices.axes import MatrixAxes, MatrixRule
 
 Grid = tuple[int, ...]
+Cut = Annotated[jax.Array, "..."]  # a leaf whose axes may be cut into blocks, or its reduction
 
 
 def matrix_grid(
@@ -45,7 +46,7 @@ def matrix_grid(
     return tuple(grid)
 
 
-def in_blocks(x: Leaf, grid: Grid) -> tuple[jax.Array, tuple[int, ...]]:
+def in_blocks(x: Leaf, grid: Grid) -> tuple[Cut, tuple[int, ...]]:
     """A leaf whose axes are taken apart into blocks, and the axes that extend inside a block."""
     split, inside = [], []
     for parts, n in zip(grid, x.shape, strict=True):
@@ -56,7 +57,7 @@ def in_blocks(x: Leaf, grid: Grid) -> tuple[jax.Array, tuple[int, ...]]:
     return x.reshape(split), tuple(inside)
 
 
-def grid_accumulator(param: Any, grid: Grid, fill: float = 0.0) -> jax.Array:
+def grid_accumulator(param: Any, grid: Grid, fill: float = 0.0) -> Cut:
     """A real array with one number for each block of a parameter."""
     shape = tuple(min(parts, n) for parts, n in zip(grid, param.shape, strict=True))
     axes = [
@@ -66,7 +67,7 @@ def grid_accumulator(param: Any, grid: Grid, fill: float = 0.0) -> jax.Array:
     return reduced_accumulator(param, shape, axes, fill)
 
 
-def block_norms(x: jax.Array, inside: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+def block_norms(x: Cut, inside: tuple[int, ...]) -> tuple[Cut, Cut]:
     """The norm of each block as two factors, with a length of 1 along the axes inside of blocks.
 
     The norm itself may overflow, and so may the squares of the entries.
@@ -79,7 +80,7 @@ def block_norms(x: jax.Array, inside: tuple[int, ...]) -> tuple[jax.Array, jax.A
     return unit, sqrt(jnp.sum(abs_square(x / unit), inside, keepdims=True))
 
 
-def over_nonzero(a: jax.Array, b: jax.Array) -> jax.Array:
+def over_nonzero(a: Cut, b: Cut) -> Cut:
     """The quotient of two arrays, which is 0 where the denominator is 0."""
     return jnp.where(b == 0, jnp.zeros_like(a), a / jnp.where(b == 0, jnp.ones_like(b), b))
 

@@ -2,13 +2,13 @@
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from gradtx._core.dtypes import scalar
 from gradtx._core.latex import THETA, Page, Tex, fraction, plus, times
 from gradtx._core.layout import shared
 from gradtx._core.schedule import next_count
+from gradtx._core.shapes import Leaf
 from gradtx._core.values import Hyper
 from gradtx._matrices.axes import MatrixRule, hidden_matrices
 from gradtx._matrices.grids import OnGrid, block_norms, grid_accumulator, in_blocks, over_nonzero
@@ -84,8 +84,8 @@ class hyperball(OnGrid):
         return state._replace(step=next_count(state.step), last_learning_rate=rate), rate
 
     def update_leaf(
-        self, update: jax.Array, state: HyperballState, param: Any, rate: Any
-    ) -> tuple[jax.Array, HyperballState]:
+        self, update: Leaf, state: HyperballState, param: Any, rate: Any
+    ) -> tuple[Leaf, HyperballState]:
         grid = self.grid(update.shape)
         g, inside = in_blocks(update, grid)
         w, _ = in_blocks(param, grid)

@@ -2,20 +2,20 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from gradtx._core.dtypes import scalar
 from gradtx._core.latex import OTHERWISE, THETA, Page, Tex, cases, fraction, plus, times
 from gradtx._core.layout import shared
 from gradtx._core.schedule import next_count
+from gradtx._core.shapes import Leaf
 from gradtx._core.values import Hyper
 from gradtx._matrices.axes import MatrixRule, hidden_matrices
-from gradtx._matrices.grids import OnGrid, block_norms, in_blocks, over_nonzero
+from gradtx._matrices.grids import Cut, OnGrid, block_norms, in_blocks, over_nonzero
 from gradtx._transforms.scale import LearningRateState
 
 
-def _radial(g: jax.Array, w: jax.Array, inside: tuple[int, ...]) -> tuple[Any, Any, Any, Any]:
+def _radial(g: Cut, w: Cut, inside: tuple[int, ...]) -> tuple[Any, Any, Any, Any]:
     """The part of each matrix `g` along the matrix `w`.
 
     Returns:
@@ -65,7 +65,7 @@ class brake_radial(OnGrid):
     limits = {"outward": "[0, inf)", "inward": "[0, inf)"}
     linear = False  # the radial part of a gradient of the largest numbers may be infinite
 
-    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
+    def update_leaf(self, update: Leaf, state: Any, param: Any) -> tuple[Leaf, Any]:
         grid = self.grid(update.shape)
         g, inside = in_blocks(update, grid)
         w, _ = in_blocks(param, grid)
@@ -136,9 +136,7 @@ class radial_step(OnGrid):
         rate = scalar(self.learning_rate)
         return LearningRateState(next_count(state.step), rate), rate
 
-    def update_leaf(
-        self, update: jax.Array, state: Any, param: Any, rate: Any
-    ) -> tuple[jax.Array, Any]:
+    def update_leaf(self, update: Leaf, state: Any, param: Any, rate: Any) -> tuple[Leaf, Any]:
         grid = self.grid(update.shape)
         g, inside = in_blocks(update, grid)
         w, _ = in_blocks(param, grid)

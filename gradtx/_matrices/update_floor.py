@@ -2,10 +2,10 @@
 
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 
 from gradtx._core.latex import THETA, Page, Tex, fraction, times
+from gradtx._core.shapes import Leaf
 from gradtx._core.values import Hyper
 from gradtx._matrices.axes import MatrixRule, hidden_matrices
 from gradtx._matrices.grids import OnGrid, block_norms, in_blocks
@@ -51,7 +51,7 @@ class floor_update_ratio(OnGrid):
     def block(self) -> Literal["matrix", "row"]:
         return self.per
 
-    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
+    def update_leaf(self, update: Leaf, state: Any, param: Any) -> tuple[Leaf, Any]:
         grid = self.grid(update.shape)
         g, inside = in_blocks(update, grid)
         w, _ = in_blocks(param, grid)

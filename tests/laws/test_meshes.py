@@ -184,7 +184,7 @@ WHOLES = (
     "keep_norm",
     "orthogonality",
 )
-WHOLES += ("stored", "compensated")
+WHOLES += ("stored", "compensated", "in_basis", "low_rank")
 # Of a leaf, or of each of its rows or columns, a number crosses the mesh.
 WHOLES += (
     "factored",

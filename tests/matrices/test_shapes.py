@@ -195,6 +195,8 @@ def test_arrays_have_the_shapes_that_annotations_state(monkeypatch):
     two = {"wide": jnp.ones((3, 7)), "tall": jnp.ones((7, 3))}
     step(gradtx.scale_by_dual_norm(gradtx.scale_by_sign()), two)
     step(gradtx.floor_update_ratio(0.1), two)
+    step(gradtx.hyperball(0.1), two)
+    step(gradtx.chain(gradtx.brake_radial(), gradtx.radial_step(0.1)), two)
     for tx in ("matrix_norm", "matrix_rms", "scale_to_operator_norm", "orthogonalize_balanced"):
         step(getattr(gradtx, tx)(), two)
     step(gradtx.scale_by_full_matrix_adagrad(), {"w": jnp.ones((2, 3))})
