@@ -214,6 +214,9 @@ SUMS = (
     "int8",
     "centralize",
     "orthogonal_to_params",
+    "scale_by_dadapt",
+    "scale_by_dog",
+    "scale_by_prodigy",
     "zero_nans",
 )
 SCALARS = re.compile(r"\(?(?:\w+\[1?\](?:\{0?\})?(?:, )?)+\)?")
