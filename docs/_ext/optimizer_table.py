@@ -27,6 +27,7 @@ GIVEN = {
     "max_learning_rate": 1e-3,
     "optimizer": gradtx.sgd(1e-3),
     "fast_optimizer": gradtx.sgd(1e-3),
+    "inner": gradtx.adamw(1e-3, weight_decay=0.0),
 }
 # Compositions of parts, which are not parts themselves.
 GLUE = {"chain", "named_chain", "fanout", "partition", "masked", "identity", "constant", "once"}
