@@ -5,7 +5,7 @@ A row's laws run one after the other, in whichever file they stand, because they
 because recipes are made of parts that have rows themselves. What `ROWS` in the environment says:
 
 - `all`: every law on every row; laws marked `representatives` compile, and run on `zoo.REPRESENTATIVES`;
-- nothing: on a third of the recipes that only compose, and laws that compile on half of their rows;
+- nothing: on a third of the recipes that only compose, and laws that compile on a third of their rows;
 - `few`: on a third of all rows, and laws that compile on `zoo.FEW`, for another version of JAX.
 """
 
@@ -36,7 +36,7 @@ def rows_of(law, marker):
     if marker == "representatives":
         if run == "few":
             return zoo.FEW
-        return zoo.REPRESENTATIVES if run == "all" else share(zoo.REPRESENTATIVES, law, 2)
+        return zoo.REPRESENTATIVES if run == "all" else share(zoo.REPRESENTATIVES, law, 3)
     if marker == "others":
         return zoo.OTHERS if run == "all" else share(zoo.OTHERS, law, 3)
     if run == "few":
