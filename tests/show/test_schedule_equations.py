@@ -20,6 +20,7 @@ AVERAGES = [
 ]
 AVERAGES += ["polynomial_weight(2.0)", "power_weight(3.0)"]
 FUNCTIONS = {"cos": math.cos, "pi": math.pi, "sqrt": math.sqrt, "floor": math.floor}
+FUNCTIONS |= {"exp": math.exp, "log": math.log, "min": min}
 FUNCTIONS |= {
     "min": min,
     "max": max,
