@@ -100,7 +100,10 @@ def get(state: PyTree, name: str) -> Any:
     found = matches(state, name)
     if len(found) > 1 and (exact := [x for x in found if ".".join(x[0]) == name]):
         return exact[0][1]
-    if len(found) > 1:
+    if len(found) > 1:  # the name that `summarize` shows
+        steps = lambda path: [x for x in path if x not in ("inner_state", "inner_states")]
+        if len(shown := [x for x in found if ".".join(steps(x[0])) == name]) == 1:
+            return shown[0][1]
         listed = ", ".join(".".join(path) for path, _ in found)
         raise KeyError(
             f"The state has several entries named `{name}`. Pass one of their paths: {listed}."
