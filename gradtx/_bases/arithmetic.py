@@ -69,6 +69,7 @@ def turned(static: Static, arrays: Any, x: Leaf, state: list[Any]) -> Any:
 def learned(
     static: Static, arrays: Any, x: Leaf, state: list[Any], now: Now, moments: list[Any]
 ) -> tuple[list[Any], list[Any]]:
+    """The states of the bases of a leaf after one gradient, and its inner arrays in the new bases."""
     _, axes, _, degrees, _ = static
     dtype = compute_dtype(x)
     basis = static.basis(arrays, dtype)
@@ -96,6 +97,7 @@ def learned(
 
 @functools.partial(jax.jit, static_argnums=0)
 def carried(static: Static, arrays: Any, y: Any, old: list[Any], new: list[Any]) -> Any:
+    """An array of the inner state, taken from the old bases of its leaf to the new ones."""
     dtype = compute_dtype(y)
     basis = static.basis(arrays, dtype)
     with _promoting(dtype):

@@ -48,8 +48,8 @@ class fitted_whitening(Basis):
         step_size: $\mu$, in (0, 1).
         probability: the probability that the factors are fitted at a step, in [0, 1], or a schedule.
             The choice is a hash of the number of the step, so that a run can be repeated.
-        max_size: the longest side with a triangular factor; a longer side has a diagonal one. None means
-            that there is no limit.
+        max_size: the longest side with a triangular factor; a longer side has a diagonal one. None
+            accepts every length.
         initial_scale: the first $B$ is this number times the identity.
 
     The state is `FittedWhiteningState(left, right)`. In a refresh, the state of the transformation

@@ -48,7 +48,7 @@ class whitening(Basis):
         relative: whether $\epsilon$ counts in units of the largest entry of $L$ or $R$.
         side: which sides of a matrix are whitened: "both", the "shorter" or the "longer" one, the
             "inputs" or the "outputs".
-        max_size: the longest side that is whitened. None means that there is no limit.
+        max_size: the longest side that is whitened. None accepts every length.
 
     The state is `WhiteningState(left, right, root_left, root_right)`. In a refresh, the state of the
     transformation inside keeps its numbers.

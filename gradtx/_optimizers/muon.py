@@ -26,6 +26,7 @@ from gradtx._wrappers.cautious import cautious
 
 
 def group_names_of(recipe: Any) -> dict[str, str]:
+    """The names to show for the two groups of a recipe: its own, and that of the other optimizer."""
     others = "adamw" if recipe.auxiliary is None else type(recipe.auxiliary).__name__
     return {"muon": type(recipe).__name__, "adamw": others}
 

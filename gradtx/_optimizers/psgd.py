@@ -43,7 +43,7 @@ class psgd_kron(Recipe):
             1]. The default is 1 for 500 steps, and then falls to 0.03 within about 3500 steps.
         preconditioner_lr: the step size of the fit, in (0, 1).
         max_size_triangular: the longest side with a triangular factor; a longer side has a diagonal one.
-            None means that there is no limit.
+            None accepts every length.
         preconditioner_init_scale: the first preconditioner is the square of this number, times the
             identity. It must be constant.
         clip: the largest root mean square of a leaf, more than 0.

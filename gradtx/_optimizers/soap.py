@@ -60,7 +60,7 @@ class soap(Recipe):
         weight_decay: the rate of decay $\lambda \ge 0$.
         precondition_frequency: the number of steps from one basis to the next.
         max_precond_dim: the longest side of a matrix that is turned; a longer side keeps its own basis.
-            None means that there is no limit.
+            None accepts every length.
         eps_hat: whether $\epsilon$ is added to the uncorrected $\sqrt v$, as in the code of the authors.
             Then `eps` and `b2` must be constant.
         mask: which leaves decay: a rule `(path, leaf) -> bool`, a tree of bools, or a function from the
@@ -129,7 +129,7 @@ class kl_soap(Recipe):
         weight_decay: the rate of decay $\lambda \ge 0$.
         precondition_frequency: the number of steps from one basis to the next.
         max_precond_dim: the longest side of a matrix that is turned; a longer side keeps its own basis.
-            None means that there is no limit.
+            None accepts every length.
         eps_hat: whether $\epsilon$ is added to the uncorrected $\sqrt v$, as in `soap`. Then `eps` and
             `b2` must be constant.
         mask: which leaves decay, as in `soap`. None means all leaves.

@@ -1,4 +1,4 @@
-"""The arrays of a tree of parameters, and what of it is a constant of the compiled step."""
+"""The arrays of a tree of parameters, and the parts of the tree that the compiled step holds fixed."""
 
 from typing import Any, NamedTuple
 

@@ -184,7 +184,7 @@ WHOLES = (
     "keep_norm",
     "orthogonality",
 )
-WHOLES += ("stored", "compensated", "in_basis", "low_rank")
+WHOLES += ("stored", "compensated", "in_basis", "low_rank", "operator_norm")
 # Of a leaf, or of each of its rows or columns, a number crosses the mesh.
 WHOLES += (
     "factored",
@@ -205,6 +205,7 @@ WHOLES += (
 SUMS = (
     "norm",
     "block_rms",
+    "block_second_moment",
     "adaptive_grad",
     "skip",
     "tap",
