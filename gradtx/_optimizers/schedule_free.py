@@ -84,7 +84,7 @@ class schedule_free_sgd(ScheduleFree):
     ...     u, state = tx.update(params, state, params)  # the gradient of params**2 / 2
     ...     params = gradtx.apply_updates(params, u)
     >>> round(float(gradtx.eval_params(tx, params, state)), 4)
-    0.2569
+    0.2729
     """
 
     learning_rate: Hyper = 1.0

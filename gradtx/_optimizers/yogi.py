@@ -33,8 +33,8 @@ class yogi(Recipe):
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.yogi(0.1)
-    >>> jnp.round(tx.update(jnp.array([1.0, -0.5]), tx.init(jnp.zeros(2)))[0], 4)
-    Array([-0.0999,  0.0998], dtype=float32)
+    >>> [round(float(u), 4) for u in tx.update(jnp.array([1.0, -0.5]), tx.init(jnp.zeros(2)))[0]]
+    [-0.0999, 0.0996]
     """
 
     learning_rate: Hyper

@@ -73,8 +73,8 @@ def plan(
 
     >>> import gradtx, jax, jax.numpy as jnp
     >>> from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec as P
-    >>> rows = NamedSharding(AbstractMesh((64,), ("data",)), P("data"))
-    >>> params = {"kernel": jax.ShapeDtypeStruct((256, 128), jnp.float32)}
+    >>> rows = NamedSharding(AbstractMesh((64,), ("data",)), P(None, "data"))
+    >>> params = {"layers": {"kernel": jax.ShapeDtypeStruct((64, 256, 128), jnp.float32)}}
     >>> found = gradtx.plan(gradtx.muon(1e-3), params, rows, link_bandwidth=5e10)
     >>> [(x.kind, x.axes, x.devices, x.runs) for x in found.traffic]
     [('all-to-all', ('data',), 64, 2)]

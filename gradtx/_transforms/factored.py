@@ -67,9 +67,9 @@ class factored_second_moment(Moment):
     >>> import gradtx, jax, jax.numpy as jnp
     >>> tx, w = gradtx.factored_second_moment(0.0, min_dim_size_to_factor=1), jnp.zeros((2, 2))
     >>> g = jnp.array([[1.0, 3.0], [2.0, 6.0]])
-    >>> tx.update(g, tx.init(w))[0]  # the squares of a matrix of rank one
-    Array([[ 1.,  9.],
-           [ 4., 36.]], dtype=float32)
+    >>> v, _ = tx.update(g, tx.init(w))  # the squares of a matrix of rank one
+    >>> [round(float(x), 3) for x in v.ravel()]
+    [1.0, 9.0, 4.0, 36.0]
     """
 
     decay: Hyper = 0.999
