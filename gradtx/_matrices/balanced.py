@@ -42,7 +42,7 @@ class orthogonalize_balanced(Matrixwise):
     Source: arXiv:2606.27715 (Aurora).
 
     >>> import gradtx, jax, jax.numpy as jnp
-    >>> g = jax.random.normal(jax.random.key(0), (4, 16)) * jnp.arange(1.0, 17.0)
+    >>> g = jax.random.normal(jax.random.key(0), (4, 16)) * jnp.arange(1.0, 17.0)[None, :]
     >>> u, _ = gradtx.orthogonalize_balanced(rounds=4).update(g, ())
     >>> norms = jnp.linalg.norm(u, axis=0)
     >>> bool((norms > 0.4).all() and (norms < 0.6).all())  # the root of 4 / 16 is 0.5

@@ -27,7 +27,7 @@ def placed(mesh, specs, tree):
 
 BY_HISTORY = ("z_score", "percentile", "average_norm")  # they clip by norms of earlier steps
 BY_DISTANCE = ("prodigy", "dadapt", "dog")
-BY_NORM = ("global_norm", "normalize", "skip", *BY_HISTORY, *BY_DISTANCE)
+BY_NORM = ("global_norm", "unit_norm", "normalize", "skip", *BY_HISTORY, *BY_DISTANCE)
 STEPS = 3
 # A matrix of each kind and a vector reach every branch, and compile fast.
 SMALL = {"own": zoo.SMALL, "same": {"kernel": zoo.SMALL["kernel"]}}
