@@ -252,6 +252,7 @@ from gradtx._optimizers.scion import scion as scion
 from gradtx._optimizers.soap import kl_soap as kl_soap
 from gradtx._optimizers.soap import soap as soap
 from gradtx._optimizers.soap_muon import soap_muon as soap_muon
+from gradtx._optimizers.splus import splus as splus
 from gradtx._optimizers.shampoo import shampoo as shampoo
 from gradtx._optimizers.low_rank import galore as galore
 from gradtx._optimizers.psgd import psgd_kron as psgd_kron

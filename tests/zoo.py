@@ -220,6 +220,7 @@ ROWS = [
     Row("kl_soap(0.1, weight_decay=0.0, precondition_frequency=2, auxiliary=scale(0.5))"),
     Row("soap_muon(0.1)"),
     Row("shampoo(0.1, b2=0.99, precondition_frequency=1, block_size=2)"),
+    Row("splus(0.1, weight_decay=0.0, precondition_frequency=2)", needs_params=True),
     Row("galore(0.1, 1, update_proj_gap=1)"),
     Row("psgd_kron(0.1, max_size_triangular=2)"),
     Row(

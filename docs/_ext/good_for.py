@@ -33,5 +33,6 @@ GOOD_FOR = {
     "sgd": "Convolutional networks, convex problems, and as a baseline for everything else.",
     "signum": "Gradients that are sent as one bit per entry.",
     "simplified_ademamix": "AdEMAMix with the memory of Adam.",
+    "splus": "Transformers, with a basis that is renewed rarely and a learning rate that carries over.",
     "stableadamw": "Large models whose loss has spikes, without clipping.",
 }

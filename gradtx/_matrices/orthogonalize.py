@@ -109,13 +109,18 @@ def _per_input(inputs: int, outputs: int) -> float:
     return 1 / inputs
 
 
-ShapeFactor: TypeAlias = Literal["match_rms", "original", "spectral", "per_input"]
+def _symmetric(inputs: int, outputs: int) -> float:
+    return 2 / (inputs + outputs)
+
+
+ShapeFactor: TypeAlias = Literal["match_rms", "original", "spectral", "per_input", "symmetric"]
 # The factors of `scale_by_shape` as functions of the numbers of inputs and outputs.
 SHAPE_FACTORS = {
     "match_rms": _match_rms,
     "original": _original,
     "spectral": _spectral,
     "per_input": _per_input,
+    "symmetric": _symmetric,
 }
 _IN, _OUT = r"d_{\mathrm{in}}", r"d_{\mathrm{out}}"
 _SCALES_IN_LATEX = {
@@ -123,6 +128,7 @@ _SCALES_IN_LATEX = {
     "original": rf"\sqrt{{\max\left(1, \frac{{{_OUT}}}{{{_IN}}}\right)}}",
     "spectral": rf"\sqrt{{\frac{{{_OUT}}}{{{_IN}}}}}",
     "per_input": rf"\frac{{1}}{{{_IN}}}",
+    "symmetric": rf"\frac{{2}}{{{_IN} + {_OUT}}}",
 }
 
 
@@ -142,6 +148,8 @@ class scale_by_shape(Elementwise):
     - "spectral": $s = \sqrt{out / in}$. An orthogonal update then has the RMS-to-RMS operator norm 1
       (Bernstein & Newhouse, 2024).
     - "per_input": $s = 1 / in$, for updates that are signs (Pethick et al., 2025, arXiv:2502.07529).
+    - "symmetric": $s = 2 / (in + out)$, for updates that are signs in an eigenbasis (Frans et al., 2025,
+      arXiv:2506.07254, section 4.2).
 
     A leaf with fewer than two axes counts as a matrix with one input.
 

@@ -196,8 +196,8 @@ def _parts(value: Any) -> list[Any]:
 def _of_orthogonal(tx: Any, owner: mup, path: str, leaf: Any) -> float:
     """The factor that makes the spectral norm of an orthogonal step grow like the root of out / in."""
     mode = getattr(tx, "mode", "match_rms")  # `scale_to_rms` gives an orthogonal step the same size
-    if mode == "per_input" or len(leaf.shape) < 2:
-        return 1.0  # a step of signs, which is divided by the number of inputs already
+    if mode in ("per_input", "symmetric") or len(leaf.shape) < 2:
+        return 1.0  # a step of signs, whose factor falls with the width already
     excess = [
         math.sqrt(outputs / inputs) / SHAPE_FACTORS[mode](inputs, outputs)
         for inputs, outputs in owner.sizes(path, leaf, tx.axes)

@@ -104,3 +104,42 @@ def test_updates_are_those_of_the_paper(make, options, shape):
     # Both compute eigenvectors to about 1e-13, and Adam divides by entries down to 1e-3.
     for got, u in zip(updates(tx, gs), want, strict=True):
         np.testing.assert_allclose(got, u, rtol=0, atol=1e-9)
+
+
+def splus(gs, x, rate, b1, b2, rho, decay, every):
+    """Algorithm 2 of arXiv:2506.07254 in its own words: the parameters, and their averages."""
+    m, n = x.shape
+    mean, grams, q = np.zeros((m, n)), [np.zeros((m, m)), np.zeros((n, n))], [np.eye(m), np.eye(n)]
+    average, out = np.zeros((m, n)), []
+    for t, g in enumerate(gs):
+        mean = b1 * mean + (1 - b1) * g
+        step = q[0] @ np.sign(q[0].T @ mean @ q[1]) @ q[1].T
+        x = x - rate * 2 / (m + n) * (step + decay * x)
+        grams = [b2 * a + (1 - b2) * b for a, b in zip(grams, (g @ g.T, g.T @ g), strict=True)]
+        if t % every == 0:
+            q = [np.linalg.eigh(a)[1] for a in grams]
+        average = rho * average + (1 - rho) * x
+        out.append((x, average / (1 - rho ** (t + 1))))
+    return out
+
+
+def test_splus_takes_signs_in_the_eigenbasis_and_averages_the_parameters():
+    gs, rng = gradients((4, 4), 30), np.random.default_rng(1)
+    tx = gradtx.splus(0.1, 0.8, 0.9, 0.7, 0.1, precondition_frequency=3)
+    start = {"kernel": rng.normal(size=(4, 4)), "bias": rng.normal(size=4)}
+    want = splus(gs, start["kernel"], 0.1, 0.8, 0.9, 0.7, 0.1, 3)
+    bias, mean = start["bias"], np.zeros(4)
+    with jax.enable_x64(True):
+        params = jax.tree.map(jnp.asarray, start)
+        state = tx.init(params)
+        for g, (x, average) in zip(gs, want, strict=True):
+            tree = {"kernel": jnp.asarray(g), "bias": jnp.asarray(g[0])}
+            u, state = jitted(tx, tree, state, params)
+            params = gradtx.apply_updates(params, u)
+            mean = 0.8 * mean + 0.2 * g[0]
+            bias = bias - 0.1 * 1e-3 * (np.sign(mean) + 0.1 * bias)
+            got = gradtx.eval_params(tx, params, state)["kernel"]
+            # Eigenvectors are computed to about 1e-13.
+            np.testing.assert_allclose(params["kernel"], x, rtol=0, atol=1e-10)
+            np.testing.assert_allclose(got, average, rtol=0, atol=1e-10)
+            np.testing.assert_allclose(params["bias"], bias, rtol=0, atol=1e-14)
