@@ -55,5 +55,27 @@ def composed(seed):
     return zoo.Row(code, at_zero=None, bounded=False, needs_params=needs)
 
 
+def refused(row):
+    """Whether the library refuses a composition, when it is made or when it sees parameters.
+
+    Parameters to evaluate with are computed from the updates, which nothing around them may change.
+    """
+    try:
+        row.make().init({})
+    except ValueError:
+        return True
+    except TypeError as error:
+        return "computes the parameters to evaluate with" in str(error) or not _is_made(row)
+    return False
+
+
+def _is_made(row):
+    try:
+        row.make()
+    except TypeError:
+        return False
+    return True
+
+
 def _in_parentheses(code):
     return f"({code})" if any(sign in code for sign in (" + ", " - ", " / ", " * ")) else code

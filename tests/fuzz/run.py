@@ -36,10 +36,8 @@ def main():
             break
         row = compositions.composed(seed)
         kind = kinds[seed % len(kinds)]
-        try:
-            row.make()
-        except (TypeError, ValueError):
-            continue  # a composition that the library refuses when it is made
+        if compositions.refused(row):
+            continue
         tried += 1
         try:
             examine.examine(row, kind, seed)
