@@ -146,11 +146,12 @@ def _wrapped(first: str, rest: str, name: str, fields: list[str], remark: str) -
         fields: the texts of its fields.
         remark: the text of a comment, or "".
     """
+    width = max(WIDTH, len(rest) + 40)  # of parts that are nested very deep
     pieces = [f"{field}, " for field in fields]
     pieces = [f"{name}(", *pieces[:-1], f"{fields[-1]})"] if fields else [name]
+    pieces = [part for piece in pieces for part in _pieces(piece, width - len(rest) - 4)]
     if remark:
         pieces.append(f"  # {remark}")
-    width = max(WIDTH, len(rest) + 40)  # of parts that are nested very deep
     lines, line = [], first + pieces[0]
     for i, piece in enumerate(pieces[1:]):
         if len(line + piece.rstrip()) > width and (i > 0 or len(line) > len(rest) + 8):
@@ -158,3 +159,11 @@ def _wrapped(first: str, rest: str, name: str, fields: list[str], remark: str) -
             line, piece = rest + "    ", piece.lstrip()
         line += piece
     return [*lines, line.rstrip()]
+
+
+def _pieces(text: str, longest: int) -> list[str]:
+    """A text that is longer than a line, such as a schedule with many arguments, cut at its commas."""
+    if len(text.rstrip()) <= longest:
+        return [text]
+    *parts, last = text.split(", ")
+    return [f"{part}, " for part in parts] + [last] * bool(last)
