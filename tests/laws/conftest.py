@@ -2,11 +2,15 @@
 
 A row's laws run one after the other, in whichever file they stand, because they share compiled programs.
 `make laws` runs every law on every row. A test run takes a share of the rows, another one for each law,
-because recipes are made of parts that have rows themselves. What `ROWS` in the environment says:
+because most rows are made of parts that have rows themselves. A row is in a share or not by its code, so
+a new row moves no other one. What `ROWS` in the environment says:
 
 - `all`: every law on every row; laws marked `representatives` compile, and run on `zoo.REPRESENTATIVES`;
-- nothing: on a third of the recipes that only compose, and laws that compile on a third of their rows;
-- `few`: on a third of all rows, and laws that compile on `zoo.FEW`, for another version of JAX.
+- nothing: laws that compile on a fifth of their rows, other laws on half of the representatives and on a
+  sixth of the recipes that only compose;
+- `few`: on a sixth of the rows, and laws that compile on `zoo.FEW`, for another version of JAX.
+
+Laws marked `every` cost next to nothing, and run on every row in each run.
 """
 
 import os
@@ -20,28 +24,27 @@ def pytest_configure(config):
     for line in (
         "representatives: a law that compiles; for rows that are not recipes, and for a few recipes",
         "others: a law for all rows that are not representatives",
+        "every: a law that costs next to nothing, and runs on every row in each run",
     ):
         config.addinivalue_line("markers", line)
 
 
 def share(rows, law, part):
-    """One row of `part` rows, beginning with another one for each law."""
-    first = zlib.crc32(law.encode()) % part
-    return rows[first::part]
+    """About one row of `part` rows, other ones for each law."""
+    return [row for row in rows if zlib.crc32(f"{law} {row}".encode()) % part == 0]
 
 
 def rows_of(law, marker):
     """The rows that a law runs on in this run."""
+    rows = {"representatives": zoo.REPRESENTATIVES, "others": zoo.OTHERS}.get(marker, zoo.ROWS)
     run = os.environ.get("ROWS", "")
-    if marker == "representatives":
-        if run == "few":
-            return zoo.FEW
-        return zoo.REPRESENTATIVES if run == "all" else share(zoo.REPRESENTATIVES, law, 3)
-    if marker == "others":
-        return zoo.OTHERS if run == "all" else share(zoo.OTHERS, law, 3)
+    if run == "all" or marker == "every":
+        return rows
     if run == "few":
-        return share(zoo.ROWS, law, 3)
-    return zoo.ROWS if run == "all" else [*zoo.REPRESENTATIVES, *share(zoo.OTHERS, law, 3)]
+        return zoo.FEW if marker == "representatives" else share(rows, law, 6)
+    if marker:
+        return share(rows, law, 5 if marker == "representatives" else 6)
+    return [*share(zoo.REPRESENTATIVES, law, 2), *share(zoo.OTHERS, law, 6)]
 
 
 def pytest_generate_tests(metafunc):
@@ -50,7 +53,7 @@ def pytest_generate_tests(metafunc):
     )
     if "row" in metafunc.fixturenames and not of_its_own:
         markers = {mark.name for mark in metafunc.definition.iter_markers()}
-        (marker,) = markers & {"representatives", "others"} or {""}
+        (marker,) = markers & {"representatives", "others", "every"} or {""}
         metafunc.parametrize("row", rows_of(metafunc.definition.name, marker), ids=str)
 
 

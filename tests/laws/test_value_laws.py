@@ -7,6 +7,7 @@ import pickle
 
 import jax
 import optax
+import pytest
 import zoo
 from public import PUBLIC
 from zoo import SMALL, exactly, nudged, tree
@@ -55,6 +56,7 @@ def test_every_public_transformation_is_in_the_zoo():
     assert sorted(x.__name__ for x in public - shown) == []
 
 
+@pytest.mark.every
 def test_prints_as_the_code_that_makes_it(row):
     tx = row.make()
     assert zoo.evaluate(repr(tx)) == tx
@@ -67,6 +69,7 @@ def everything():
     return [(row, row.make()) for row in zoo.ROWS]
 
 
+@pytest.mark.every
 def test_equal_code_makes_equal_values_of_equal_hash(row):
     a, b = row.make(), row.make()
     assert a == b and (a != b) is False and hash(a) == hash(b)
@@ -76,12 +79,14 @@ def test_equal_code_makes_equal_values_of_equal_hash(row):
     assert [r.code for r, b in everything() if b == a] == [row.code]
 
 
+@pytest.mark.every
 def test_copies_and_pickles(row):
     tx = row.make()
     for same in (copy.copy(tx), copy.deepcopy(tx), pickle.loads(pickle.dumps(tx))):
         assert type(same) is type(tx) and same == tx and hash(same) == hash(tx)
 
 
+@pytest.mark.every
 def test_flattens_and_unflattens_with_any_leaf(row):
     tx = row.make()
     leaves, structure = jax.tree.flatten(tx)
@@ -92,6 +97,7 @@ def test_flattens_and_unflattens_with_any_leaf(row):
     assert jax.tree.map(lambda _: None, tx) is not None
 
 
+@pytest.mark.every
 def test_is_replaced_field_by_field(row):
     tx = row.make()
     assert dataclasses.replace(tx) == tx
