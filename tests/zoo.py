@@ -528,7 +528,6 @@ FEW = [
         "layerwise(scale_by_momentum(), 0.5, stacked='')",
         "sgd(0.1, momentum=0.9, nesterov=True)",
         "adamw(0.1, weight_decay=0.01, mask=by_rank(2))",
-        "normuon(0.1)",
         "tunable(normuon(0.1), ('learning_rate', 'beta', 'b2'))",
     }
 ]
