@@ -19,9 +19,10 @@ def replace(tx: T, **changes: Any) -> T:
     """A copy of `tx` in which every field with one of these names has the new value, at any depth.
 
     `replace(tx, learning_rate=1e-4)` changes the field `learning_rate` of every transformation inside a
-    chain, partition or recipe. A dotted name restricts the change to a part of `tx`:
-    `replace(tx, **{"muon.learning_rate": 0.01})` changes only the fields inside a field, a label or a
-    class that is called `muon`.
+    chain, partition or recipe. Where a transformation has the field, the transformations inside it stay
+    unchanged: with `muon(0.02, auxiliary=adamw(3e-4))`, only the rate of `muon` changes. A dotted name
+    restricts the change to a part of `tx`: `replace(tx, **{"adamw.learning_rate": 1e-4})` changes only
+    what lies in a field, a label or a class that is called `adamw`.
 
     Args:
         tx: a transformation, rule or schedule of gradtx.
@@ -86,13 +87,13 @@ def _replaced(node: Any, path: list[str], value: Any) -> tuple[Any, int]:
     """A copy of `node` in which the fields at `path` have a new value, and how many these are."""
     if isinstance(node, Value) and len(path) > 1 and type(node).__name__ == path[0]:
         path = path[1:]
+    # A field of the node hides those inside it: the rate of `muon` is not that of its auxiliary `adamw`.
+    if isinstance(node, Value) and path in ([name] for name, _ in _children(node)):
+        return dataclasses.replace(node, **{path[0]: value}), 1  # pyright: ignore
     changes, total = {}, 0
     for name, child in _children(node):
-        if path == [name] and isinstance(node, Value):
-            changes[name], count = value, 1
-        else:
-            rest = path[1:] if len(path) > 1 and path[0] == name else path
-            changes[name], count = _replaced(child, rest, value)
+        rest = path[1:] if len(path) > 1 and path[0] == name else path
+        changes[name], count = _replaced(child, rest, value)
         total += count
     if not total:
         return node, 0

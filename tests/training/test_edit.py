@@ -39,6 +39,17 @@ def test_replace_changes_every_match_and_a_path_narrows():
     assert replace(adam(0.1), learning_rate=fading) == adam(fading)
 
 
+def test_a_field_of_the_value_itself_hides_those_inside_it():
+    tx = gradtx.muon(0.02, weight_decay=0.1, auxiliary=gradtx.adamw(3e-4))
+    for path in ("learning_rate", "muon.learning_rate"):
+        for outer in (lambda x: x, lambda x: chain(clip(1.0), x)):
+            slower = outer(gradtx.muon(0.01, weight_decay=0.1, auxiliary=gradtx.adamw(3e-4)))
+            assert replace(outer(tx), **{path: 0.01}) == slower
+    for path in ("auxiliary.learning_rate", "adamw.learning_rate"):
+        assert replace(tx, **{path: 0.5}) == dataclasses.replace(tx, auxiliary=gradtx.adamw(0.5))
+    assert replace(tx, b2=0.5).auxiliary == gradtx.adamw(3e-4, b2=0.5)  # `muon` has no `b2`
+
+
 def test_replace_says_what_there_is_when_nothing_matches():
     with pytest.raises(ValueError, match=r"no field `lr`.*learning_rate"):
         replace(adam(0.1), lr=0.5)
