@@ -83,7 +83,7 @@ class Program:
         if low.matrices and not low.on_mesh:
             on_mesh = mesh_of(x for i in low.matrices for x in (updates[i], params and params[i]))
             if on_mesh is not None:
-                return self._on_mesh.update(updates, state, params, extra)
+                return self.on_mesh.update(updates, state, params, extra)
         cells: list[Any] = [None] * low.cells
         try:
             flat = self.layout.flatten_up_to(state)
@@ -110,7 +110,7 @@ class Program:
         return out, self.layout.unflatten([frame.cells[number] for number in self.numbers])
 
     @functools.cached_property
-    def _on_mesh(self) -> "Program":
+    def on_mesh(self) -> "Program":
         """The program for parameters on a mesh, whose state is the same."""
         low = self.lowering
         return Program(self._tx, low.leaves, low.structure, on_mesh=True)

@@ -45,6 +45,14 @@ def manual_axes() -> dict[str, int]:
     return {name: mesh.shape[name] for name in mesh.manual_axes}
 
 
+def left_axes() -> tuple[str, ...]:
+    """The mesh axes of several devices that the `shard_map` that is traced here does not go over."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if not mesh.manual_axes:
+        return ()
+    return tuple(n for n in mesh.axis_names if n not in mesh.manual_axes and mesh.shape[n] > 1)
+
+
 def is_explicit(mesh: Any) -> bool:
     """Whether the types of arrays on this mesh say how they are sharded."""
     return AxisType.Explicit in mesh.axis_types

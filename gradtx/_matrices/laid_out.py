@@ -8,7 +8,7 @@ from jax.sharding import PartitionSpec
 
 from gradtx._compose.rules import Rule
 from gradtx._core.authors import described
-from gradtx._core.sharding import manual_axes
+from gradtx._core.sharding import left_axes, manual_axes
 from gradtx._matrices.axes import MatrixRule
 from gradtx._matrices.matrix_axes import MatrixAxes
 
@@ -29,7 +29,8 @@ class laid_out(Rule):
 
     Raises:
         TypeError: if `rule` is not a rule for matrices, or if `specs` is not such a mapping.
-        ValueError: if a leaf of unequal fused parts is sharded over an axis of a `shard_map`.
+        ValueError: if a leaf of unequal fused parts is sharded over an axis of a `shard_map`, or if a
+            leaf is sharded over an axis of a `shard_map` and over one that it does not go over.
 
     >>> import gradtx
     >>> rule = gradtx.laid_out(gradtx.hidden_matrices(), {"hidden/kernel": (None, "data")})
@@ -88,6 +89,13 @@ class laid_out(Rule):
         """
         spec = self._spec(path, leaf)
         axes = self.rule.axes(path, self.whole(path, leaf))._replace(spec=spec)
+        left = [n for names in spec for n in names if n in left_axes()]
+        if left and axes.is_part:
+            raise ValueError(
+                f"`{path or '.'}` is sharded over the mesh axis {left[0]!r}, which this `shard_map` "
+                "does not go over, and over one that it goes over. Let `shard_map` go over all axes of "
+                "the mesh, or call the optimizer outside of it."
+            )
         if not isinstance(axes.blocks, int) and axes.is_part:
             raise ValueError(
                 f"`{path or '.'}` holds unequal parts, {axes.blocks}, and is sharded over an axis of "

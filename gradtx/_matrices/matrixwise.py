@@ -21,6 +21,7 @@ from gradtx._core.shapes import Matrices
 from gradtx._core.terms import Stream, Term, register_of
 from gradtx._core.unit import Elementwise, Unit
 from gradtx._matrices.axes import MatrixAxes, MatrixRule, hidden_matrices
+from gradtx._matrices.fallbacks import warn_in_shard_map
 from gradtx._matrices.mesh_stage import MeshStage
 from gradtx._matrices.on_matrices import on_matrices
 from gradtx._matrices.stage import MatrixStage
@@ -135,6 +136,7 @@ class Matrixwise(Unit):
         except ValueError as error:
             raise ValueError(f"`{type(self).__name__}`: {error}") from None
         low.matrices.update(i for i, a in enumerate(axes) if a is not None)
+        warn_in_shard_map(self, low, axes)
         if low.on_mesh or any(a is not None and a.is_part for a in axes):
             return self._lower_on_mesh(low, streams, inner, axes)
         bare = self.bare._with(axes=None)

@@ -54,9 +54,11 @@ def member_of(
         states += [x for part in parts for x in part]
         if axes.is_part:  # the state is a part, too
             wholes += jax.tree.leaves(jax.eval_shape(tx.init_matrices, models[0]))
-    spec = mesh_axes(inputs[0]) or known_axes(axes, shape, mesh)
+    # Inside `shard_map` a type says nothing about the axes that the `shard_map` goes over.
+    inside = AxisType.Manual in mesh.axis_types
+    spec = (None if inside else mesh_axes(inputs[0])) or known_axes(axes, shape, mesh)
     varying = None
-    if AxisType.Manual in mesh.axis_types:
+    if inside:
         varying = tuple(sorted(set().union(*map(varying_axes, inputs)), key=str))
     group, leaf = unit_of(axes, shape, spec, dtype, wholes or states, varying)
     group, leaf = turned_wide(group, leaf, txs)

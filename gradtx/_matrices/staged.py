@@ -53,11 +53,11 @@ def staged(
     sizes = [leaf.units for leaf in plan.leaves]
     arrays = joined(taken)
     count, dtype = len(arrays[0]), arrays[0].dtype
-    names = plan.shared_over(count)
+    names = stage_order(plan)
     # The batch of a stack may be sharded. If it cannot be, the pin keeps XLA from sharding the axis of
     # the stack already where it is put together, which would move replicated leaves three times, and
     # from passing matrices from device to device where it is cut.
-    pinned = not any(_may_be_sharded(plan.mesh, leaf) for leaf in plan.leaves)
+    pinned = _is_pinned(plan)
     arrays = [plan.sent(x) if i < inputs else x for i, x in enumerate(arrays)]
     if pinned:
         arrays = [_over(plan.mesh, (), x) for x in arrays]
@@ -94,6 +94,22 @@ def staged(
         states = zip(parts[wanted:], own[inputs:], strict=True)
         done.append([*units, *(x.reshape(old.shape) for x, old in states)])
     return done
+
+
+def stage_order(plan: Plan) -> tuple[str, ...]:
+    """The mesh axes over which matrices are shared among devices, in the order in which they are added.
+
+    If one axis of a matrix is sharded over several mesh axes, such as `("x", "y")`, a device and its
+    neighbors along the last of these hold consecutive entries. XLA finds an exchange only if that mesh
+    axis comes first, and gathers whole matrices otherwise. The layers of a stack are usually sharded
+    over the first mesh axis, if over any.
+    """
+    names = plan.shared_over(sum(leaf.units for leaf in plan.leaves))
+    return names[::-1] if _is_pinned(plan) else names
+
+
+def _is_pinned(plan: Plan) -> bool:
+    return not any(_may_be_sharded(plan.mesh, leaf) for leaf in plan.leaves)
 
 
 def _may_be_sharded(mesh: Any, leaf: UnitLeaf) -> bool:

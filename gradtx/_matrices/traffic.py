@@ -6,14 +6,15 @@ from typing import Any
 import jax
 from jax.sharding import NamedSharding
 
-from gradtx._core.sharding import named_axes
+from gradtx._core.sharding import is_explicit, named_axes
+from gradtx._matrices.fallbacks import is_gathered
 from gradtx._matrices.hops import needed
 from gradtx._matrices.in_place import fits_in_place
 from gradtx._matrices.long_axis import fits_long_axis
-from gradtx._matrices.members import turned_wide
+from gradtx._matrices.members import known_axes, turned_wide
 from gradtx._matrices.mesh_stage import MeshStage
 from gradtx._matrices.plans import Plan
-from gradtx._matrices.units import UnitLeaf, unit_of
+from gradtx._matrices.units import UnitGroup, UnitLeaf, unit_of
 
 
 def traffic(stages: list[Any], leaves: list[Any], shardings: list[Any]) -> dict[int, list[str]]:
@@ -25,24 +26,15 @@ def traffic(stages: list[Any], leaves: list[Any], shardings: list[Any]) -> dict[
         shardings: the sharding of every parameter, or None.
     """
     found: dict[int, list[str]] = {}
-    for stage in stages:
-        if not isinstance(stage, MeshStage):
-            continue
+    whole = gathered(stages, leaves, shardings)
+    for stage in _of_matrices(stages):
         groups: dict[Any, list[tuple[int, UnitLeaf]]] = {}
-        for i in stage.leaves:
-            sharding, x, axes = shardings[i], leaves[i], stage.axes[i]
-            if not isinstance(sharding, NamedSharding) or sharding.mesh.size == 1:
+        for i, group, leaf in _members(stage, leaves, shardings):
+            if i in whole:
+                found.setdefault(i, []).append("gathered whole")
                 continue
-            model = jax.ShapeDtypeStruct((1, *axes.size(x.shape)), x.dtype)
-            states = [
-                s
-                for tx in stage.txs
-                for s in jax.tree.leaves(jax.eval_shape(tx.init_matrices, model))
-            ]
-            spec = named_axes(sharding.spec, sharding.mesh, len(x.shape))
-            group, leaf = unit_of(axes, tuple(x.shape), spec, x.dtype, states)
             group, leaf = turned_wide(group, leaf, stage.txs)
-            groups.setdefault((group, sharding.mesh), []).append((i, leaf))
+            groups.setdefault((group, shardings[i].mesh), []).append((i, leaf))
         for (group, mesh), members in groups.items():
             plan: Any = Plan(None, group, tuple(leaf for _, leaf in members), mesh)  # pyright: ignore
             words = _words(plan, stage.txs)
@@ -54,11 +46,64 @@ def traffic(stages: list[Any], leaves: list[Any], shardings: list[Any]) -> dict[
     return found
 
 
+def gathered(stages: list[Any], leaves: list[Any], shardings: list[Any]) -> list[int]:
+    """The leaves whose matrices the compiler gathers, since it is not told how they are sharded.
+
+    Args:
+        stages: as in `traffic`.
+        leaves: as in `traffic`.
+        shardings: as in `traffic`.
+    """
+    found: set[int] = set()
+    for stage in _of_matrices(stages):
+        groups: dict[Any, list[tuple[int, UnitLeaf]]] = {}
+        for i, group, leaf in _members(stage, leaves, shardings):
+            mesh = shardings[i].mesh
+            if not is_explicit(mesh) and known_axes(stage.axes[i], leaf.shape, mesh) is None:
+                alone = i if leaf.units % mesh.size == 0 and leaf.batch else None
+                group = group._replace(spec=None, batch=())
+                groups.setdefault((group, mesh, alone), []).append((i, leaf))
+        for (group, mesh, _), members in groups.items():
+            plan: Any = Plan(None, group, tuple(leaf for _, leaf in members), mesh)  # pyright: ignore
+            if not _no_exchange(plan, stage.txs):
+                found |= {i for i, leaf in members if is_gathered(plan, leaf)}
+    return sorted(found)
+
+
+def _of_matrices(stages: list[Any]) -> list[MeshStage]:
+    return [stage for stage in stages if isinstance(stage, MeshStage)]
+
+
+def _members(
+    stage: MeshStage, leaves: list[Any], shardings: list[Any]
+) -> list[tuple[int, UnitGroup, UnitLeaf]]:
+    """The leaves of a stage that lie on a mesh of several devices, as in `unit_of`."""
+    members = []
+    for i in stage.leaves:
+        sharding, x, axes = shardings[i], leaves[i], stage.axes[i]
+        if not isinstance(sharding, NamedSharding) or sharding.mesh.size == 1:
+            continue
+        model = jax.ShapeDtypeStruct((1, *axes.size(x.shape)), x.dtype)
+        states = [
+            s for tx in stage.txs for s in jax.tree.leaves(jax.eval_shape(tx.init_matrices, model))
+        ]
+        spec = named_axes(sharding.spec, sharding.mesh, len(x.shape))
+        members.append((i, *unit_of(axes, tuple(x.shape), spec, x.dtype, states)))
+    return members
+
+
+def _no_exchange(plan: Plan, txs: list[Any]) -> bool:
+    """Whether matrices stay where they are, or are sharded along their long axis."""
+    if all(tx.only_sums for tx in txs) and fits_in_place(plan):
+        return True
+    return all(tx.few_long_products or tx.only_sums for tx in txs) and fits_long_axis(plan)
+
+
 def _words(plan: Plan, txs: list[Any]) -> str:
     """The collective operations of one group; an empty text if it needs none of matrix size."""
-    if all(tx.only_sums for tx in txs) and fits_in_place(plan):
-        return ""
-    if all(tx.few_long_products or tx.only_sums for tx in txs) and fits_long_axis(plan):
+    if _no_exchange(plan, txs):
+        if all(tx.only_sums for tx in txs) and fits_in_place(plan):
+            return ""
         m = min(plan.group.unit)
         return f"sums of {m}x{m} products"
     sizes = dict(plan.mesh.shape)

@@ -16,8 +16,9 @@ from gradtx._core.terms import Visit
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, flatten
 from gradtx._core.values import Value
+from gradtx._matrices.fallbacks import advice
 from gradtx._matrices.heads import possible_heads
-from gradtx._matrices.traffic import traffic
+from gradtx._matrices.traffic import gathered, traffic
 from gradtx._show.effects import effects, leaves_of
 from gradtx._show.html import columns, table
 
@@ -121,6 +122,8 @@ def routing(tx: Transform, params: PyTree) -> Routes:
         stages = Program(tx, shapes, structure, on_mesh=True).stages
         sent = traffic(stages, shapes, shardings)
         on |= {words: {i for i in sent if words in sent[i]} for x in sent.values() for words in x}
+        if whole := gathered(stages, shapes, shardings):
+            notes[advice(low.paths[whole[0]], len(whole) - 1)] = None
     routes = Routes(
         Route(
             path,
