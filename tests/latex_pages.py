@@ -1,5 +1,6 @@
 """Pages of equations: what is defined on them, whether they can be typeset, and how to compute them."""
 
+import functools
 import re
 
 import numpy as np
@@ -67,18 +68,26 @@ def undefined(value):
     return used - known
 
 
+PARSER = MathTextParser("path")
+
+
+@functools.cache  # many pages have lines in common
+def check_line(left, right):
+    """Assert that brackets match, and that matplotlib can typeset the line."""
+    for name in ("{}", "()"):
+        visible = right.replace(r"\{", "").replace(r"\}", "")
+        depth = np.cumsum([(c == name[0]) - (c == name[1]) for c in visible])
+        assert depth[-1] == 0 and min(depth) >= 0
+    assert right.count(r"\left") == right.count(r"\right") and "^t^" not in right
+    # Matplotlib knows no cases: their rows one after the other are as good a test.
+    flat = re.sub(r"\\(begin|end){cases}", " ", right).replace(r"\or", ",")
+    PARSER.parse(f"${left} {flat}$")
+
+
 def check_latex(value):
-    """Assert that brackets match, and that matplotlib can typeset every line."""
-    parser = MathTextParser("path")
+    """Hold every line of the page against `check_line`."""
     for left, right in page(value):
-        for name in ("{}", "()"):
-            visible = right.replace(r"\{", "").replace(r"\}", "")
-            depth = np.cumsum([(c == name[0]) - (c == name[1]) for c in visible])
-            assert depth[-1] == 0 and min(depth) >= 0
-        assert right.count(r"\left") == right.count(r"\right") and "^t^" not in right
-        # Matplotlib knows no cases: their rows one after the other are as good a test.
-        flat = re.sub(r"\\(begin|end){cases}", " ", right).replace(r"\or", ",")
-        parser.parse(f"${left} {flat}$")
+        check_line(left, right)
 
 
 def python(latex):
