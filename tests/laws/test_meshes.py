@@ -184,7 +184,7 @@ def collectives(program):
 ITERATES = ("orthogonalize", "muon", "scion")
 # On Auto axes, XLA chooses where the results of an exchange of matrices lie. JAX 0.12 chooses for these
 # as well.
-EXCHANGES = (*ITERATES, "neuron")
+EXCHANGES = (*ITERATES, "neuron", "operator_norm")
 # What needs whole matrices or whole leaves, or cuts a leaf into blocks that are not shards.
 WHOLES = (
     *ITERATES,
