@@ -3,7 +3,9 @@
     racers.py     which optimizers race: the default ones, or those that the user names
     data.py       the digits or the user's rows, split into train, validation and test rows
     network.py    the small network that every optimizer trains, and its loss
-    training.py   one optimizer at a whole grid of learning rates, in one compiled program
+    training.py   training with one optimizer, compiled once for all learning rates and seeds
+    rules.py      how a rate is chosen, and on which seeds and rows the result is reported
+    noise.py      which differences are more than noise
     report.py     the table and the figure
     __main__.py   the command line
 

@@ -4,9 +4,10 @@
     python -m examples.race --data mine.csv           your own rows, the label in the last column
     python -m examples.race --optimizer "sgd(0.1)" --optimizer "adamw(3e-4, b2=0.95)"
 
-Each optimizer trains the same small network from the same start on the same batches, once for every
-learning rate of a grid; during a run the rate falls linearly to zero. The best rate is the one with
-the lowest validation loss. The test rows only serve to report an accuracy.
+Each optimizer trains the same small network at every learning rate of a grid, from the starts and on the
+batches of three seeds; during a run the rate falls linearly to zero. The best rate is the one with the
+lowest validation loss. It then trains with other seeds, which the table reports on the test rows. The
+rules are in `rules.py`.
 """
 
 import argparse
@@ -14,12 +15,15 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from .data import Task, load
 from .errors import RaceError
-from .racers import chosen
+from .racers import RATE_FACTORS, chosen
 from .report import draw, print_table
-from .training import Run, check_trainable, race
+from .rules import CHOOSING_SEEDS, FRESH_SEEDS, Run, race
+from .training import check_trainable
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -29,13 +33,19 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--data", metavar="PATH", help="a .csv (label last) or .npz (x and y) instead of digits")
-    add("--steps", type=int, default=400, help="training steps of each run (default 400)")
+    add("--steps", type=int, default=200, help="training steps of each run (default 200)")
     add("--seed", type=int, default=0, help="of the split, the weights and the batches (default 0)")
+    add("--seeds", type=int, default=FRESH_SEEDS, help="fresh seeds to report (default 10)")
     add("--out", metavar="PATH", default="out/race.png", help="where the figure goes")
     add("--optimizer", metavar="TEXT", action="append", default=[], help="race this (repeatable)")
     add("--config", metavar="FILE", help="a TOML or YAML file with a list `optimizers`")
     options = parser.parse_args(argv)
-    for name, value, least in (("--steps", options.steps, 1), ("--seed", options.seed, 0)):
+    numbers = (
+        ("--steps", options.steps, 1),
+        ("--seed", options.seed, 0),
+        ("--seeds", options.seeds, 2),
+    )
+    for name, value, least in numbers:
         if value < least:
             raise RaceError(f"{name} must be at least {least}, not {value}.")
     if Path(options.out).suffix not in (".png", ".pdf", ".svg"):
@@ -56,9 +66,15 @@ def main(argv: list[str] | None = None) -> None:
     for name, tx in racers.items():
         check_trainable(name, tx, task)
     runs = []
-    for i, (name, tx) in enumerate(racers.items(), start=1):
-        label = f"{i} of {len(racers)}, {name}"
-        runs.append(race(name, tx, task, options.steps, options.seed, label))
+    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+    trainings = len(RATE_FACTORS) * len(CHOOSING_SEEDS) + options.seeds
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("", total=len(racers) * trainings)
+        for i, (name, tx) in enumerate(racers.items(), start=1):
+            label = escape(f"{i} of {len(racers)}, {name}")
+            progress.update(bar, description=label, completed=(i - 1) * trainings)
+            args = task, options.steps, options.seed, options.seeds
+            runs.append(race(name, tx, *args, done=lambda: progress.advance(bar)))
     report(runs, task, out, console)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import gradtx
 
 from .errors import RaceError
+from .training import is_rate
 
 # One line per optimizer. Its learning rate is the middle of its grid.
 RACERS = {
@@ -42,7 +43,7 @@ def learning_rate(tx: Any) -> float:
     Raises:
         RaceError: if the rate is not a positive number.
     """
-    rates = [x for path, x in jax.tree_util.tree_leaves_with_path(tx) if _is_rate(path)]
+    rates = [x for path, x in jax.tree_util.tree_leaves_with_path(tx) if is_rate(path)]
     if not rates or not isinstance(rates[0], float) or not rates[0] > 0:
         raise RaceError(
             f"{tx} has no learning rate that is a positive number, so its grid has no middle."
@@ -50,13 +51,13 @@ def learning_rate(tx: Any) -> float:
     return rates[0]
 
 
-def with_rate_times(tx: Any, factor: Any) -> Any:
-    """`tx` with every learning rate in it multiplied by `factor`."""
-    return jax.tree_util.tree_map_with_path(lambda p, x: x * factor if _is_rate(p) else x, tx)
-
-
-def _is_rate(path: Any) -> bool:
-    return bool(path) and getattr(path[-1], "name", None) == "learning_rate"
+def weight_decay(tx: Any) -> str:
+    """The weight decay of `tx`, the first one if `tx` has several, as the table shows it."""
+    for path, x in jax.tree_util.tree_leaves_with_path(tx):
+        names = [getattr(entry, "name", None) for entry in path]
+        if "weight_decay" in names:
+            return f"{x:.2g}" if names[-1] == "weight_decay" and np.ndim(x) == 0 else "varies"
+    return "0"
 
 
 def _parse(text: str) -> gradtx.Transform:

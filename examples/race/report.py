@@ -1,5 +1,6 @@
 """What the race shows at the end: a table and a figure."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from .data import Task
-from .training import ACCURACY_GOAL, Run
+from .noise import standard_error, told_apart
+from .rules import ACCURACY_GOAL, CHOOSING_SEEDS, Run
 
 # Colors that color-blind readers can tell apart: those of Okabe and Ito (2008), and olive and wine of
 # Paul Tol.
@@ -24,7 +26,7 @@ COLORS = (
     *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#999933"),
     *("#56B4E9", "#882255", "#D55E00", "#000000", "#888888"),
 )
-STYLE = {
+STYLE: dict[Any, Any] = {
     "axes.edgecolor": "#666666",
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -39,58 +41,115 @@ STYLE = {
 
 
 def ranked(runs: list[Run]) -> list[Run]:
-    """Runs ordered by their steps to the goal, then by their loss at the end; diverged runs last."""
+    """Runs ordered by their mean steps to the goal, then by the loss at the end; diverged runs last."""
 
-    def key(run: Run) -> tuple[float, float]:
-        end = np.inf if run.diverged.all() else run.loss[run.best, -1]
-        return run.steps_to_goal or np.inf, end
+    def key(run: Run) -> tuple[bool, float, float]:
+        end = float(np.nan_to_num(run.loss[:, -1].mean(), nan=np.inf))
+        return bool(run.diverged.all()), float(run.steps_to_goal.mean()), end
 
     return sorted(runs, key=key)
 
 
 def print_table(console: Console, runs: list[Run], task: Task) -> None:
-    """Print one row per optimizer, at its best rate, with the winner first."""
+    """Print one row per optimizer, at its best rate, the quickest first, and what the numbers mean."""
     rows, inputs = task.train_x.shape
     about = f"{rows} rows of {inputs} inputs, {task.classes} classes, {runs[0].steps[-1]} steps"
     table = Table(
-        title=escape(f"{task.name}: {about}"), title_justify="left", box=rich.box.SIMPLE_HEAD
+        title=escape(f"{task.name}: {about}"),
+        title_justify="left",
+        box=rich.box.SIMPLE_HEAD,
+        collapse_padding=True,
     )
     table.add_column("optimizer", style="bold", overflow="fold", min_width=9)
-    heads = "best\nrate", "diverged", "test\naccuracy", f"steps to\n{ACCURACY_GOAL:.0%}"
-    for head in (*heads, "time per\nstep", "state\nbytes"):
+    heads = ("best\nrate", "weight\ndecay", "diverged", f"steps to\n{ACCURACY_GOAL:.0%}")
+    for head in (*heads, "test\naccuracy", "optimizer's\nown time", "state\nbytes"):
         table.add_column(head, justify="right")
     for run in ranked(runs):
-        lost = f"{run.diverged.sum()} of {len(run.rates)}"
+        lost = f"{run.diverged.sum()} of {run.diverged.size}"
         cost = f"{run.seconds_per_step * 1e6:,.0f} µs", f"{run.state_bytes:,}"
+        name = escape(run.name)
         if run.diverged.all():
-            table.add_row(escape(run.name), "none", lost, "", "", *cost, style="red")
+            table.add_row(name, "none", run.decay, lost, "", "", *cost, style="red")
         else:
-            rate, accuracy = run.rates[run.best], run.accuracy[run.best, -1]
-            there = "not yet" if run.steps_to_goal is None else str(run.steps_to_goal)
-            table.add_row(escape(run.name), f"{rate:.2g}", lost, f"{accuracy:.1%}", there, *cost)
+            rate = f"{run.rates[run.best]:.2g}" + "*" * bool(run.edge)
+            percent = 100 * run.accuracy[:, -1]
+            accuracy = f"{percent.mean():.1f} ± {standard_error(percent):.1f}%"
+            table.add_row(name, rate, run.decay, lost, _steps(run.steps_to_goal), accuracy, *cost)
     console.print(table)
-    for run in runs:
-        if run.edge and not run.diverged.all():
+    for line in notes(runs, task):
+        console.print(line, highlight=False, markup=False)
+
+
+def _steps(counts: np.ndarray) -> str:
+    missing = int(np.isinf(counts).sum())
+    if missing:
+        return f"{missing} of {len(counts)} not yet"
+    return f"{counts.mean():.1f} ± {standard_error(counts):.1f}"
+
+
+def notes(runs: list[Run], task: Task) -> list[str]:
+    """What was done, which differences are more than noise, and whose best rate is at an edge."""
+    finished = [run for run in ranked(runs) if not run.diverged.all()]
+    if not finished:
+        return []
+    seeds, held_out = len(finished[0].loss), len(task.test_y)
+    mean = np.mean([run.accuracy[:, -1].mean() for run in finished])
+    sampling = 100 * np.sqrt(mean * (1 - mean) / held_out)
+    lines = [
+        f"Rates are chosen by the validation loss of {len(CHOOSING_SEEDS)} seeds. Behind ± is the "
+        f"standard error of the mean over {seeds} fresh seeds, on {held_out} test rows. Other test rows "
+        f"would change an accuracy by about {sampling:.1f} points more (one standard error). The "
+        "optimizer's own time is per step and without the gradient."
+    ]
+    if len(finished) > 1:
+        lines += [_apart(finished, "steps", lambda run: run.steps_to_goal, finished[0])]
+        most = max(finished, key=lambda run: run.accuracy[:, -1].mean())
+        lines += [_apart(finished, "test accuracy", lambda run: run.accuracy[:, -1], most)]
+    for run in finished:
+        if run.edge:
             beyond = "smaller" if run.edge == "lowest" else "larger"
             edge = f"the best rate is the {run.edge} of its grid, so a {beyond} one may be better"
-            console.print(f"{run.name}: {edge}.", highlight=False, markup=False)
+            lines.append(f"* {run.name}: {edge}.")
+        lost = int((~(run.loss[:, -1] < run.loss[:, 0])).sum())
+        if lost:
+            lines.append(f"{run.name}: {lost} of {seeds} fresh seeds diverged at the best rate.")
+    return lines
+
+
+def _apart(runs: list[Run], what: str, sample: Callable[[Run], np.ndarray], best: Run) -> str:
+    """Which optimizers differ by more than noise from the best one."""
+    samples = {run.name: sample(run) for run in runs}
+    never = [name for name, x in samples.items() if not np.isfinite(x).all()]
+    if best.name in never:
+        return f"In {what}, no comparison: {ACCURACY_GOAL:.0%} was not always reached."
+    comparable = {name: x for name, x in samples.items() if name not in never}
+    pairs = told_apart(comparable)
+    others = [name for name in comparable if name != best.name]
+    same = [name for name in others if frozenset((best.name, name)) not in pairs]
+    which = f"no difference from {best.name} is shown for {', '.join(same)}"
+    if not same:
+        which = f"{best.name} differs from all others"
+    return f"In {what}, {which} (Welch's test for all pairs, Holm's correction, level 5%)."
 
 
 def draw(runs: list[Run], task: Task, out: Path) -> None:
-    """Draw the loss during training at the best rate, and the loss at the end against the rate."""
+    """Draw the test loss during training at the best rate, and the validation loss against the rate."""
     with plt.rc_context(STYLE):
         figure, (left, right) = plt.subplots(
             1, 2, figsize=(10, 4.2), sharey=True, layout="constrained"
         )
-        start = runs[0].loss[0, 0]
+        start = runs[0].start
         steps = runs[0].steps[1:]
         left.set(xscale="log", yscale="log", xlim=(steps[0], steps[-1]), xlabel="step")
-        left.set(ylabel="validation loss", title=f"{task.name}: each at its best learning rate")
-        right.set(xscale="log", xlabel="learning rate", title="after the last step, at every rate")
+        left.set(ylabel="loss", title=f"{task.name}: test loss, {len(runs[0].loss)} fresh seeds")
+        right.set(xscale="log", xlabel="learning rate")
+        right.set(title=f"validation loss at the end, {len(CHOOSING_SEEDS)} seeds")
         lines = {}
         for i, run in enumerate(runs):
             line = _line(i)
-            (lines[run.name],) = left.plot(steps, run.loss[run.best, 1:], label=run.name, **line)
+            _band(left, steps, run.loss[:, 1:], line)
+            mean = run.loss[:, 1:].mean(axis=0)
+            (lines[run.name],) = left.plot(steps, mean, label=run.name, **line)
             _sensitivity(right, run, start, line)
         right.axhline(start, color="#bbbbbb", lw=0.8, zorder=0)
         right.annotate(
@@ -111,6 +170,12 @@ def draw(runs: list[Run], task: Task, out: Path) -> None:
         plt.close(figure)
 
 
+def _band(axes: Any, x: np.ndarray, samples: np.ndarray, line: dict[str, Any]) -> None:
+    """Shade one standard error to either side of the mean over the seeds."""
+    mean, error = samples.mean(axis=0), samples.std(axis=0, ddof=1) / len(samples) ** 0.5
+    axes.fill_between(x, mean - error, mean + error, color=line["color"], alpha=0.2, lw=0)
+
+
 def _line(i: int) -> dict[str, Any]:
     """The style of the i-th curve.
 
@@ -125,9 +190,9 @@ def _line(i: int) -> dict[str, Any]:
 
 
 def _sensitivity(axes: Any, run: Run, ceiling: float, line: dict[str, Any]) -> None:
-    """Draw the loss at the end against the rate; a rate that diverged is a cross at the ceiling."""
-    lost = run.diverged
-    end = np.where(lost, ceiling, run.loss[:, -1])
+    """Draw the loss at the end against the rate; a rate with which a seed diverged is a cross."""
+    lost = run.diverged.any(axis=1)
+    end = np.where(lost, ceiling, run.validation.mean(axis=1))
     beside = np.convolve(~lost, [1, 1, 1], mode="same") > 0
     axes.plot(run.rates, np.where(beside, end, np.nan), **line)
     axes.plot(run.rates[lost], end[lost], "x", color=line["color"], ms=5, mew=1.5, zorder=4)

@@ -1,9 +1,13 @@
-"""Training with one optimizer at a whole grid of learning rates, in one compiled program.
+"""Training with one optimizer: a program that is compiled once, for all learning rates and all seeds.
 
-`gradtx.sweep` compiles the training of one run, and runs it once for every learning rate.
+An optimizer is an argument of the program, like the seed's weights and batches, so another rate does not
+compile again. `examples/sweep.py` does the same with `gradtx.sweep`, in a few lines.
 """
 
+import os
 import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -15,102 +19,100 @@ import gradtx
 from .data import Task
 from .errors import RaceError
 from .network import accuracy, cross_entropy, initial_params
-from .racers import RATE_FACTORS, learning_rate, with_rate_times
 
 BATCH_SIZE = 128
-EVALUATIONS = 100  # how often a run computes its validation loss and its test accuracy
-ACCURACY_GOAL = 0.95
+EVALUATIONS = (
+    50  # how often a run computes its loss and its accuracy on rows that it does not train on
+)
 
 
-class Run(NamedTuple):
-    """The history of one optimizer: `[rates]`, `[evaluations]` or `[rates, evaluations]`.
+class History(NamedTuple):
+    """The losses and the accuracies of one training, from before the first step to after the last."""
 
-    `best` is the index of the rate with the lowest validation loss at the end. `edge` says whether that
-    rate is the "lowest" or the "highest" of the grid, and is empty otherwise.
-    """
-
-    name: str
-    rates: np.ndarray
-    steps: np.ndarray
     loss: np.ndarray
     accuracy: np.ndarray
-    diverged: np.ndarray
-    best: int
-    edge: str
-    seconds_per_step: float
-    state_bytes: int
 
     @property
-    def steps_to_goal(self) -> int | None:
-        """The steps after which the best rate first had the accuracy `ACCURACY_GOAL`, or None."""
-        reached = self.accuracy[self.best] >= ACCURACY_GOAL
-        return int(self.steps[np.argmax(reached)]) if reached.any() else None
+    def diverged(self) -> bool:
+        """Whether the loss at the end is not below the loss at the start."""
+        return not self.loss[-1] < self.loss[0]
 
 
-def race(name: str, tx: Any, task: Task, steps: int, seed: int, label: str) -> Run:
-    """Train with `tx` at every learning rate of its grid; `label` says on a bar which one that is."""
-    params = initial_params(jax.random.key(seed), task.train_x.shape[1], task.classes)
-    shape = schedule_of_evaluations(steps)
-    rows = np.random.default_rng(seed).integers(len(task.train_x), size=(*shape, BATCH_SIZE))
-    falling = np.linspace(1, 0, shape[0] * shape[1], endpoint=False, dtype=np.float32)
-    result = gradtx.sweep(
-        train,
-        [with_rate_times(tx, factor) for factor in RATE_FACTORS],
-        params,
-        task,
-        (rows, falling.reshape(shape)),
-        score=final_loss,
-        progress=label,
-    )
-    histories = [np.stack(x) for x in zip(*result.results, strict=True)]
-    return Run(
-        name,
-        rates=learning_rate(tx) * RATE_FACTORS,
-        steps=shape[1] * np.arange(shape[0] + 1),
-        loss=histories[0],
-        accuracy=histories[1],
-        diverged=result.diverged[:, 0],
-        best=int(result.order[0]),
-        edge=next(iter(result.edges.values()), ""),
-        seconds_per_step=seconds_per_step(tx, params),
-        state_bytes=sum(x.nbytes for x in jax.tree.leaves(tx.init(params))),
-    )
+class Trainer:
+    """Trains with optimizers that differ in their numbers only; compiles once.
+
+    A seed decides the initial weights and the batches. The split of the rows does not depend on it.
+    """
+
+    def __init__(self, task: Task, steps: int, seed: int) -> None:
+        self.task, self.seed, self.shape = task, seed, schedule_of_evaluations(steps)
+        self.program = jax.jit(train)
+        self.falling = np.linspace(1, 0, np.prod(self.shape), endpoint=False, dtype=np.float32)
+
+    def params(self, seed: int) -> Any:
+        """The initial weights of a seed."""
+        key = jax.random.fold_in(jax.random.key(self.seed), seed)
+        return initial_params(key, self.task.train_x.shape[1], self.task.classes)
+
+    def run(self, tx: Any, seed: int, held_out: tuple[jax.Array, jax.Array]) -> History:
+        """Train with `tx` from the weights of a seed, and evaluate on the rows that are held out."""
+        train_rows = self.task.train_x, self.task.train_y
+        chosen = np.random.default_rng((self.seed, seed))
+        rows = chosen.integers(len(self.task.train_x), size=(*self.shape, BATCH_SIZE))
+        falling = self.falling.reshape(self.shape)
+        history = self.program(tx, self.params(seed), train_rows, held_out, (rows, falling))
+        return History(*map(np.asarray, history))
+
+    def run_all(
+        self, jobs: Iterable[tuple[Any, int]], held_out: Any, done: Callable[[], None]
+    ) -> list[History]:
+        """`run` for every pair of an optimizer and a seed, on two cores if there are two."""
+
+        def one(job: tuple[Any, int]) -> History:
+            history = self.run(*job, held_out)
+            done()
+            return history
+
+        jobs = list(jobs)
+        first = one(jobs[0])  # It compiles, which the others need not do again.
+        with ThreadPoolExecutor(min(os.cpu_count() or 1, 2)) as pool:
+            return [first, *pool.map(one, jobs[1:])]
 
 
-def train(tx: Any, params: Any, task: Task, batches: Any) -> Any:
-    """One run: the validation losses and the test accuracies, before the first step and after it.
+def train(tx: Any, params: Any, rows: Any, held_out: Any, batches: Any) -> Any:
+    """One training: the losses and the accuracies on the rows that are held out.
 
     `batches` holds for every evaluation and every step before it the rows of a batch, and the factor of
-    the learning rate.
+    the learning rate, which falls to zero.
     """
+    x, y = rows
 
     def step(carry: Any, batch: Any) -> Any:
         (params, state), (rows, rate_factor) = carry, batch
-        gradients = jax.grad(cross_entropy)(params, task.train_x[rows], task.train_y[rows])
+        gradients = jax.grad(cross_entropy)(params, x[rows], y[rows])
         updates, state = with_rate_times(tx, rate_factor).update(gradients, state, params)
         return (gradtx.apply_updates(params, updates), state), None
 
+    def evaluate(params: Any) -> tuple[jax.Array, jax.Array]:
+        return cross_entropy(params, *held_out), accuracy(params, *held_out)
+
     def train_then_evaluate(carry: Any, batches: Any) -> Any:
         carry, _ = jax.lax.scan(step, carry, batches)
-        return carry, evaluate(carry[0], task)
+        return carry, evaluate(carry[0])
 
-    first = evaluate(params, task)
+    first = evaluate(params)
     _, later = jax.lax.scan(train_then_evaluate, (params, tx.init(params)), batches)
     return jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, later)
 
 
-def final_loss(history: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """The loss at the end; NaN if it is not below the loss at the start, which counts as diverged."""
-    losses, _ = history
-    return jnp.where(losses[-1] < losses[0], losses[-1], jnp.nan)
+def with_rate_times(tx: Any, factor: Any) -> Any:
+    """`tx` with every learning rate in it multiplied by `factor`."""
+    return jax.tree_util.tree_map_with_path(lambda p, x: x * factor if is_rate(p) else x, tx)
 
 
-def evaluate(params: Any, task: Task) -> tuple[jax.Array, jax.Array]:
-    """The validation loss and the test accuracy."""
-    return (
-        cross_entropy(params, task.valid_x, task.valid_y),
-        accuracy(params, task.test_x, task.test_y),
-    )
+def is_rate(path: Any) -> bool:
+    """Whether the last entry of a path in an optimizer is a learning rate."""
+    return bool(path) and getattr(path[-1], "name", None) == "learning_rate"
 
 
 def schedule_of_evaluations(steps: int) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import scipy.stats
 from numpy.testing import assert_allclose
 
 import gradtx
@@ -52,8 +53,11 @@ def rows(x, y):
 def test_the_race_ends_with_a_table_and_a_figure_that_it_names(tmp_path):
     figure, names = tmp_path / "new" / "race.svg", ("sgd(0.3)", "adagrad(0.03)")
     options = [option for name in names for option in ("--optimizer", name)]
-    done = race("--steps", 8, "--out", figure, *options)
+    done = race("--steps", 8, "--seeds", 2, "--out", figure, *options)
     assert done.returncode == 0, done.stderr
+    assert "standard error of the mean over 2 fresh seeds, on 359 test rows" in " ".join(
+        done.stdout.split()
+    )
     assert f"figure: {figure}" in done.stdout
     drawn = figure.read_text()
     for name in names:
@@ -65,11 +69,12 @@ def test_every_racer_can_be_traced_at_a_rate_of_its_grid(monkeypatch):
     """Compiling them all takes most of a minute, so the test stops before that."""
     training, racers = (imported(monkeypatch, f"race.{x}") for x in ("training", "racers"))
     task = imported(monkeypatch, "race.data").load(None, seed=0)
+    rows, held_out = (task.train_x, task.train_y), (task.valid_x, task.valid_y)
     params = training.initial_params(jax.random.key(0), 64, task.classes)
     batches = np.zeros((3, 2, 128), np.int32), np.ones((3, 2), np.float32)
     for name, tx in racers.RACERS.items():
         training.check_trainable(name, tx, task)
-        loss, accuracy = jax.eval_shape(training.train, tx, params, task, batches)
+        loss, accuracy = jax.eval_shape(training.train, tx, params, rows, held_out, batches)
         assert loss.shape == accuracy.shape == (4,), name
 
 
@@ -78,18 +83,20 @@ def test_the_rows_of_a_csv_and_of_an_npz_file_give_the_same_race(
 ):
     module = imported(monkeypatch, "race.__main__")
     monkeypatch.setattr("examples.race.racers.RACERS", {"sgd [red]": gradtx.sgd(0.1)})
+    monkeypatch.setenv("COLUMNS", "120")
     x, y = blobs
     (tmp_path / "mine.csv").write_text("a,b,c,label\n" + rows(x, y))
     np.savez(tmp_path / "mine.npz", x=x, y=y.astype(str))
     shown = []
     for name in ("mine.csv", "mine.npz"):
         out = tmp_path / f"{name}.png"
-        module.main(["--data", str(tmp_path / name), "--steps", "40", "--out", str(out)])
+        options = f"--data {tmp_path / name} --steps 40 --seeds 2 --out {out}"
+        module.main(options.split())
         shown.append(capsys.readouterr().out)
         assert f"{name}: 48 rows of 3 inputs, 2 classes, 40 steps" in shown[-1]
-        assert "100.0%" in shown[-1], "two blobs far apart are told apart"
+        assert float(re.search(r"([\d.]+) ± [\d.]+%", shown[-1])[1]) > 90, "they are far apart"
         assert out.stat().st_size > 10_000
-    accuracies = [text.split("sgd [red]")[1].split()[:4] for text in shown]
+    accuracies = [text.split("sgd [red]")[1].split("µs")[0].split()[:-1] for text in shown]
     assert accuracies[0] == accuracies[1], "the same rows give the same race"
 
 
@@ -100,17 +107,21 @@ def test_a_rate_that_diverges_is_counted_and_a_grid_that_diverges_is_an_error(
     x, y = blobs
     x = x - 3 * y[:, None]  # closer together, so that a large rate pays for its mistakes
     (tmp_path / "mine.csv").write_text(rows(x, y))
-    arguments = "--data", str(tmp_path / "mine.csv"), "--steps", "20", "--out"
+    arguments = "--data", str(tmp_path / "mine.csv"), "--steps", "20", "--seeds", "2", "--out"
+    monkeypatch.setattr("examples.race.rules.EXTENSIONS", 0)
     some, none = tmp_path / "some.png", tmp_path / "none.png"
     monkeypatch.setattr("examples.race.racers.RACERS", {"sgd": gradtx.sgd(100.0)})
     module.main([*arguments, str(some)])
     shown = capsys.readouterr().out
-    assert 0 < int(re.search(r"(\d+) of 13", shown)[1]) < 13 and some.exists()
-    assert "sgd: the best rate is the lowest of its grid, so a smaller one may be better." in shown
+    assert 0 < int(re.search(r"(\d+) of 39", shown)[1]) < 39 and some.exists()
+    assert (
+        "* sgd: the best rate is the lowest of its grid, so a smaller one may be better." in shown
+    )
+    assert " 1* " in shown, "the rate itself is marked, too"
     monkeypatch.setattr("examples.race.racers.RACERS", {"sgd": gradtx.sgd(1e9)})
     with pytest.raises(SystemExit, match=r"sgd diverged at every learning rate from 1e\+07 to"):
         module.run([*arguments, str(none)])
-    assert "13 of 13" in capsys.readouterr().out and not none.exists()
+    assert "39 of 39" in capsys.readouterr().out and not none.exists()
 
 
 @pytest.mark.parametrize(
@@ -177,7 +188,85 @@ def test_the_grid_has_the_optimizers_rate_in_its_middle_and_moves_every_rate_ins
     tx = gradtx.chain(gradtx.clip_by_global_norm(1.0), gradtx.adamw(3e-4, weight_decay=0.1))
     assert racers.learning_rate(tx) == 3e-4
     assert racers.RATE_FACTORS[len(racers.RATE_FACTORS) // 2] == 1
-    assert racers.with_rate_times(tx, 2.0) == gradtx.replace(tx, learning_rate=6e-4)
+    assert imported(monkeypatch, "race.training").with_rate_times(tx, 2.0) == gradtx.replace(
+        tx, learning_rate=6e-4
+    )
+    decays = (
+        gradtx.adam(0.1),
+        tx,
+        gradtx.adamw(0.1, weight_decay=gradtx.linear_schedule(1.0, 0.0, 9)),
+    )
+    assert [racers.weight_decay(x) for x in decays] == ["0", "0.1", "varies"]
+
+
+class FakeTrainer:
+    """The validation loss is lowest at one rate, and the test loss is lowest at another rate."""
+
+    shape = (1, 1)
+    best_rate, seen = 10.0, []
+
+    def __init__(self, task, steps, seed):
+        pass
+
+    def params(self, seed):
+        return {"w": np.ones(2, np.float32)}
+
+    def run_all(self, jobs, held_out, done):
+        from examples.race.training import History
+
+        self.seen.append(([(tx.learning_rate, seed) for tx, seed in jobs], held_out))
+        best = self.best_rate if held_out[0] == "valid x" else 0.1
+        ends = [abs(np.log(tx.learning_rate / best)) + 0.1 * seed for tx, seed in jobs]
+        return [History(np.array([99.0, end]), np.array([0.5, 1.0])) for end in ends]
+
+
+@pytest.mark.parametrize(
+    "best, expected, edge", [(1.0, 1.0, ""), (1e3, 1e3, ""), (1e-9, 1e-5, "lowest")]
+)
+def test_a_rate_is_chosen_on_validation_rows_an_edge_is_extended_and_fresh_seeds_are_reported(
+    monkeypatch, best, expected, edge
+):
+    rules = imported(monkeypatch, "race.rules")
+    monkeypatch.setattr(rules, "Trainer", FakeTrainer)
+    monkeypatch.setattr(rules, "seconds_per_step", lambda tx, params: 0.0)
+    monkeypatch.setattr(FakeTrainer, "best_rate", best)
+    monkeypatch.setattr(FakeTrainer, "seen", [])
+    parts = {f"{x}_{y}": f"{x} {y}" for x in ("train", "valid", "test") for y in "xy"}
+    task = imported(monkeypatch, "race.data").Task(**parts, name="made up", classes=2)
+    run = rules.race("sgd", gradtx.sgd(1.0), task, 1, 0)
+    assert_allclose(run.rates[run.best], expected, rtol=1e-6)
+    assert run.edge == edge and (np.diff(run.rates) > 0).all()
+    *choosing, (reported, rows) = FakeTrainer.seen
+    assert rows == ("test x", "test y") and {x for _, x in choosing} == {("valid x", "valid y")}
+    seeds = [{seed for _, seed in jobs} for jobs, _ in (*choosing, (reported, rows))]
+    assert not seeds[-1] & set().union(*seeds[:-1]), "no seed is used twice"
+    assert len(seeds[-1]) == 10 and {rate for rate, _ in reported} == {run.rates[run.best]}
+
+
+def test_a_rate_with_which_a_seed_diverges_is_worse_than_one_with_which_none_does(monkeypatch):
+    rules = imported(monkeypatch, "race.rules")
+    losses = np.array([[3.0, 3.0], [2.0, 2.0], [1.0, np.nan], [np.nan, np.nan]])
+    assert rules.best_rate(losses) == 1 and rules.edge(losses) == ""
+    assert rules.edge(losses[1:]) == "lowest" and rules.edge(losses[:2]) == "highest"
+    assert rules.edge(losses[3:]) == ""
+
+
+def test_differences_are_judged_by_the_test_of_welch_with_the_correction_of_holm(monkeypatch):
+    noise = imported(monkeypatch, "race.noise")
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=10), rng.normal(1.0, 3.0, size=8)
+    expected = scipy.stats.ttest_ind(a, b, equal_var=False).pvalue
+    assert_allclose(noise.welch(a, b), expected, rtol=1e-10)
+    ones = np.ones(5)
+    assert noise.welch(ones, ones) == 1 and noise.welch(ones, 2 * ones) == 0
+    # Holm takes the p-values in order: .02 passes at a third of .06, and .04 then fails at half of it.
+    p_values = {("a", "b"): 0.02, ("a", "c"): 0.04, ("b", "c"): 0.03}
+    monkeypatch.setattr(noise, "welch", lambda x, y: p_values[x[0], y[0]])
+    samples = {name: name for name in "abc"}
+    assert noise.told_apart(samples, 0.06) == {frozenset("ab"), frozenset("bc"), frozenset("ac")}
+    assert noise.told_apart(samples, 0.05) == set()
+    p_values["a", "b"] = 0.01
+    assert noise.told_apart(samples, 0.05) == {frozenset("ab")}
 
 
 @pytest.mark.parametrize(
@@ -187,6 +276,7 @@ def test_the_grid_has_the_optimizers_rate_in_its_middle_and_moves_every_rate_ins
         (["--out", "race.doc"], "--out must end in .png"),
         (["--steps", "0"], "--steps must be at least 1"),
         (["--seed", "-1"], "--seed must be at least 0"),
+        (["--seeds", "1"], "--seeds must be at least 2"),
         (["--optimizer", "adamx(1e-3)"], "cannot read the optimizer 'adamx(1e-3)'"),
         (["--optimizer", "sgd(-1.0)"], "has no learning rate that is a positive number"),
         (

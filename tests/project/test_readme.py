@@ -81,5 +81,5 @@ def test_the_table_names_every_racer(monkeypatch):
     monkeypatch.syspath_prepend(ROOT)
     race = importlib.import_module("examples.race")
 
-    table = README[README.index("optimizer      rate") : README.index("![")]
+    table = README[README.index("optimizer    rate") : README.index("![")]
     assert sorted(re.findall(r"^  (\w+) +[\d.]+ ", table, re.MULTILINE)) == sorted(race.RACERS)
