@@ -12,6 +12,7 @@ import jax
 
 from gradtx._core.branches import choose
 from gradtx._core.trees import Structure
+from gradtx._core.whole import Tree
 
 # The degrees of fields of states of Optax, and of classes that do not declare degrees.
 KNOWN = {"mu": 1, "trace": 1, "momentum": 1, "ema": 1, "acc_grads": 1, "nu": 2, "nu_max": 2}
@@ -67,6 +68,8 @@ def carried_trees(program: Any, cells: dict[int, Any], carry: Carry, due: Any) -
     """Carry the states of transformations of whole trees into a new basis, if `due` holds."""
     low = program.lowering
     for stage in low.trees:
+        if not isinstance(stage, Tree):
+            continue  # the readings of a tap are numbers, which have no coordinates
         old = cells[stage.cell]
         if not any(getattr(x, "ndim", 0) for x in jax.tree.leaves(old)):
             continue

@@ -120,6 +120,13 @@ def test_reset_starts_the_inner_transformation_anew():
     np.testing.assert_allclose(state.inner.mu, want, rtol=1e-4)
 
 
+def test_a_tap_inside_reads_the_coordinates_and_changes_nothing():
+    gs = gradients((2, 3), steps=2)
+    plain = in_basis(eigenbasis(0.8), gradtx.scale_by_adam())
+    tapped = in_basis(eigenbasis(0.8), gradtx.chain(gradtx.tap("in"), gradtx.scale_by_adam()))
+    np.testing.assert_array_equal(updates(tapped, gs), updates(plain, gs))
+
+
 @pytest.mark.parametrize("name", ["eigenbasis", "kl", "whitening", "low rank"])
 def test_products_and_decompositions_are_lowered_with_all_digits(name):
     tx, params = in_basis(BASES[name], gradtx.scale_by_adam()), jnp.zeros((3, 4))
