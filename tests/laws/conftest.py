@@ -14,10 +14,10 @@ Laws marked `every` cost next to nothing, and run on every row in each run.
 """
 
 import os
-import zlib
 
 import pytest
 import zoo
+from shares import EVERY, share
 
 
 def pytest_configure(config):
@@ -29,18 +29,12 @@ def pytest_configure(config):
         config.addinivalue_line("markers", line)
 
 
-def share(rows, law, part):
-    """About one row of `part` rows, other ones for each law."""
-    return [row for row in rows if zlib.crc32(f"{law} {row}".encode()) % part == 0]
-
-
 def rows_of(law, marker):
     """The rows that a law runs on in this run."""
     rows = {"representatives": zoo.REPRESENTATIVES, "others": zoo.OTHERS}.get(marker, zoo.ROWS)
-    run = os.environ.get("ROWS", "")
-    if run == "all" or marker == "every":
+    if EVERY or marker == "every":
         return rows
-    if run == "few":
+    if os.environ.get("ROWS") == "few":
         return zoo.FEW if marker == "representatives" else share(rows, law, 6)
     if marker:
         return share(rows, law, 5 if marker == "representatives" else 6)

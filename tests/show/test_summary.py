@@ -9,6 +9,7 @@ import optax
 import pytest
 import zoo
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from shares import share
 
 import gradtx
 from gradtx import (
@@ -28,11 +29,17 @@ from gradtx import (
 each = pytest.mark.parametrize("row", zoo.ROWS, ids=str)
 
 
+def of_share(test):
+    """A test that takes steps or allocates states, on a share of the rows."""
+    rows = share(zoo.ROWS, test.__name__, 4)
+    return pytest.mark.parametrize("row", rows, ids=str)(test)
+
+
 def nbytes(tree):
     return sum(x.nbytes for x in jax.tree.leaves(tree))
 
 
-@each
+@of_share
 def test_the_sizes_shown_are_those_of_the_state(row):
     tx, params = row.make(), zoo.tree(shapes=zoo.SMALL)
     summary, state = summarize(tx, params), tx.init(params)
@@ -59,7 +66,7 @@ def test_every_class_and_every_number_is_in_the_tree(row):
                 assert f"{name}={value!r}" in drawn
 
 
-@each
+@of_share
 def test_the_names_of_the_arrays_are_those_that_get_takes(row):
     tx, params = row.make(), zoo.tree(shapes=zoo.SMALL)
     state = tx.init(params)

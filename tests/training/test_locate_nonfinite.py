@@ -1,13 +1,12 @@
 """`locate_nonfinite`: a fault that is planted anywhere is found there, and none is found elsewhere."""
 
-import os
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 import zoo
+from shares import share
 from zoo import GRADIENT, PARAMS
 
 import gradtx
@@ -125,11 +124,7 @@ def spoiled(tree, number, value=jnp.nan):
     return structure.unflatten(leaves), jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-# `LOCATE=1` takes all rows.
-EVERY = zoo.ROWS if os.environ.get("LOCATE") else zoo.REPRESENTATIVES[::4]
-
-
-@pytest.mark.parametrize("row", EVERY, ids=str)
+@pytest.mark.parametrize("row", share(zoo.ROWS, "in every array", 12), ids=str)
 def test_a_fault_before_the_step_is_found_in_every_array(row):
     tx = row.make()
     state = tx.init(PARAMS)
@@ -148,7 +143,7 @@ def test_a_fault_before_the_step_is_found_in_every_array(row):
 
 
 # A step compiles every part of a row once more.
-SOME = zoo.ROWS if os.environ.get("LOCATE") else zoo.ROWS[3::40]
+SOME = share(zoo.ROWS, "nothing", 40)
 
 
 @pytest.mark.parametrize("row", SOME, ids=str)
