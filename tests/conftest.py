@@ -54,7 +54,7 @@ settings.register_profile(
 settings.load_profile("gradtx")
 
 # A process that holds this much memory drops all compiled programs, which would take 4.6 GB in the end.
-_MOST_BYTES = 1_100_000_000
+_MOST_BYTES = 1_300_000_000
 
 
 def _resident_bytes():
