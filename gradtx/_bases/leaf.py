@@ -20,6 +20,7 @@ from gradtx._core.sharding import varying_like
 from gradtx._core.trees import Structure, paths
 from gradtx._matrices.matrix_axes import MatrixAxes
 from gradtx._matrices.parts import pack
+from gradtx._matrices.shards import refuse_part
 
 
 class BasisLeaf:
@@ -155,7 +156,7 @@ def basis_leaves(
     """The basis of every leaf, and None for leaves that are not updated.
 
     Raises:
-        ValueError: if a leaf has fewer than two axes.
+        ValueError: if a leaf has fewer than two axes, or if a device holds a part of it.
     """
     found: list[BasisLeaf | None] = []
     names = paths(structure.unflatten(leaves))
@@ -165,6 +166,7 @@ def basis_leaves(
             continue
         try:
             axes = rule.axes(path, x)
+            refuse_part(rule, path, x)
         except ValueError as error:
             raise ValueError(f"`in_basis`: {error}") from None
         found.append(BasisLeaf(basis, axes, path, x))

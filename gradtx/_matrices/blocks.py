@@ -7,6 +7,7 @@ from gradtx._compose.by import is_count
 from gradtx._compose.patterns import EMBEDDING, VECTOR, found
 from gradtx._core.values import Value
 from gradtx._matrices.axes import MatrixRule, hidden_matrices
+from gradtx._matrices.shards import refuse_part
 
 
 class BlockRule(Protocol):
@@ -77,16 +78,21 @@ class transformer_blocks(Value):
             leaf: an array, or whatever else has a shape.
 
         Raises:
-            ValueError: if `heads` does not divide the number of outputs of a query or key.
+            ValueError: if `heads` does not divide the number of outputs of a query or key, or if `axes`
+                says that a device holds a part of a block, inside `shard_map`.
         """
         shape = tuple(leaf.shape)
         if len(shape) < 2:
+            refuse_part(self.axes, path, leaf)
             return (1,) * len(shape)
         if found(self.embedding, path) or found(self.vector, path):
+            refuse_part(self.axes, path, leaf, [len(shape) - 1])
             return (*shape[:-1], 1)
         axes = self.axes.axes(path, leaf)
         outputs = [k % len(shape) for k in axes.outputs]
         inputs = [k % len(shape) for k in axes.inputs]
+        is_cut = found(self.query_key, path) and (len(outputs) > 1 or self.heads is not None)
+        refuse_part(self.axes, path, leaf, [*inputs, *(outputs[-1:] if is_cut else [])])
         grid = [1 if k in inputs else n for k, n in enumerate(shape)]
         if not found(self.query_key, path):
             return tuple(grid)

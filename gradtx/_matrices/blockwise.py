@@ -64,7 +64,10 @@ class blockwise_second_moment(Moment):
             )
 
     def at_leaf(self, path: str, leaf: Any) -> Elementwise:
-        grid = tuple(self.blocks.blocks(path, leaf))
+        try:
+            grid = tuple(self.blocks.blocks(path, leaf))
+        except ValueError as error:
+            raise ValueError(f"`blockwise_second_moment`: {error}") from None
         fits = len(grid) == len(leaf.shape)
         if not fits or any(g < 1 or n % g for g, n in zip(grid, leaf.shape, strict=True) if n):
             raise ValueError(

@@ -15,6 +15,7 @@ from gradtx._core.reduced import reduced_accumulator
 from gradtx._core.shapes import Leaf
 from gradtx._core.unit import Elementwise
 from gradtx._matrices.axes import MatrixAxes, MatrixRule
+from gradtx._matrices.shards import refuse_part
 
 Grid = tuple[int, ...]
 Cut = Annotated[jax.Array, "..."]  # a leaf whose axes may be cut into blocks, or its reduction
@@ -32,12 +33,13 @@ def matrix_grid(
         per: what a block is.
 
     Raises:
-        ValueError: if the leaf has fewer than two axes.
+        ValueError: if the leaf has fewer than two axes, or if a device holds parts of blocks.
     """
     shape = tuple(leaf.shape)
     axes = rule.axes(path, leaf)
     inputs, outputs = ([k % len(shape) for k in some] for some in (axes.inputs, axes.outputs))
     whole = inputs if per == "row" else [*inputs, *outputs]
+    refuse_part(rule, path, leaf, whole)
     grid = [1 if k in whole else n for k, n in enumerate(shape)]
     if per == "matrix" and isinstance(axes.blocks, int):
         first = outputs[0]

@@ -4,6 +4,7 @@ from typing import Any
 
 from gradtx._core.values import Value
 from gradtx._matrices.axes import MatrixRule, hidden_matrices
+from gradtx._matrices.shards import refuse_part
 
 
 class matrix_blocks(Value):
@@ -28,12 +29,17 @@ class matrix_blocks(Value):
         Args:
             path: the path of the leaf, such as `layers/0/attention/query/kernel`.
             leaf: an array, or whatever else has a shape.
+
+        Raises:
+            ValueError: if `axes` says that a device holds a part of a matrix, inside `shard_map`.
         """
         shape = tuple(leaf.shape)
         if len(shape) < 2:
+            refuse_part(self.axes, path, leaf)
             return (1,) * len(shape)
         axes = self.axes.axes(path, leaf)
         inside = {k % len(shape) for k in (*axes.inputs, *axes.outputs)}
+        refuse_part(self.axes, path, leaf, inside)
         grid = [1 if k in inside else n for k, n in enumerate(shape)]
         if len(axes.outputs) == 1 and isinstance(axes.blocks, int):
             grid[axes.outputs[0]] = axes.blocks

@@ -15,6 +15,7 @@ from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, flatten, paths
 from gradtx._core.values import Hyper
 from gradtx._matrices.axes import MatrixRule, hidden_matrices
+from gradtx._matrices.shards import refuse_part
 
 Heads = Annotated[jax.Array, "heads"]
 
@@ -94,6 +95,10 @@ class qk_clip(Transform):
         return Tex(rf"\sqrt{{{gain.text}}}\, \left({moved.text}\right) - {THETA.text}", 0)
 
     def _clipped(self, path: str, u: Leaf, p: Leaf, logits: Heads) -> Leaf:
+        try:
+            refuse_part(self.axes, path, p)
+        except ValueError as error:
+            raise ValueError(f"`qk_clip`: {error}") from None
         dtype = compute_dtype(u, p)
         u, p = u.astype(dtype), p.astype(dtype)
         factor = jnp.sqrt(jnp.asarray(self.threshold, dtype) / logits.astype(dtype))

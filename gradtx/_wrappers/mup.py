@@ -25,6 +25,7 @@ from gradtx._core.trees import PyTree, leaf_items
 from gradtx._matrices.axes import MatrixRule, hidden_matrices
 from gradtx._matrices.orthogonalize import SHAPE_FACTORS, scale_by_shape
 from gradtx._matrices.rows import scale_to_rms
+from gradtx._matrices.shards import whole_leaf
 from gradtx._transforms.decay import decoupled_weight_decay
 from gradtx._wrappers.factors import multiplied
 
@@ -135,6 +136,8 @@ class mup(Wrapper):
         Raises:
             ValueError: if the leaf is not in `base`, or has another number of axes there.
         """
+        # Inside `shard_map` the factor is that of the whole leaf, if the rule knows how it is sharded.
+        axes, leaf = whole_leaf(axes, path, leaf)
         old, new = self.base.get(path), tuple(leaf.shape)
         if old is None or len(old) != len(new):
             problem = "is not in `base`" if old is None else f"has the shape {old} in `base`"

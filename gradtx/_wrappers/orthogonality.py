@@ -10,6 +10,7 @@ from gradtx._core.numerics import abs_square, nonzero_or_one
 from gradtx._core.shapes import Leaf, Matrices
 from gradtx._core.sharding import replicated
 from gradtx._matrices.axes import MatrixAxes, MatrixRule, hidden_matrices
+from gradtx._matrices.shards import refuse_part
 
 
 class orthogonality_error(Measure):
@@ -54,6 +55,10 @@ class orthogonality_error(Measure):
         rule: Any = self.axes
         if rule.why(path, leaf)[0] or 0 in leaf.shape:
             return None
+        try:
+            refuse_part(rule, path, leaf)
+        except ValueError as error:
+            raise ValueError(f"`orthogonality_error`: {error}") from None
         return _in_axes(rule.axes(path, leaf))
 
     def value(self, *sums: jax.Array) -> jax.Array:
