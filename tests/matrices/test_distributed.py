@@ -106,29 +106,35 @@ def test_a_group_takes_as_few_collectives_as_its_layout_needs(layout, name, kind
 NUMBERS = ("both axes", "last axis with replicas", "stack, last axis")
 
 
+normuon_step = jax.jit(OPTIMIZERS["normuon"]().update)
+
+
+@functools.cache
+def two_steps_alone(*shapes):
+    """The leaves, and the updates and the state of the second step on one device."""
+    params = {
+        f"w{i}": jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate(shapes)
+    }
+    updates, state = normuon_step(params, OPTIMIZERS["normuon"]().init(params), params)
+    return params, normuon_step(updates, state, params)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("layout", NUMBERS)
 def test_two_steps_give_one_devices_numbers(layout, kind):
     shapes = dict([*shapes_of(layout, kind).items()][:3])  # fewer than devices, so padded
-    tx = OPTIMIZERS["normuon"]()
-    step = jax.jit(lambda g, state, params: tx.update(g, state, params))
-    alone = {
-        name: jax.random.normal(jax.random.key(i), x.shape)
-        for i, (name, x) in enumerate(shapes.items())
-    }
+    alone, want = two_steps_alone(*[x.shape for x in shapes.values()])
     put = {name: jax.device_put(x, shapes[name].sharding) for name, x in alone.items()}
-    results = []
-    for params in (alone, put):
-        updates, state = step(params, tx.init(params), params)
-        results.append(step(updates, state, params))
-    types = [jax.tree.map(lambda x: str(jax.typeof(x)), x) for x in (state, results[1][1])]
+    updates, state = normuon_step(put, OPTIMIZERS["normuon"]().init(put), put)
+    got = normuon_step(updates, state, put)
+    types = [jax.tree.map(lambda x: str(jax.typeof(x)), x) for x in (state, got[1])]
     assert types[0] == types[1]
-    for update, param in zip(results[1][0].values(), put.values(), strict=True):
+    for update, param in zip(got[0].values(), put.values(), strict=True):
         assert update.sharding.is_equivalent_to(param.sharding, param.ndim)
     # One step of Newton-Schulz has three products of at most 64 terms, whose factors are at most 8.3,
     # 23.6 and 17.3. Updates are about the rate 0.1, and rows are averages of entries below 1.
     error = 0.1 * roundings(3 * 64 * (8.3 + 23.6 + 17.3), "float32")
-    for x, y in zip(*map(jax.tree.leaves, results), strict=True):
+    for x, y in zip(*map(jax.tree.leaves, (want, got)), strict=True):
         np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=0, atol=error)
 
 

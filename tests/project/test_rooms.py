@@ -5,6 +5,7 @@ arrow that runs; what only a type checker reads is left out.
 """
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ ORDER = (
 USES_THE_FACE = {"_text"}
 
 
+@functools.cache
 def imports(source):
     """The modules of gradtx that a source imports when it runs."""
     found = set()
