@@ -39,7 +39,7 @@ class orthogonalize_balanced(Matrixwise):
             leaf has fewer than two axes.
         TypeError: if `axes` is not a rule for matrices.
 
-    Source: arXiv:2606.27715 (Aurora).
+    Source: Dewulf et al., 2026, arXiv:2606.27715 (Aurora).
 
     >>> import gradtx, jax, jax.numpy as jnp
     >>> g = jax.random.normal(jax.random.key(0), (4, 16)) * jnp.arange(1.0, 17.0)[None, :]

@@ -56,7 +56,7 @@ class hyperball(OnGrid):
         TypeError: if `learning_rate` is not a number, an array or a schedule, or if `axes` is not a
             rule for matrices.
 
-    Source: 2026, arXiv:2606.16899.
+    Source: Wen et al., 2026, arXiv:2606.16899.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx, w = gradtx.hyperball(1.0), jnp.array([[3.0, 0.0], [0.0, 4.0]])

@@ -43,7 +43,7 @@ class aurora(Recipe):
         TypeError: if a hyperparameter is not a number, an array or a schedule, if `axes` is not a rule
             for matrices, or if `auxiliary` is not a transformation.
 
-    Source: 2026, arXiv:2606.27715.
+    Source: Dewulf et al., 2026, arXiv:2606.27715.
 
     >>> import gradtx, jax, jax.numpy as jnp
     >>> tx, w = gradtx.aurora(0.1, rounds=4), jnp.zeros((4, 16))

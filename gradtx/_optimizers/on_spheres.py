@@ -65,7 +65,7 @@ class adamh(Recipe):
         TypeError: if a hyperparameter is not a number, an array or a schedule, if `axes` is not a rule
             for matrices, or if `auxiliary` is not a transformation.
 
-    Source: 2026, arXiv:2606.16899.
+    Source: Wen et al., 2026, arXiv:2606.16899.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.adamh(0.02, auxiliary=gradtx.adam(3e-3))
@@ -122,7 +122,7 @@ class muonh(Recipe):
         TypeError: if a hyperparameter is not a number, an array or a schedule, if `axes` is not a rule
             for matrices, or if `auxiliary` is not a transformation.
 
-    Source: 2026, arXiv:2606.16899.
+    Source: Wen et al., 2026, arXiv:2606.16899.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx, w = gradtx.muonh(0.1), jnp.diag(jnp.array([3.0, 4.0]))
@@ -187,7 +187,7 @@ class muown(Recipe):
         TypeError: if a hyperparameter is not a number, an array or a schedule, if `axes` is not a rule
             for matrices, or if `auxiliary` is not a transformation.
 
-    Source: 2026, arXiv:2605.10797.
+    Source: Lion et al., 2026, arXiv:2605.10797.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx, w = gradtx.muown(0.1), jnp.diag(jnp.array([3.0, 4.0]))

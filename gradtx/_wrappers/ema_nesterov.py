@@ -55,7 +55,7 @@ class ema_nesterov(Wrapper, Elementwise):
             with, such as an average.
         ValueError: if a number lies outside its interval.
 
-    Source: arXiv:2605.25395.
+    Source: Yau et al., 2026, arXiv:2605.25395.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.ema_nesterov(gradtx.sgd(1.0), decay=0.5, beta=1.0)

@@ -65,7 +65,8 @@ class weight_norm(Transform):
         TypeError: if an optimizer is not a transformation, or if `axes` is not a rule for matrices.
         ValueError: if a leaf has fewer than two axes, or if `update` is called without the parameters.
 
-    Sources: Salimans & Kingma, 2016, arXiv:1602.07868, eq. 3; 2026, arXiv:2605.10797 (Muown).
+    Sources: Salimans & Kingma, 2016, arXiv:1602.07868, eq. 3; Lion et al., 2026, arXiv:2605.10797
+    (Muown).
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.weight_norm(gradtx.sgd(0.1), gradtx.freeze())
