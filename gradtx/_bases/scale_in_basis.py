@@ -15,7 +15,8 @@ class scale_in_basis(in_basis):
 
     $$ u_j = s_j\, g_j, \qquad s_j = \frac{\|f(B g)_j\|}{\|(B g)_j\|} $$
 
-    where $f$ is `inner`, and $j$ is a channel: one entry of the longer side of a matrix. With
+    where $f$ is `inner`, and $j$ is a channel: one entry of the side of a
+    matrix that is not projected, or of the longer side. With
     `per="matrix"` there is one factor per matrix. The gradient keeps its direction in every channel, so
     that a basis of low rank does not restrict the step. Where $B g$ is 0, so is the update.
 
@@ -51,7 +52,7 @@ class scale_in_basis(in_basis):
         arrays = wide, replicated(out)[0], replicated(inside)[0]
         rows = zip(*map(axes.split_parts, arrays), strict=True)
         for x, new, old in rows:
-            axis = (-2 if x.shape[1] <= x.shape[2] else -1) if self.per == "channel" else (-2, -1)
+            axis = _across(x.shape, old.shape) if self.per == "channel" else (-2, -1)
             size = _norm(old, axis)
             factor = jnp.where(size > 0, _norm(new, axis) / nonzero_or_one(size), 0 * size)
             parts.append(x * factor.astype(x.dtype))
@@ -68,6 +69,16 @@ class scale_in_basis(in_basis):
             for x in (out, inside)
         ]
         return times(fraction(*norms), signal)
+
+
+def _across(shape: tuple[int, ...], projected: tuple[int, ...]) -> int:
+    """The axis over which the norm of a channel is taken: the one that is projected.
+
+    A basis without a projection gives the channels of the longer side. Of two sides of equal length,
+    `low_rank` takes the outputs for the shorter one.
+    """
+    changed = [axis for axis in (-2, -1) if shape[axis] != projected[axis]]
+    return changed[0] if len(changed) == 1 else (-2 if shape[-2] < shape[-1] else -1)
 
 
 def _norm(x: Any, axis: Any) -> Any:

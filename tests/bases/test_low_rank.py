@@ -4,6 +4,7 @@ import itertools
 
 import jax
 import numpy as np
+import pytest
 from test_soap import gradients, updates
 
 import gradtx
@@ -43,3 +44,11 @@ def test_the_steps_of_apollo_grow_slowly_and_point_along_the_gradient():
     for g, u in zip(gs, got, strict=True):
         cosines = np.sum(-u * g, 0) / np.linalg.norm(u, axis=0) / np.linalg.norm(g, axis=0)
         np.testing.assert_allclose(cosines, 1, atol=1e-9)
+
+
+@pytest.mark.parametrize("side", ["shorter", "longer", "inputs", "outputs"])
+@pytest.mark.parametrize("shape", [(4, 4), (3, 5), (5, 3)], ids=str)
+def test_a_channel_is_an_entry_of_the_side_that_is_not_projected(shape, side):
+    tx = gradtx.scale_in_basis(gradtx.low_rank(2, side=side), gradtx.scale(2.0))
+    g = np.arange(1.0, 1.0 + np.prod(shape), dtype=np.float32).reshape(shape)
+    np.testing.assert_allclose(tx.update(g, tx.init(g))[0], 2 * g, rtol=1e-6)
