@@ -15,6 +15,8 @@ import os
 _flags = os.environ.get("XLA_FLAGS", "").split()
 if not any("xla_force_host_platform_device_count" in flag for flag in _flags):
     _flags.append("--xla_force_host_platform_device_count=8")
+# A worker has one core: a program that is compiled in one piece takes a sixth less CPU time.
+_flags.append("--xla_cpu_parallel_codegen_split_count=1")
 # QUICK_COMPILE=1 asks for an older emitter of kernels and for few optimizations, which takes a third of
 # the time. (Without any optimization, XLA compiled a derivative to infinity that is finite when each
 # operation is computed by itself.) Later versions of XLA lack that emitter and abort on its flag.
@@ -22,7 +24,6 @@ _quick = os.environ.get("QUICK_COMPILE", "0") != "0"
 if _quick and importlib.metadata.version("jaxlib").startswith("0.10."):
     _flags.append("--xla_cpu_use_fusion_emitters=false")
     _flags.append("--xla_backend_optimization_level=1")
-    _flags.append("--xla_cpu_parallel_codegen_split_count=1")
 os.environ["XLA_FLAGS"] = " ".join(_flags)
 # The laws are about numbers, not about a device: `JAX_PLATFORMS=cuda pytest` asks for another.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
