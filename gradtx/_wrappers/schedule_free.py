@@ -12,6 +12,7 @@ from gradtx._compose.iterates import check_around
 from gradtx._compose.wrapper import Wrapper
 from gradtx._core.dtypes import scalar
 from gradtx._core.latex import THETA, Page, Tex, plus, times
+from gradtx._core.long_sums import dithered_add
 from gradtx._core.schedule import at_step, next_count
 from gradtx._core.trees import PyTree, tree_map
 from gradtx._core.values import Hyper
@@ -112,7 +113,7 @@ class schedule_free(Wrapper):
         max_lr = jnp.maximum(state.max_lr, rate)
         weight = scalar(state.step_count) ** self._at("r", step)
         weight = weight * max_lr ** self._at("weight_lr_power", step)
-        total = state.weight_sum + weight
+        total = dithered_add(state.weight_sum, weight, state.step_count)
         # While the learning rate is 0, the weights are 0, and so are the updates.
         c = jnp.where(total > 0, weight / jnp.where(total > 0, total, 1), jnp.ones_like(total))
         z = tree_map(lambda p, old: old.astype(p.dtype), params, state.z)
