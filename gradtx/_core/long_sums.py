@@ -7,11 +7,12 @@ import jax.numpy as jnp
 def dithered_add(total: jax.Array, x: jax.Array, count: jax.Array) -> jax.Array:
     r"""`total + x`, rounded up or down such that the rounding errors of many steps cancel.
 
-    The sum is rounded to the farther of its two neighbors if its distance from the nearer one, in units
-    of the distance between the two, is larger than the fractional part of $k / \varphi$, where $k$ is the
-    step and $\varphi$ the golden ratio. These fractions lie more evenly in [0, 1) than random numbers, so
-    the error stays at a few units in the last place. A plain sum of equal numbers in float32 is wrong by
-    several percent after $10^7$ steps, and stops growing when it is $2^{24}$ times the number.
+    The sum is rounded to the farther of its two neighbors if its distance from the nearer one, in
+    units of the distance between the two, is larger than the fractional part of $k / \varphi$, where
+    $k$ is the step and $\varphi$ the golden ratio. These fractions lie more evenly in [0, 1) than
+    random numbers, so the error stays at a few units in the last place. A plain sum of equal numbers in
+    float32 is wrong by several percent after $10^7$ steps, and stops growing when it is $2^{24}$ times
+    the number.
 
     Args:
         total: the sum so far, 0 or more.
