@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
@@ -129,6 +130,28 @@ def test_a_sharding_that_does_not_fit_is_named_with_its_path(shardings, error, m
     params = {k: jax.ShapeDtypeStruct((8,), "float32") for k in "ab"}
     with pytest.raises(error, match=message):
         state_shardings(adam(0.1), params, shardings(rows, other))
+
+
+def test_on_a_mesh_with_axes_of_both_kinds_a_step_is_that_of_one_device():
+    """Optimizers of matrices refuse such a mesh, see `test_distributed.py`."""
+    mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(AxisType.Auto, AxisType.Explicit))
+    shardings = {"kernel": NamedSharding(mesh, P("x", "y")), "bias": NamedSharding(mesh, P("y"))}
+    params = {"kernel": jnp.arange(32.0).reshape(4, 8) / 8, "bias": jnp.arange(8.0)}
+    tx = gradtx.chain(gradtx.clip_by_global_norm(0.5), gradtx.stored(adam(0.1), "int8", min_size=1))
+
+    @jax.jit
+    def step(params, state):
+        updates, state = tx.update(params, state, params)
+        return gradtx.apply_updates(params, updates), state
+
+    put = jax.device_put(params, shardings)
+    of_state = state_shardings(tx, put)
+    got, state = step(put, jax.jit(tx.init, out_shardings=of_state)(put))
+    want, _ = step(params, tx.init(params))
+    # The norm is a sum of 40 squares in another order.
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), got, want)
+    lie_as(got, shardings)
+    lie_as(state, of_state)
 
 
 def test_the_optimizer_comes_first():
