@@ -19,7 +19,7 @@ from gradtx._schedules.schedule import Schedule
 from gradtx._text.budget import MOST_LEVELS, Budget
 from gradtx._text.operators import BEFORE, BETWEEN, before_problem, between_problem
 from gradtx._text.tokens import Source, Token
-from gradtx._text.vocabulary import METHODS, Called, suggestion
+from gradtx._text.vocabulary import METHODS, SWEEPS, Called, suggestion
 
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
@@ -115,6 +115,11 @@ class Parser(Source):
         if token.text not in self.names:
             if token.text == "gradtx" and self.take("."):
                 self.fail(token.at, "write names without the prefix `gradtx.`.")
+            if token.text in SWEEPS:
+                remedy = f"Write one optimizer, and call `gradtx.{token.text}` in Python."
+                self.fail(
+                    token.at, f"{token} makes several optimizers, and a text holds one. {remedy}"
+                )
             self.unknown(token, self.names, f"{token} is not a name of gradtx")
         meaning = self.names[token.text]
         if not isinstance(meaning, Called):

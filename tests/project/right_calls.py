@@ -197,6 +197,44 @@ def values(tx: adamw, composition: chain) -> Any:
     return edited == tx, {tx: in_axes}, shape, inside, group, jax.tree.map(jnp.asarray, tx).b1
 
 
+def taps(tx: gradtx.Transform, params: Any, grads: Any) -> Any:
+    watched = chain(
+        gradtx.tap("grads"),
+        gradtx.clip_by_global_norm(1.0),
+        gradtx.tap("clipped", gradtx.update_rms(per="leaf"), active=True),
+        tx,
+        gradtx.tap("updates", (gradtx.norm(per="layer"), gradtx.gradient_cosine(per=2))),
+    )
+    observed = gradtx.observe(watched, gradtx.norm())
+    _, state = observed.update(grads, observed.init(params), params)
+    shown: dict[str, jax.Array] = gradtx.readings(state)
+    off: gradtx.observe = gradtx.replace(observed, active=False)
+    return shown, off.inner, gradtx.observe(tx, (gradtx.norm(), gradtx.orthogonality_error()))
+
+
+def wrappers(tx: gradtx.Transform) -> Any:
+    around = [
+        gradtx.every(3, tx),
+        gradtx.accumulate(tx, 4),
+        gradtx.skip_nonfinite(tx, max_consecutive=5),
+        gradtx.skip_spikes(tx, z=6.0, of="value"),
+        gradtx.master_weights(tx),
+        gradtx.stored(tx, "int8"),
+        gradtx.tunable(tx, ("learning_rate",)),
+        gradtx.ema_nesterov(tx, 0.99, plain),
+        gradtx.schedule_free(tx, 0.1, state_dtype=jnp.bfloat16),
+        gradtx.lookahead(tx, 5, 0.5),
+        gradtx.cautious(gradtx.scale_by_momentum(0.9)),
+        gradtx.layerwise(tx, 0.9),
+        gradtx.zero1(tx, "data"),
+    ]
+    rate = (
+        gradtx.averaged(tx, gradtx.ema_weight(0.99)).inner,
+        gradtx.outer(tx, scale(-0.5), 2).every,
+    )
+    return around, rate
+
+
 class MuState(NamedTuple):
     mu: Any
 
@@ -282,5 +320,7 @@ ARGUMENTS = {
     compositions: ([identity()], 2),
     operators: (identity(), optax.scale(2.0)),
     values: (adamw(0.1), chain(adamw(0.1))),
+    taps: (adamw(0.1), {"w": jnp.ones((2, 2))}, {"w": jnp.ones((2, 2))}),
+    wrappers: (adamw(0.1),),
     own_classes: (),
 }

@@ -188,6 +188,8 @@ def test_every_public_class_of_values_can_be_read():
         ("sgd(\0)", 4, "'\\x00' cannot occur"),
         ("sgd('\0')", 4, "string that does not end"),
         ("foreign(sgd(1))", 0, "`foreign` is not a name"),
+        ("grid(sgd(1), momentum=(0.5, 0.9))", 0, "makes several optimizers, and a text holds one"),
+        ("chain(samples(sgd, 3))", 6, "call `gradtx.samples` in Python"),
         ("Transform()", 0, "`Transform` is not a name"),
         ("chain(sgd(1), 3)", 0, "must be a gradient transformation"),
         ("chain(clip(-1.0))", 6, "must lie in [0, inf)"),
