@@ -14,6 +14,7 @@ from benchmarks.registry import Number, benchmark
 STEPS = 10  # one of which renews the basis
 OPTIMIZERS = {
     "soap": gradtx.soap(RATE, precondition_frequency=STEPS),
+    "splus": gradtx.splus(RATE, precondition_frequency=STEPS),
     "shampoo": gradtx.shampoo(RATE, precondition_frequency=STEPS),
     "psgd_kron": gradtx.psgd_kron(RATE, preconditioner_update_probability=1 / STEPS),
     "galore": gradtx.galore(RATE, update_proj_gap=200),
