@@ -134,6 +134,56 @@ ax.legend()
 checks["noise floor"] = np.allclose(variances, expected, rtol=0.15)
 
 # %% [markdown]
+# ### Sum or mean?
+#
+# How does a step depend on the size $B$ of the batch? In the next figure, the mean of the gradients is
+# $\theta$ for every batch, and their sum is $B\,\theta$. With the mean, the error of SGD after $T$ steps is
+# $|1 - \eta|^T$ for every batch. With the sum, it is $|1 - \eta B|^T$, and SGD diverges when $\eta B > 2$. Adam
+# takes the same steps with both, because $\epsilon$ is far smaller than the gradient. With
+# $\epsilon = 1$ the two differ.
+
+# %%
+batch_sizes = [8, 32, 128, 512]
+pairs = jax.random.normal(jax.random.key(5), (256,))
+examples = jnp.stack([pairs, -pairs], axis=1).ravel()  # the mean of every even batch is 0
+methods = {
+    "SGD": gx.sgd(0.005),
+    "Adam": gx.adam(0.05),
+    r"Adam, $\epsilon = 1$": gx.adam(0.05, eps=1.0),
+}
+T, ends = 10, {}
+for name, tx in methods.items():
+    for reduce in (jnp.mean, jnp.sum):
+        gradient = lambda x, t, reduce=reduce: jnp.stack(
+            [reduce(x[i] - examples[:b]) for i, b in enumerate(batch_sizes)]
+        )
+        ends[name, reduce.__name__] = np.abs(run(tx, gradient, np.ones(4), T)[-1])
+
+fig, ax = plt.subplots()
+for (name, reduce), color in zip(ends, [ORANGE, ORANGE, BLUE, BLUE, GREEN, GREEN], strict=True):
+    dash = "-" if reduce == "mean" else "--"
+    ax.loglog(batch_sizes, ends[name, reduce], dash, color=color, label=f"{name}, {reduce}")
+theory = np.abs(1 - 0.005 * np.array(batch_sizes)) ** T
+ax.loglog(batch_sizes, theory, "o", ms=4, color=ORANGE, mfc="white")
+ax.set(
+    xlabel="batch size $B$", ylabel=f"error after {T} steps", title="Sum or mean of the gradients"
+)
+ax.set_xticks(batch_sizes, [str(b) for b in batch_sizes])
+ax.minorticks_off()
+ax.legend(fontsize=8)
+checks["with a sum, SGD follows (1 - eta B)^T"] = np.allclose(
+    ends["SGD", "sum"], theory, rtol=1e-3, atol=0
+)
+checks["with a mean, SGD does not see the batch"] = np.allclose(
+    ends["SGD", "mean"], 0.995**T, rtol=1e-3
+)
+checks["Adam does not see a sum, unless eps is large"] = np.allclose(
+    ends["Adam", "sum"], ends["Adam", "mean"], rtol=1e-3
+) and not np.allclose(
+    *(ends[r"Adam, $\epsilon = 1$", reduce] for reduce in ("sum", "mean")), rtol=0.1
+)
+
+# %% [markdown]
 # ## 2. Momentum
 #
 # Two recursions are called momentum. The exponential moving average (EMA) weights the gradients, and its
@@ -159,6 +209,41 @@ paths = [run(tx, quadratic, [1.0, 1.0, 1.0], 50) for tx in (ema, ball, inside)]
 checks["EMA = heavy ball at a rate (1 - b) as large"] = np.allclose(paths[0], paths[1], atol=1e-5)
 checks["rate inside = rate outside while it is constant"] = np.allclose(
     paths[1], paths[2], atol=1e-5
+)
+
+# %% [markdown]
+# Under a schedule the two orders differ. In the figure the gradient is always 1, and after 50 steps the rate
+# falls to a tenth. Outside, the step falls at once. Inside, the momentum still holds gradients that were
+# multiplied by the old rate, and the excess shrinks by the factor $\beta$ per step.
+
+# %%
+falling = gx.piecewise_constant_schedule(0.01, {50: 0.1})
+ball = gx.scale_by_momentum(0.9, form="heavy_ball")
+orders = {
+    "outside": gx.chain(ball, gx.scale_by_learning_rate(falling)),
+    "inside": gx.chain(gx.scale_by_learning_rate(falling), ball),
+}
+t = np.arange(1, 101)
+moved = {
+    name: -np.diff(run(tx, lambda x, t: jnp.ones_like(x), 0.0, 100)) for name, tx in orders.items()
+}
+before = 0.1 * (1 - 0.9**t)
+theories = {
+    "outside": np.where(t <= 50, before, 0.1 * before),
+    "inside": np.where(t <= 50, before, before - 0.9 * 0.1 * (1 - 0.9 ** (t - 50.0))),
+}
+
+fig, ax = plt.subplots()
+for (name, size), color in zip(moved.items(), [BLUE, ORANGE], strict=True):
+    ax.plot(t, size, color=color, label=f"rate {name}")
+    ax.plot(t[::5], theories[name][::5], "o", ms=3.5, color=color, mfc="white")
+ax.set(xlabel="step", ylabel="size of the step", title="The rate falls to a tenth after 50 steps")
+ax.legend()
+checks["rate outside: the step falls with the rate"] = np.allclose(
+    moved["outside"], theories["outside"], atol=1e-5
+)
+checks["rate inside: the excess shrinks by b per step"] = np.allclose(
+    moved["inside"], theories["inside"], atol=1e-5
 )
 
 # %% [markdown]
@@ -198,6 +283,47 @@ ax.set_ylim(-1.3, 1.8)
 ax.legend(loc="upper center", ncols=2)
 checks["the ringing has its closed form"] = np.allclose(xs[:, 1], theory, atol=1e-5)
 checks["the period is 22.03 steps"] = abs(period - 22.03) < 0.01
+
+# %% [markdown]
+# The next figure compares the two methods, each with its best constants. At the ends of the spectrum, the heavy
+# ball has a double root $r = \pm\sqrt\beta$. There $\theta_t = r^t (1 + c\,t)$ with
+# $c = (1 - \eta\lambda)/r - 1$, so its error first grows, and then falls at the faster rate.
+
+# %%
+horizon = 400
+best_descent = run(gx.sgd(2 / (1 + kappa)), quadratic, [1.0, 1.0, 1.0], horizon)
+best_ball = run(gx.sgd(eta, momentum=beta), quadratic, [1.0, 1.0, 1.0], horizon)
+t = np.arange(horizon + 1)
+double = np.stack(
+    [r**t * (1 + ((1 - eta * lam) / r - 1) * t) for lam, r in ((1, beta**0.5), (100, -(beta**0.5)))]
+)
+norms = {"gradient descent": best_descent, "heavy ball": best_ball}
+norms = {name: np.abs(xs).max(axis=1) for name, xs in norms.items()}
+needed = {name: int(np.argmax(norm < 1e-3)) for name, norm in norms.items()}
+
+fig, ax = plt.subplots()
+for (name, norm), color in zip(norms.items(), [ORANGE, BLUE], strict=True):
+    shown = slice(0, needed[name] + 30)
+    ax.semilogy(t[shown], norm[shown], color=color, label=f"{name}: {needed[name]} steps to .001")
+some = slice(0, needed["gradient descent"] + 30, 20)
+ax.semilogy(t[some], ((kappa - 1) / (kappa + 1)) ** t[some], "o", ms=3.5, color=ORANGE, mfc="white")
+some = slice(0, 80, 5)
+ax.semilogy(t[some], np.abs(double).max(axis=0)[some], "o", ms=3.5, color=BLUE, mfc="white")
+ax.axhline(1e-3, color=GREY, lw=0.6, ls=":")
+ax.set(
+    xlabel="step", ylabel=r"$\max_i |\theta_i|$", title=r"The benefit of momentum at $\kappa = 100$"
+)
+ax.set_ylim(1e-4, 10)
+ax.legend()
+checks["the heavy ball has its closed form at both ends"] = np.allclose(
+    best_ball[:, [0, 2]], double.T, atol=1e-4
+)
+checks["descent shrinks by .980 per step"] = np.allclose(
+    norms["gradient descent"], (99 / 101) ** t, rtol=2e-3
+)
+checks["momentum needs less than a quarter of the steps"] = (
+    0 < 4 * needed["heavy ball"] < needed["gradient descent"]
+)
 
 # %% [markdown]
 # ### Nesterov
@@ -288,10 +414,22 @@ sizes = {
     "AdaDelta": np.abs(np.diff(run(gx.adadelta(1.0, rho=0.95, eps=1e-6), one, 0.0, steps))),
 }
 t = np.arange(1, steps + 1)
+
+
+def adadelta_steps(rho, eps, steps):
+    """The recursion of the paper for a gradient of 1, in NumPy."""
+    squares, changes, sizes = 0.0, 0.0, []
+    for _ in range(steps):
+        squares = rho * squares + (1 - rho)
+        sizes.append(np.sqrt((changes + eps) / (squares + eps)))
+        changes = rho * changes + (1 - rho) * sizes[-1] ** 2
+    return np.array(sizes)
+
+
 theories = {
     "AdaGrad": (t**-0.5, r"$1/\sqrt{t}$"),
     "RMSProp": ((1 - 0.99**t) ** -0.5, r"$1/\sqrt{1 - \gamma^t}$"),
-    "AdaDelta": (np.where(t == 1, np.sqrt(1e-6 / 0.05), np.nan), ""),
+    "AdaDelta": (adadelta_steps(0.95, 1e-6, steps), ""),
 }
 
 fig, ax = plt.subplots()
@@ -312,6 +450,192 @@ checks["RMSProp's first step is 1 / sqrt(1 - decay)"] = np.isclose(
 )
 checks["AdaDelta's first step is sqrt(eps / (1 - rho))"] = np.isclose(
     sizes["AdaDelta"][0], np.sqrt(1e-6 / 0.05), rtol=1e-2
+)
+
+# %% [markdown]
+# How does AdaDelta go on after its first step? If the gradient is constant, the recursion gives
+# $E[\Delta^2]_t \approx E[\Delta^2]_{t-1} + (1 - \rho)\,\epsilon$ in the long run. So the steps of AdaDelta grow like
+# $\sqrt{(1 - \rho)\,\epsilon\, t}$, and those of AdaGrad shrink like $1/\sqrt t$. The steps are proportional to
+# $\sqrt\epsilon$, and a gradient that is a thousand times as large gives the same steps.
+
+# %%
+long = 1000 if SMALL else 10_000
+t = np.arange(1, long + 1)
+grown = {
+    (eps, scale): np.abs(
+        np.diff(
+            run(gx.adadelta(1.0, rho=0.95, eps=eps), lambda x, t, c=scale: c + 0 * x, 0.0, long)
+        )
+    )
+    for eps, scale in ((1e-8, 1.0), (1e-6, 1.0), (1e-4, 1.0), (1e-6, 1e3))
+}
+
+fig, ax = plt.subplots()
+for (eps, scale), color in zip(grown, [GREEN, BLUE, ORANGE, RED], strict=True):
+    dash = "-" if scale == 1 else ":"
+    name = rf"$\epsilon = ${eps:.0e}" + (", gradient 1000" if scale > 1 else "")
+    ax.loglog(t, grown[eps, scale], dash, color=color, label=name)
+    ax.loglog(t[99:], np.sqrt(0.05 * eps * t[99:]), color=GREY, lw=0.8, zorder=0)
+ax.set(xlabel="step", ylabel="size of the step")
+ax.set_ylim(1e-4, 10)
+ax.set_title(r"AdaDelta under a constant gradient (grey: $\sqrt{(1 - \rho)\,\epsilon\,t}$)")
+ax.legend(fontsize=8)
+# Positions are sums of steps in float32: a step may be off by the rounding of a position.
+checks["AdaDelta's steps are those of the paper"] = np.allclose(
+    sizes["AdaDelta"], adadelta_steps(0.95, 1e-6, steps), rtol=1e-3
+)
+checks["AdaDelta's steps are proportional to sqrt(eps)"] = np.allclose(
+    grown[1e-4, 1.0] / grown[1e-6, 1.0], 10, rtol=0.02
+)
+checks["AdaDelta's steps grow like sqrt(t)"] = np.isclose(
+    grown[1e-6, 1.0][-1], np.sqrt(0.05 * 1e-6 * long), rtol=0.3 if SMALL else 0.05
+)
+checks["AdaDelta does not see the scale of the gradient"] = np.allclose(
+    grown[1e-6, 1e3], grown[1e-6, 1.0], rtol=0.02
+)
+
+# %% [markdown]
+# ### Large early gradients
+#
+# Gradients are often large at the start of training. AdaGrad never forgets them. In the figure the first 20
+# gradients are 100, and all others are 1. At the end, the steps of AdaGrad are a twentieth of the steps that
+# it would take without the large gradients. RMSProp recovers: its $v_t$ falls by the factor $\gamma$ per step.
+
+# %%
+steps, early = 500, 20
+t = np.arange(1, steps + 1)
+start_large = lambda x, t: jnp.where(t < early, 100.0, 1.0) + 0 * x
+squares = np.where(t <= early, 1e4, 1.0)
+gamma = 0.9
+v = [0.0]
+for square in squares:
+    v.append(gamma * v[-1] + (1 - gamma) * square)
+cases = {
+    "AdaGrad": (
+        gx.adagrad(1.0, initial_accumulator_value=0.0, eps=0.0),
+        np.cumsum(squares) ** -0.5,
+    ),
+    "RMSProp": (gx.rmsprop(1.0, decay=gamma, eps=0.0), np.array(v[1:]) ** -0.5),
+}
+per_gradient = {}
+fig, ax = plt.subplots()
+for (name, (tx, theory)), color in zip(cases.items(), [GREEN, BLUE], strict=True):
+    moved = np.abs(np.diff(run(tx, start_large, 0.0, steps)))
+    per_gradient[name] = moved / np.sqrt(squares)
+    ax.semilogy(t, per_gradient[name], color=color, label=name)
+    ax.semilogy(t[::25], theory[::25], "o", ms=3.5, color=color, mfc="white")
+    checks[f"{name} after large gradients has its closed form"] = np.allclose(
+        per_gradient[name], theory, rtol=5e-3
+    )
+ax.semilogy(t, t**-0.5, color=GREEN, ls=":", label="AdaGrad, all gradients 1")
+ax.axvspan(1, early, color=GREY, alpha=0.15, lw=0)
+ax.set(xlabel="step", ylabel="effective learning rate")
+ax.set_title("The first 20 gradients (grey) are 100 times as large")
+ax.legend(loc="center right")
+checks["AdaGrad stays at a twentieth"] = (
+    abs(per_gradient["AdaGrad"][-1] * steps**0.5 - 0.05) < 0.002
+)
+checks["RMSProp is back within 1% after 160 steps"] = np.all(
+    np.abs(per_gradient["RMSProp"][early + 160 :] - 1) < 0.01
+)
+
+# %% [markdown]
+# ### Rare features
+#
+# AdaGrad was made for features of which some are rare. A weight whose feature is present with probability $p$
+# has about $p\,t$ gradients after $t$ steps. If they are of one size, the rate of the weight is proportional to
+# $1 / \sqrt{p\,t}$: the rarer the feature, the longer the step when it is there.
+#
+# Does this help? Seven weights of 1 are learned from noisy sums over the features that are present. SGD races with
+# a constant rate and with a rate that falls like $1/\sqrt t$, as AdaGrad's does. Each method has a grid of 13 rates. It uses the rate with the lowest squared error, which is the mean
+# over the weights and 20 seeds. The figure shows the mean errors of 100 other seeds, and the bars are standard
+# errors.
+
+# %%
+frequencies = 2.0 ** -np.arange(7)
+rare_steps = 200 if SMALL else 1000
+
+
+def regression(tx, key):
+    """The weights after all steps of an online linear regression, and the rate of every weight."""
+
+    def step(carry, key):
+        w, state, squares = carry
+        k1, k2 = jax.random.split(key)
+        present = jax.random.bernoulli(k1, jnp.asarray(frequencies, jnp.float32)).astype(
+            jnp.float32
+        )
+        error = jnp.dot(w - 1, present) + 0.5 * jax.random.normal(k2)
+        gradient = error * present
+        updates, state = tx.update(gradient, state, w)
+        return (gx.apply_updates(w, updates), state, squares + gradient**2), None
+
+    w = jnp.zeros(len(frequencies))
+    keys = jax.random.split(key, rare_steps)
+    (w, _, squares), _ = jax.lax.scan(step, (w, tx.init(w), jnp.zeros_like(w)), keys)
+    return (w - 1) ** 2, squares
+
+
+many = jax.jit(jax.vmap(regression, in_axes=(None, 0)))
+tuning = jax.random.split(jax.random.key(7), 2 if SMALL else 20)
+fresh = jax.random.split(jax.random.key(8), 4 if SMALL else 100)
+grids = {
+    "SGD, constant": [gx.sgd(float(r)) for r in np.geomspace(1e-3, 1, 13)],
+    r"SGD, $1/\sqrt{t}$": [
+        gx.sgd(gx.warmup_inverse_sqrt_schedule(0.0, float(r), 0, 1))
+        for r in np.geomspace(1e-2, 10, 13)
+    ],
+    "AdaGrad": [
+        gx.adagrad(float(r), initial_accumulator_value=0.0) for r in np.geomspace(1e-2, 10, 13)
+    ],
+}
+rare, at_an_edge = {}, []
+fig, axes = plt.subplots(1, 2, figsize=(10, 3.4))
+for (name, txs), color in zip(grids.items(), [RED, ORANGE, GREEN], strict=True):
+    txs = txs[::6] if SMALL else txs
+    scores = [np.nan_to_num(many(tx, tuning)[0].mean(), nan=np.inf) for tx in txs]
+    best = int(np.argmin(scores))
+    at_an_edge += [name] if best in (0, len(txs) - 1) else []
+    rate = float(np.geomspace(*((1e-3, 1) if "constant" in name else (1e-2, 10)), len(txs))[best])
+    squared, squares = (np.asarray(x) for x in many(txs[best], fresh))
+    rare[name] = squared
+    spread = squared.std(axis=0, ddof=1) / len(fresh) ** 0.5
+    total, error = squared.mean(), squared.mean(axis=1).std(ddof=1) / len(fresh) ** 0.5
+    label = f"{name}: {total:.4f} ± {error:.4f} on average"
+    axes[1].errorbar(
+        frequencies, squared.mean(axis=0), spread, color=color, marker="o", ms=3.5, label=label
+    )
+    divisors = {"AdaGrad": squares.mean(axis=0), "SGD, constant": np.ones(7)}
+    effective = rate / np.sqrt(divisors.get(name, np.full(7, rare_steps)))
+    label = f"{name}, rate {rate:.2g}"
+    axes[0].plot(frequencies, effective, color=color, marker="o", ms=3.5, label=label)
+axes[0].set(
+    xscale="log", yscale="log", xlabel="frequency $p$", title="Rate of each weight at the end"
+)
+axes[1].set(
+    xscale="log", yscale="log", xlabel="frequency $p$", title="Squared error of each weight"
+)
+for ax in axes:
+    ax.legend(fontsize=8)
+slope = np.polyfit(np.log(frequencies), np.log(effective), 1)[0]
+rarest = {name: squared[:, -1] for name, squared in rare.items()}
+average = {name: squared.mean(axis=1) for name, squared in rare.items()}
+least_gain = {}  # in standard errors, over the better of the two kinds of SGD
+for what, errors in (("the rarest weight", rarest), ("all weights", average)):
+    gains = []
+    for name in list(errors)[:2]:
+        gain = errors[name] - errors["AdaGrad"]
+        gains.append(gain.mean() / (gain.std(ddof=1) / len(fresh) ** 0.5))
+        print(
+            f"squared error of {what}: {name} minus AdaGrad: {gain.mean():.4f}, {gains[-1]:.1f} errors"
+        )
+    least_gain[what] = min(gains)
+checks["AdaGrad's rate falls like the root of the frequency"] = abs(slope + 0.5) < (
+    0.3 if SMALL else 0.08
+)
+checks["no best rate for rare features is at an edge"] = SMALL or not at_an_edge
+checks["AdaGrad learns the rarest weight better than SGD, by 3 standard errors"] = (
+    SMALL or least_gain["the rarest weight"] > 3
 )
 
 # %% [markdown]
@@ -570,21 +894,17 @@ checks["AdamW decays by the product of 1 - eta lambda"] = all(
 )
 
 # %% [markdown]
-# In practice, the advantage of AdamW is that the learning rate and the decay can be tuned separately. The next cell trains
-# one small network on 300 handwritten digits for every pair of learning rate and decay. All pairs train in one
-# compiled program: `gx.stack` makes one batch from a list of optimizers, and `jax.vmap` maps over the batch.
+# Does it matter in practice? The next cell trains one small network on 300 handwritten digits for every pair of
+# learning rate and decay, with three seeds. Each map shows the mean accuracy on 500 validation rows, and a star marks the best pair. The best
+# pair then trains with ten other seeds, and its title is the mean accuracy of these on the 997 test rows, which
+# were not used before, with the standard error over the seeds. `gx.sweep` compiles one program for all pairs and
+# seeds.
 
 # %%
 digits = load_digits()
 images, labels = jnp.asarray(digits.data / 16, jnp.float32), jnp.asarray(digits.target)
 order = np.random.default_rng(0).permutation(len(labels))
-train, test = order[:300], order[300:]
-k1, k2 = jax.random.split(jax.random.key(2))
-weights = {
-    "hidden": jax.random.normal(k1, (64, 64)) / 8,
-    "bias": jnp.zeros(64),
-    "out": jax.random.normal(k2, (64, 10)) / 8,
-}
+train, valid, test = np.split(order, [300, 800])
 
 
 def logits(w, x):
@@ -595,50 +915,88 @@ def loss(w, x, y):
     return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits(w, x)), y[:, None], axis=1))
 
 
-def accuracy(tx, steps=60 if SMALL else 500):
+def share_of_errors(tx, x, y, steps, key):
+    """The share of the rows (x, y) that a trained network gets wrong."""
+
     def step(carry, key):
         w, state = carry
         batch = jax.random.choice(key, train, (32,))
         updates, state = tx.update(jax.grad(loss)(w, images[batch], labels[batch]), state, w)
         return (gx.apply_updates(w, updates), state), None
 
-    keys = jax.random.split(jax.random.key(3), steps)
-    (w, _), _ = jax.lax.scan(step, (weights, tx.init(weights)), keys)
-    return jnp.mean(jnp.argmax(logits(w, images[test]), axis=1) == labels[test], dtype=jnp.float32)
+    k1, k2, k3 = jax.random.split(key, 3)
+    w = {
+        "hidden": jax.random.normal(k1, (64, 64)) / 8,
+        "bias": jnp.zeros(64),
+        "out": jax.random.normal(k2, (64, 10)) / 8,
+    }
+    (w, _), _ = jax.lax.scan(step, (w, tx.init(w)), jax.random.split(k3, steps))
+    return jnp.mean(jnp.argmax(logits(w, x), axis=1) != y, dtype=jnp.float32)
 
 
-rates = np.geomspace(1e-3, 0.1, 3 if SMALL else 6)
-decays = np.geomspace(1e-3, 10, 3 if SMALL else 6)
-maps = {}
+rates = np.geomspace(1e-4, 1, 3 if SMALL else 9)
+decays = np.geomspace(1e-5, 100, 3 if SMALL else 8)
+steps = 60 if SMALL else 500
+choosing, fresh = range(1 if SMALL else 3), range(100, 102 if SMALL else 110)
+maps, ends, at_an_edge = {}, {}, []
 for name, tx in [("Adam + L2", l2), ("AdamW", adamw)]:
-    batch = gx.stack(
-        [
-            gx.replace(tx, learning_rate=float(r), weight_decay=float(d))
-            for d in decays
-            for r in rates
-        ]
+    pairs = gx.grid(tx, learning_rate=rates, weight_decay=decays)
+    result = gx.sweep(
+        share_of_errors, pairs, images[valid], labels[valid], steps, seeds=choosing, progress=False
     )
-    scores = jax.jit(jax.vmap(accuracy, in_axes=(gx.axes(batch),)))(batch)
-    maps[name] = np.asarray(scores).reshape(len(decays), len(rates))
+    maps[name] = 1 - result.mean.reshape(len(rates), len(decays)).T
+    again = gx.sweep(
+        share_of_errors,
+        [result.best],
+        images[test],
+        labels[test],
+        steps,
+        seeds=fresh,
+        progress=False,
+    )
+    ends[name] = 1 - again.scores[0]
+    at_an_edge += [f"{name}: {x} {y}" for x, y in result.edges.items()]
+    print(name, result.best, result.edges)
 
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True)
 low = np.quantile(np.concatenate([m_.ravel() for m_ in maps.values()]), 0.3)
+high = max(m_.max() for m_ in maps.values())
 for ax, (name, scores) in zip(axes, maps.items(), strict=True):
-    image = ax.imshow(
-        scores, origin="lower", vmin=low, vmax=max(m_.max() for m_ in maps.values()), cmap="viridis"
-    )
+    image = ax.imshow(scores, origin="lower", vmin=low, vmax=high, cmap="viridis")
     best = np.unravel_index(scores.argmax(), scores.shape)
     ax.plot(best[1], best[0], "*", ms=12, color="white", mec="black")
-    ax.set(title=f"{name}: best {scores.max():.1%}", xlabel=r"learning rate $\eta$")
-    ax.set_xticks(range(len(rates)), [f"{r:.0e}" for r in rates], fontsize=8)
+    error = ends[name].std(ddof=1) / len(fresh) ** 0.5
+    ax.set(
+        title=f"{name}: test {ends[name].mean():.1%} ± {error:.1%}", xlabel=r"learning rate $\eta$"
+    )
+    ax.set_xticks(range(len(rates))[::2], [f"{r:.0e}" for r in rates[::2]], fontsize=8)
     ax.set_yticks(range(len(decays)), [f"{d:.0e}" for d in decays], fontsize=8)
     ax.grid(visible=False)
 axes[0].set_ylabel(r"decay $\lambda$")
-fig.colorbar(image, ax=axes, label="test accuracy", shrink=0.85)
-# How far down in lambda the good region reaches at the largest rates, against the smallest.
+fig.colorbar(image, ax=axes, label="validation accuracy", shrink=0.85)
+for name, scores in maps.items():
+    print(
+        f"{name}: best on validation rows {scores.max():.1%}, by decay",
+        np.round(scores.max(axis=1), 3),
+    )
+print("best pairs at an edge:", at_an_edge or "none")
+difference = ends["AdamW"] - ends["Adam + L2"]
+gain, error = difference.mean(), difference.std(ddof=1) / len(fresh) ** 0.5
+print(f"AdamW minus Adam + L2, on test rows: {gain:.2%} ± {error:.2%}")
+# The decays of 1 and more, at any rate.
 checks["strong L2 ruins Adam where decoupled decay does not"] = (
-    SMALL or maps["AdamW"][-3:].max() > maps["Adam + L2"][-3:].max() + 0.02
+    SMALL or maps["AdamW"][-3:].max() > maps["Adam + L2"][-3:].max() + 0.5
 )
+checks["no best pair is at an edge of its grid"] = SMALL or not at_an_edge
+checks["the best pairs of the two methods differ by less than 3 standard errors"] = (
+    SMALL or abs(gain) < 3 * error
+)
+
+# %% [markdown]
+# Decays of 1 and more ruin Adam with L2 at every learning rate, and AdamW still learns with a decay of 1. But each
+# at its best pair, the two differ on test rows by no more than noise. So this figure shows a wider range of useful
+# decays, and not a better result. The ten seeds share the 997 test rows. Other test rows would change an accuracy
+# by about 0.7 points more.
 
 # %% [markdown]
 # Two things differ between libraries and the paper. First, the paper multiplies the decay by the schedule, but not by
