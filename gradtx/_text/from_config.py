@@ -22,7 +22,7 @@ from gradtx._text.budget import MOST_LEVELS, Budget
 from gradtx._text.grammar import Parser
 from gradtx._text.kinds import is_call, is_list, is_mapping, takes_values, union_members
 from gradtx._text.tokens import quoted, string_problem
-from gradtx._text.vocabulary import Called, suggestion, vocabulary
+from gradtx._text.vocabulary import SWEEPS, Called, suggestion, vocabulary
 
 
 def from_config(config: Any, names: Mapping[str, Any] | None = None) -> Any:
@@ -132,6 +132,9 @@ class _Reader:
             return self.text(given, inside)
         meaning = self.names.get(name) if isinstance(name, str) else None
         if name not in self.names:
+            if name in SWEEPS:
+                problem = f"{quoted(name)} makes several optimizers, and a configuration holds one."
+                self.fail(inside, f"{problem} {SWEEPS[name]}")
             section = is_mapping(given) and not self.names.keys().isdisjoint(
                 self.keys(given, place)
             )

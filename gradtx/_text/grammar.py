@@ -116,10 +116,8 @@ class Parser(Source):
             if token.text == "gradtx" and self.take("."):
                 self.fail(token.at, "write names without the prefix `gradtx.`.")
             if token.text in SWEEPS:
-                remedy = f"Write one optimizer, and call `gradtx.{token.text}` in Python."
-                self.fail(
-                    token.at, f"{token} makes several optimizers, and a text holds one. {remedy}"
-                )
+                problem = f"{token} makes several optimizers, and a text holds one."
+                self.fail(token.at, f"{problem} {SWEEPS[token.text]}")
             self.unknown(token, self.names, f"{token} is not a name of gradtx")
         meaning = self.names[token.text]
         if not isinstance(meaning, Called):

@@ -23,7 +23,10 @@ _LITERALS = {"None": None, "True": True, "False": False, "inf": math.inf, "nan":
 # How many ordinary calls take as long as one call of these.
 _COSTS = {polar_express: 100, complex: 0}
 # Public classes of several optimizers, which a text cannot hold.
-SWEEPS = ("grid", "samples")
+SWEEPS = {
+    name: f"Write one optimizer, and call `gradtx.{name}` in Python."
+    for name in ("grid", "samples")
+}
 _NAMED = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
 
 

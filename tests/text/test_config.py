@@ -184,6 +184,11 @@ def test_none_and_infinities_do_not_occur_in_what_is_written():
             "`adamw.b3`: `adamw` has no argument `b3`; did you mean `b2`?",
         ),
         (
+            {"grid": ["sgd", {"learning_rate": [0.1]}]},
+            "`grid`: `grid` makes several optimizers, and a configuration holds one. Write one "
+            "optimizer, and call `gradtx.grid` in Python.",
+        ),
+        (
             [{"clip": 1}, {"admw": 0.1}],
             "`[1].admw`: `admw` is not a name of gradtx; did you mean `adamw`?",
         ),
