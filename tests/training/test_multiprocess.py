@@ -39,8 +39,10 @@ class Job:
         command += ["--steps", str(STEPS), "--save-every", str(SAVE_EVERY), "--print-every", "1"]
         command += ["--processes", str(processes), "--heartbeat", str(heartbeat)]
         command += ["--devices", str(devices)]
-        # The losses are the same to rounding without optimizations, and compiling takes half the time.
+        # The losses are the same to rounding without optimizations, and compiling takes half the time. A
+        # job that goes on takes the programs that the job before it compiled.
         loose = {"JAX_NUMPY_DTYPE_PROMOTION": "standard", "JAX_NUMPY_RANK_PROMOTION": "allow"}
+        loose |= {"JAX_COMPILATION_CACHE_DIR": f"{folder}-compiled"}
         self.process = subprocess.Popen(
             command,
             cwd=ROOT,
