@@ -5,9 +5,10 @@
     network.py    the small network that every optimizer trains, and its loss
     training.py   training with one optimizer, compiled once for all learning rates and seeds
     rules.py      how a rate is chosen, and on which seeds and rows the result is reported
-    noise.py      which differences are more than noise
     report.py     the table and the figure
     __main__.py   the command line
+
+Which differences are more than noise is found in `examples/noise.py`, which the comparison uses too.
 
 The idea alone, without the files, errors and figures of a product, stands in `examples/sweep.py`.
 """

@@ -252,7 +252,7 @@ def test_a_rate_with_which_a_seed_diverges_is_worse_than_one_with_which_none_doe
 
 
 def test_differences_are_judged_by_the_test_of_welch_with_the_correction_of_holm(monkeypatch):
-    noise = imported(monkeypatch, "race.noise")
+    noise = imported(monkeypatch, "noise")
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=10), rng.normal(1.0, 3.0, size=8)
     expected = scipy.stats.ttest_ind(a, b, equal_var=False).pvalue
