@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .data import Task
 from ..noise import standard_error, told_apart
+from .data import Task
 from .rules import ACCURACY_GOAL, CHOOSING_SEEDS, Run
 
 # Colors that color-blind readers can tell apart: those of Okabe and Ito (2008), and olive and wine of
