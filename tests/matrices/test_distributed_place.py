@@ -79,7 +79,7 @@ def test_inside_shard_map_a_placed_optimizer_gives_one_devices_numbers(name):
 
 
 def test_on_auto_axes_a_placed_muon_needs_the_exchanges_of_explicit_axes():
-    """Without `place`, XLA sends half as much again here, since the axis of the replicas is the first."""
+    """Without `place`, XLA sends half as much again, since the axis of the replicas is the first."""
     mesh = jax.make_mesh((2, 4), ("y", "x"), axis_types=(AxisType.Auto,) * 2)
     columns = NamedSharding(mesh, P(None, "x"))
     params = {
