@@ -22,7 +22,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := race
 # Two installations into one environment must not run at once, whatever -j says.
 .NOTPARALLEL:
-.PHONY: race test laws numbers meshes processes resume lint format notebooks docs site bench soak fuzz clean help
+.PHONY: race test laws numbers meshes processes resume lint format notebooks docs site bench compare soak fuzz clean help
 
 race: $(VENV)/.has-examples  ## set up and run the race of optimizers (the default)
 	@$(PY) -m examples.race $(ARGS)
@@ -75,6 +75,9 @@ site: docs $(VENV)/.has-tests  ## build the documentation, and look at it in a h
 
 bench: $(VENV)/.has-examples  ## measure gradtx beside its peers (ARGS=--quick for fewer rounds)
 	@$(PY) -m benchmarks $(ARGS)
+
+compare: $(VENV)/.has-compare  ## compare all optimizers, each with the same budget (ARGS=--quick)
+	@$(PY) -m examples.compare $(ARGS)
 
 soak: $(VENV)/.has-examples  ## take a million steps of every recipe (ARGS="adam muon --steps 10000")
 	@$(PY) -m benchmarks.soak $(ARGS)

@@ -14,15 +14,24 @@ def standard_error(values: np.ndarray) -> float:
 
 def welch(a: np.ndarray, b: np.ndarray) -> float:
     """The p-value of Welch's test that two means are equal, also for samples that do not vary."""
-    squares = np.array([standard_error(x) ** 2 if np.ptp(x) else 0.0 for x in (a, b)])
-    difference = abs(float(np.mean(a) - np.mean(b)))
-    if not squares.any():
-        return float(a[0] == b[0])
-    freedom = squares.sum() ** 2 / (squares**2 / [len(a) - 1, len(b) - 1]).sum()
-    return float(2 * stdtr(freedom, -difference / squares.sum() ** 0.5))
+    return float(_p_values({"a": a, "b": b}, np.array([0]), np.array([1]))[0])
 
 
-def holm(p_values: Sequence[float], level: float = 0.05) -> list[bool]:
+def _p_values(samples: dict[str, np.ndarray], i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """The p-values of Welch's test for the pairs of the samples `i` and `j`."""
+    arrays = list(samples.values())
+    means = np.array([np.mean(x) for x in arrays])
+    squares = np.array([standard_error(x) ** 2 if np.ptp(x) else 0.0 for x in arrays])
+    others = np.array([len(x) - 1 for x in arrays])
+    total, difference = squares[i] + squares[j], np.abs(means[i] - means[j])
+    varies = total > 0
+    divisor = np.where(varies, total, 1.0)
+    spread = squares[i] ** 2 / others[i] + squares[j] ** 2 / others[j]
+    freedom = divisor**2 / np.where(varies, spread, 1.0)
+    return np.where(varies, 2 * stdtr(freedom, -difference / divisor**0.5), difference == 0)
+
+
+def holm(p_values: Sequence[float] | np.ndarray, level: float = 0.05) -> list[bool]:
     """Which hypotheses are rejected: one of them wrongly with a probability of at most `level`.
 
     The p-values are taken in order, each at `level` divided by the number of those that are left, until
@@ -39,7 +48,7 @@ def holm(p_values: Sequence[float], level: float = 0.05) -> list[bool]:
 def told_apart(samples: dict[str, np.ndarray], level: float = 0.05) -> set[frozenset[str]]:
     """The pairs of names whose means differ by more than noise, where all pairs are compared."""
     pairs = list(combinations(samples, 2))
-    rejected = holm([welch(samples[a], samples[b]) for a, b in pairs], level)
+    rejected = holm(_p_values(samples, *np.triu_indices(len(samples), 1)), level)
     return {frozenset(pair) for pair, differs in zip(pairs, rejected, strict=True) if differs}
 
 

@@ -1,0 +1,269 @@
+"""The comparison of optimizers: how settings are chosen, what is called significant, and the page."""
+
+import io
+import json
+import os
+import re
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.console import Console
+
+import gradtx
+from examples.compare import CompareError, entrants, records
+from examples.compare.__main__ import main
+from examples.compare.agreement import agreement
+from examples.compare.entrants import ENTRANTS, entrant
+from examples.compare.options import arguments, studies
+from examples.compare.page import DOCS, PAGE, TABLES, all_tables, page
+from examples.compare.pictures import figures
+from examples.compare.problem import Problem, no_data
+from examples.compare.problems import PROBLEMS
+from examples.compare.ranking import median_steps
+from examples.compare.settings import Budget, budget, first_settings, further
+from examples.compare.statistics import better, capped, first_step_below, near_best, profile
+from examples.compare.study import study
+from examples.compare.workers import run_all
+from examples.noise import holm, near_lowest
+
+ROOT = Path(__file__).parents[2]
+
+# --- Statistics -----------------------------------------------------------------------------------
+
+
+def test_no_more_than_one_table_in_twenty_calls_noise_a_difference():
+    rng = np.random.default_rng(0)
+    tables = [better({str(i): rng.normal(size=20) for i in range(5)}) for _ in range(200)]
+    # With probability .05 each, more than 21 of 200 have a chance of 1 in 1,000.
+    assert sum(map(bool, tables)) <= 21
+
+
+def test_a_significant_pair_has_the_lower_mean_first():
+    rng = np.random.default_rng(0)
+    scores = {"low": rng.normal(size=20), "high": 5 + rng.normal(size=20)}
+    assert better(scores) == {("low", "high")}
+
+
+def test_what_is_not_told_apart_from_the_lowest_is_near_it():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=20)
+    samples = {"high": 3 + noise, "low": noise, "beside": 0.1 + noise[::-1]}
+    assert near_lowest(samples) == ["low", "beside"]
+    # Level .05: .01 <= .05 / 4, .02 > .05 / 3, so that .022 is kept although it is below .05 / 2.
+    assert holm([0.022, 0.01, 0.02, 0.5]) == [False, True, False, False]
+
+
+def test_a_profile_counts_targets_within_a_factor_of_the_fewest_steps():
+    costs = {"a": [10.0, 30.0, np.inf], "b": [20.0, 10.0, np.inf]}
+    assert profile(costs, (1, 2, 3)) == {"a": [1 / 3, 1 / 3, 2 / 3], "b": [1 / 3, 2 / 3, 2 / 3]}
+
+
+def test_a_run_that_diverges_has_the_score_of_its_start():
+    assert capped(np.array([2.0, 1.0])) == (1.0, False)
+    for curve in ([2.0, 3.0], [2.0, np.nan], [2.0, np.inf, 1.0]):
+        assert capped(np.array(curve)) == (2.0, True)
+
+
+def test_steps_to_a_target_and_their_median():
+    assert first_step_below(np.array([3.0, 2.0, 1.0]), [0, 5, 10], 2.0) == 5
+    assert first_step_below(np.array([3.0, np.nan]), [0, 5], 2.0) is None
+    assert median_steps([5, None, 10]) == 10
+    assert median_steps([5, None, None]) == np.inf
+
+
+def test_near_best_is_a_share_of_the_progress():
+    assert near_best([1.0, 1.5, 5.0, 11.0], start=11.0) == 0.5
+
+
+# --- Settings and studies -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("costly", [False, True])
+def test_every_optimizer_has_the_same_budget(costly):
+    given = budget(costly, quick=False)
+    assert {len(first_settings(x, given)) for x in ENTRANTS.values()} == {given.settings}
+    assert not set(given.choosing) & set(given.fresh)
+    assert len(given.choosing) == 3
+    assert len(given.fresh) == (5 if costly else 20)
+
+
+def test_every_recipe_takes_part():
+    from benchmarks.recipes import RECIPES
+
+    assert set(ENTRANTS) == set(RECIPES)
+    assert sum(x.costly for x in ENTRANTS.values()) >= 12
+    assert sum(x.costly for x in PROBLEMS.values()) == 2
+
+
+def test_settings_become_the_numbers_of_the_optimizer():
+    tx = ENTRANTS["sam"].made(0.5, 0.8, 100)
+    assert tx == gradtx.sam(gradtx.sgd(gradtx.linear_schedule(0.5, 0.0, 100), momentum=0.8))
+    tx = ENTRANTS["adamc"].made(0.5, 0.8, 100)
+    assert tx.max_learning_rate == 0.5
+
+
+def test_rates_are_extended_beyond_an_edge():
+    assert further([1, 2, 4], 4, 2) == [8, 16]
+    assert further([1, 2, 4], 1, 1) == [0.5]
+    assert further([1, 2, 4], 2, 1) == []
+
+
+def draw(key, data):
+    return {"x": 1 + 0.1 * jax.random.normal(key, (2,))}, jax.random.uniform(key)
+
+
+def parabola(params, world, key):
+    return 0.5 * jnp.sum(jnp.square(params["x"]))
+
+
+def distance_and_one(params, world):
+    value = parabola(params, world, None)
+    return value, 100 + value
+
+
+PARABOLA = Problem(
+    "parabola", "A parabola", "A test.", "None.", 25, "half the square", (100.1,), no_data, draw,
+    parabola, distance_and_one,
+)  # fmt: skip
+SMALL = Budget(3, 2.0, 1, (0, 1), (7, 8, 9), 5)
+
+
+def test_a_study_extends_its_rates_chooses_by_one_score_and_reports_the_other():
+    # The rate falls from eta to 0 in 25 steps. The best one is beyond the highest of the first three.
+    record = study(PARABOLA, entrant(gradtx.sgd(0.001), second=None), SMALL)
+    rates = [row[0] for row in record["tried"]]
+    assert rates[:3] == [0.0001, 0.001, 0.01]
+    assert record["extended"] > 0
+    assert not record["at_edge"]
+    assert min(record["tried"], key=lambda row: np.mean(row[2:]))[0] == record["rate"]
+    assert record["rate"] == max(rate for rate in rates if rate < 2)
+    assert len(record["scores"]) == 3
+    assert all(100 <= score < 100.1 for score in record["scores"])
+    assert record["steps_to"]["100.1"][0] <= 25
+    assert gradtx.parse(record["text"]) == gradtx.sgd(
+        gradtx.linear_schedule(record["rate"], 0.0, 25)
+    )
+    assert json.loads(json.dumps(record)) == record
+
+
+def test_a_rate_that_diverges_is_a_result():
+    record = study(PARABOLA, entrant(gradtx.sgd(1e4), second=None), SMALL._replace(extensions=0))
+    assert record["diverged"] == 3
+    assert record["at_edge"]
+    assert record["scores"] == pytest.approx([record["start"]] * 3, rel=0.01)
+
+
+def test_a_record_is_taken_for_the_same_study_only(tmp_path):
+    one = records.Study(PARABOLA, entrant(gradtx.sgd(0.1)), SMALL)
+    records.save(tmp_path, one, {"scores": [1.0]})
+    assert records.saved(tmp_path, one) == {"scores": [1.0]}
+    assert records.saved(tmp_path, one._replace(budget=SMALL._replace(extensions=0))) is None
+    assert records.saved(tmp_path, one._replace(entrant=entrant(gradtx.sgd(0.2)))) is None
+    records.save(tmp_path, one, {"error": "It took longer than 1 minutes."})
+    assert records.saved(tmp_path, one) is None
+
+
+# --- Processes ------------------------------------------------------------------------------------
+
+
+def test_what_ends_a_process_is_a_sentence_and_the_others_go_on():
+    tasks = [(int, ("x",)), (os._exit, (3,)), (os.abort, ()), (time.sleep, (60,)), (dict, ())]
+    names = [records.Study(PARABOLA, ENTRANTS["sgd"], SMALL)] * len(tasks)
+    console = Console(file=io.StringIO())
+    found = dict(run_all(names, tasks, 2, 0.05, console))
+    assert found[0]["error"].startswith("ValueError: invalid literal")
+    assert found[1]["error"] == "Its process ended with status 3."
+    assert "signal 6" in found[2]["error"]
+    assert found[3]["error"] == "It took longer than 0.05 minutes."
+    assert found[4] == {}
+
+
+def test_a_run_ends_with_tables_and_goes_on_where_it_stopped(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = ["--quick", "--problem", "valley", "--optimizer", "adam(0.3)", "--workers", "1"]
+    main(command)
+    first = capsys.readouterr().out
+    assert "one study for each pair: 1. This takes about" in first
+    assert "valley: decimal logarithm" in first
+    assert "results: out/compare/quick/results.json" in first
+    results = records.read(tmp_path / "out/compare/quick/results.json")
+    assert results["studies"][0]["optimizer"] == "adam"
+    assert results["costs"]["adam"]["times_adamw"] > 0
+    assert "## Rosenbrock's valley" in page(results)
+    main(command)
+    assert "Nothing is left to run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["--problem", "digit"], "there is no problem 'digit'. There are: digits, "),
+        (["--optimizer", "adamm(1)"], "cannot read the optimizer 'adamm(1)'"),
+        (["--optimizer", "scale(2.0)"], "no learning rate that is a positive number"),
+        (["--optimizer", "sgd(1.0)", "--optimizer", "sgd(2.0)"], "sgd is named more than once"),
+        (["--workers", "0"], "--workers must be at least 1, not 0"),
+        (["--quick", "--publish"], "--publish needs a whole run"),
+        (["--out", "x.csv"], "--out must end in .json"),
+    ],
+)
+def test_a_mistake_is_a_sentence(command, message):
+    with pytest.raises(CompareError, match=re.escape(message)):
+        studies(arguments(command))
+
+
+def test_a_name_is_a_line_of_the_table_and_a_text_is_an_optimizer():
+    chosen = studies(arguments(["--problem", "text", "--optimizer", "soap(3e-3)"]))
+    assert [x.entrant.middle for x in chosen] == [3e-3]
+    assert entrants.from_text("lookahead(adamw(0.1))").rate == "fast_optimizer.learning_rate"
+
+
+# --- The page -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def published():
+    return records.read(records.PUBLISHED)
+
+
+def test_the_pages_are_those_that_the_results_make(published):
+    assert (ROOT / PAGE).read_text() == page(published), "run `make compare ARGS=--page`"
+    assert (ROOT / TABLES).read_text() == all_tables(published)
+
+
+def test_every_figure_of_the_page_is_there(published):
+    text = (ROOT / PAGE).read_text()
+    for name, figure in figures(published):
+        assert (ROOT / DOCS / "comparison" / f"{name}.png").exists(), name
+        assert f"comparison/{name}.png" in text
+        assert figure.get_size_inches()[0] < 5  # legible at the width of a phone
+        figure.clear()
+
+
+def test_the_published_run_is_whole(published):
+    assert set(published["problems"]) == set(PROBLEMS)
+    for name, problem in PROBLEMS.items():
+        ran = {x["optimizer"] for x in published["studies"] if x["problem"] == name}
+        assert ran >= {x.name for x in ENTRANTS.values() if x.costly or not problem.costly}
+    for x in published["studies"]:
+        if "text" in x:
+            gradtx.parse(x["text"])
+
+
+def test_two_runs_disagree_where_a_significant_ordering_turns_round(published):
+    rng = np.random.default_rng(0)
+    low, high = (list(map(float, m + rng.normal(size=20))) for m in (0, 9))
+
+    def results(**scores):
+        rows = [{"problem": "p", "optimizer": k, "scores": x} for k, x in scores.items()]
+        return {"problems": {"p": {}}, "studies": rows}
+
+    (same,) = agreement(results(a=low, b=high), results(a=low, b=high))
+    assert (same.both, same.one, same.turned) == (1, 0, [])
+    (turned,) = agreement(results(a=low, b=high), results(a=high, b=low))
+    assert (turned.both, turned.one, turned.turned) == (0, 0, [("a", "b")])
+    (less,) = agreement(results(a=low, b=high), results(a=low, b=low))
+    assert (less.both, less.one, less.turned) == (0, 1, [])
