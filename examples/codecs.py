@@ -41,7 +41,9 @@ def digits(tx: Any, seed: int, nudge: float, small: bool) -> tuple[Losses, Any]:
     shape = training.schedule_of_evaluations(20 if small else 300)
     rows = np.random.default_rng(seed).integers(len(task.train_x), size=(*shape, 128))
     factors = np.linspace(1, 0, shape[0] * shape[1], endpoint=False, dtype=np.float32)
-    losses, _ = train(tx, nudged(params, nudge), task, (rows, factors.reshape(shape)))
+    to_train, held_out = (task.train_x, task.train_y), (task.valid_x, task.valid_y)
+    batches = rows, factors.reshape(shape)
+    losses, _ = train(tx, nudged(params, nudge), to_train, held_out, batches)
     return np.asarray(losses), params
 
 

@@ -9,7 +9,8 @@
     records.py      what is written: JSON with versions, processor, seeds and the text of each optimizer
     statistics.py   which optimizer is better than which, and performance profiles
     costs.py        the time of the optimizer alone, and the bytes of its state
-    pictures.py     the figures, and page.py the page in the documentation; both from the JSON alone
+    pictures.py     the figures, page.py the page in the documentation, and method.py its last part,
+                    which says how it was made; all of them from the JSON alone
     options.py      the command line, and __main__.py what it does
 
 A problem or an optimizer is one line of a table, and the command line takes both:

@@ -4,9 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from .agreement import sentence
+from .method import how
 from .pictures import draw_all, shown
 from .ranking import Row, best_group, ranked, second_text, steps_of_all, steps_text, with_error
 from .remarks import remarks
@@ -29,7 +27,7 @@ def page(results: Any) -> str:
     parts = [LIMITS, *_overview(results)]
     for name in results["problems"]:
         parts += _problem(results, name)
-    parts += [*_costs(results), *_how(results)]
+    parts += [*_costs(results), *how(results)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -171,9 +169,12 @@ def _costs(results: Any) -> Iterator[str]:
     )
     yield _image("costs", "Time per step of the optimizers alone.")
     state = {x["optimizer"]: x["state_bytes"] for x in results["studies"] if "state_bytes" in x}
-    adamw = costs.get("adamw", {}).get("adamw_microseconds")
-    if adamw:
-        yield f"AdamW takes {adamw:.0f} microseconds per step there."
+    if adamw := costs.get("adamw"):
+        yield (
+            f"AdamW takes {adamw['adamw_microseconds']:.0f} microseconds per step there. Timed against "
+            f"itself, its ratios lie between {adamw['lowest']:.2f} and {adamw['highest']:.2f}, which is "
+            "how far these times can be trusted."
+        )
     known = finished_state(results)
     lines = [
         [
@@ -195,63 +196,6 @@ def finished_state(results: Any) -> dict[str, int]:
         for x in results["studies"]
         if x["problem"] == first and "state_bytes" in x
     }
-
-
-def _how(results: Any) -> Iterator[str]:
-    versions = ", ".join(f"{name} {x}" for name, x in results["versions"].items())
-    seconds = sum(x.get("seconds", 0) for x in results["studies"])
-    extended = [x["extended"] for x in results["studies"] if "extended" in x]
-    edges = [x for x in results["studies"] if x.get("at_edge")]
-    yield "## How it was made"
-    yield f"""\
-- **Choosing.** Settings are compared by a score on rows (or, where the objective is known exactly, on
-  seeds) that are not reported. The mean over the seeds decides. A run that diverges, or ends above its
-  start, counts with the score at its start, in choosing as in reporting.
-- **Edges.** While the best learning rate is the lowest or the highest that was tried, the next one
-  beyond it is tried as well; {np.mean(np.array(extended) > 0):.0%} of the studies were extended, by
-  {np.mean(extended):.1f} rates on average. {_edges(edges)}
-- **Second number.** The memory of the first moment for most optimizers, such as `b1`, `beta` or
-  `momentum`; the table says which. Its values are not extended: {_ends(results):.0%} of the chosen
-  ones are the lowest or the highest that was tried. An optimizer without such a number tries as many
-  settings, all of them learning rates. Everything else, weight decay included, has gradtx's default.
-- **One program.** An optimizer is a value, so its numbers are arguments of the compiled program: every
-  setting and every seed of a study runs the same program.
-- **Which differences are called significant.** Welch's test for each pair of optimizers of a table, with
-  Holm's correction for all pairs of the table together, at a level of 0.05. *Better than* and
-  *worse than* count these differences. What is said to be told apart from the lowest score, or not, is
-  corrected for the comparisons with that one only.
-- **Steps to a target.** The first of 25 equally spaced evaluations at or below it; the median of the
-  seeds. A dash says that half of the seeds, or more, did not reach it.
-- **Near best.** The share of the settings that make at least 90% of the progress of the optimizer's own
-  best setting: how little it matters what one chooses.
-- **Made with** {versions}, on {results["processor"]} ({results["cores"]} cores), in
-  {seconds / 3600:.1f} hours of one core, by `{results["command"]}`. Every number is in
-  `examples/compare/results.json`, with the seeds and the exact text of every optimizer."""
-    if agreement := results.get("agreement"):
-        yield (
-            "**Does it hold with other seeds?** It was run again with other seeds, for choosing and for "
-            "reporting, on these problems:"
-        )
-        yield "\n".join(f"- *{x['problem']}*: {sentence(x)}" for x in agreement)
-    yield "All rows are on [a page of their own](comparison_tables.md)."
-
-
-def _ends(results: Any) -> float:
-    """The share of the chosen second numbers that are at an end of at least three that were tried."""
-    at_end = []
-    for x in results["studies"]:
-        values = sorted({str(row[1]) for row in x.get("tried", ())})
-        if len(values) > 2:
-            at_end.append(str(x["second"]) in (values[0], values[-1]))
-    return float(np.mean(at_end)) if at_end else 0.0
-
-
-def _edges(edges: list[Any]) -> str:
-    if not edges:
-        return "No best rate is at an edge now."
-    names = sorted({f"`{x['optimizer']}` on {x['problem']}" for x in edges})
-    few = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-    return f"After the allowed extensions the best rate is still at an edge for {few}."
 
 
 def _image(name: str, alt: str) -> str:

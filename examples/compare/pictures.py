@@ -178,5 +178,5 @@ def draw_costs(results: Any) -> Any:
     axes.set(xscale="log", yticks=y, ylim=(-0.7, len(order) - 0.3))
     axes.set_yticklabels(order, fontsize=6.5)
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.set(xlabel="time per step of the optimizer alone, in times of AdamW's")
+    axes.set(xlabel="time of a step, in times of AdamW's")
     return figure

@@ -72,7 +72,7 @@ class splus(Recipe):
     >>> tx, w = gradtx.splus(1.0, weight_decay=0.0), jnp.zeros((2, 2))
     >>> g = jnp.array([[2.0, 1.0], [1.0, 2.0]])
     >>> _, state = tx.update(g, tx.init(w), w)  # signs, and then the first basis
-    >>> update, _ = tx.update(g * jnp.array([1.0, -3.0]), state, w)
+    >>> update, _ = tx.update(g * jnp.array([[1.0, -3.0]]), state, w)
     >>> round(float(jnp.sqrt(jnp.mean(update**2))), 4)  # every step has the size 2 / (2 + 2)
     0.5
     """
