@@ -627,7 +627,8 @@ for what, errors in (("the rarest weight", rarest), ("all weights", average)):
         gain = errors[name] - errors["AdaGrad"]
         gains.append(gain.mean() / (gain.std(ddof=1) / len(fresh) ** 0.5))
         print(
-            f"squared error of {what}: {name} minus AdaGrad: {gain.mean():.4f}, {gains[-1]:.1f} errors"
+            f"squared error of {what}: {name} minus AdaGrad: "
+            f"{gain.mean():.4f}, {gains[-1]:.1f} errors"
         )
     least_gain[what] = min(gains)
 checks["AdaGrad's rate falls like the root of the frequency"] = abs(slope + 0.5) < (
