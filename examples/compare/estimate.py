@@ -1,5 +1,7 @@
 """How long a run will take, from the times of the published results."""
 
+import functools
+
 from .errors import CompareError
 from .records import PUBLISHED, Study, read
 from .settings import Budget
@@ -21,16 +23,26 @@ def announced(studies: list[Study], missing: list[int], workers: int) -> str:
 
 def estimated(study: Study) -> float:
     """The seconds of one study."""
+    known = _published().get((study.problem.name, study.entrant.name))
+    if known is None:
+        return GUESS[study.problem.costly]
+    seconds, budget = known
+    return SETUP + max(seconds - SETUP, 0) * runs(study.budget) / runs(budget)
+
+
+@functools.cache
+def _published() -> dict[tuple[str, str], tuple[float, Budget]]:
+    """The seconds and the budgets of the published studies, by problem and optimizer."""
     try:
         results = read(PUBLISHED)
     except CompareError:
-        return GUESS[study.problem.costly]
-    for x in results["studies"]:
-        if x["problem"] == study.problem.name and x["optimizer"] == study.entrant.name:
-            budget = Budget(**results["budgets"][study.problem.name])
-            if "seconds" in x:
-                return SETUP + max(x["seconds"] - SETUP, 0) * runs(study.budget) / runs(budget)
-    return GUESS[study.problem.costly]
+        return {}
+    budgets = {name: Budget(**x) for name, x in results["budgets"].items()}
+    return {
+        (x["problem"], x["optimizer"]): (x["seconds"], budgets[x["problem"]])
+        for x in results["studies"]
+        if "seconds" in x
+    }
 
 
 def runs(budget: Budget) -> int:

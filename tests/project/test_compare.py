@@ -18,6 +18,7 @@ from examples.compare import CompareError, entrants, records
 from examples.compare.__main__ import main
 from examples.compare.agreement import agreement
 from examples.compare.entrants import ENTRANTS, entrant
+from examples.compare.estimate import estimated
 from examples.compare.options import arguments, studies
 from examples.compare.page import DOCS, PAGE, TABLES, all_tables, page
 from examples.compare.pictures import figures
@@ -198,6 +199,18 @@ def test_a_run_ends_with_tables_and_goes_on_where_it_stopped(tmp_path, capsys, m
     assert "Nothing is left to run" in capsys.readouterr().out
 
 
+def test_the_estimate_is_that_of_the_published_run_for_fewer_trainings(published):
+    (full,) = studies(arguments(["--problem", "digits", "--optimizer", "soap"]))
+    (quick,) = studies(arguments(["--quick", "--problem", "digits", "--optimizer", "soap"]))
+    (record,) = (
+        x for x in published["studies"] if (x["problem"], x["optimizer"]) == ("digits", "soap")
+    )
+    assert estimated(full) == pytest.approx(record["seconds"])
+    assert estimated(quick) < estimated(full)
+    unknown = records.Study(PARABOLA, ENTRANTS["sgd"], SMALL)
+    assert estimated(unknown) == 15
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -253,7 +266,7 @@ def test_the_published_run_is_whole(published):
             gradtx.parse(x["text"])
 
 
-def test_two_runs_disagree_where_a_significant_ordering_turns_round(published):
+def test_two_runs_disagree_where_a_significant_ordering_turns_round():
     rng = np.random.default_rng(0)
     low, high = (list(map(float, m + rng.normal(size=20))) for m in (0, 9))
 
