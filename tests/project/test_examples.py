@@ -259,14 +259,16 @@ def test_differences_are_judged_by_the_test_of_welch_with_the_correction_of_holm
     assert_allclose(noise.welch(a, b), expected, rtol=1e-10)
     ones = np.ones(5)
     assert noise.welch(ones, ones) == 1 and noise.welch(ones, 2 * ones) == 0
-    # Holm takes the p-values in order: .02 passes at a third of .06, and .04 then fails at half of it.
-    p_values = {("a", "b"): 0.02, ("a", "c"): 0.04, ("b", "c"): 0.03}
-    monkeypatch.setattr(noise, "welch", lambda x, y: p_values[x[0], y[0]])
-    samples = {name: name for name in "abc"}
-    assert noise.told_apart(samples, 0.06) == {frozenset("ab"), frozenset("bc"), frozenset("ac")}
-    assert noise.told_apart(samples, 0.05) == set()
-    p_values["a", "b"] = 0.01
-    assert noise.told_apart(samples, 0.05) == {frozenset("ab")}
+    # Holm takes the p-values in order: .02 at a third of .06, .03 at a half of it, and .04 at the whole.
+    assert noise.holm([0.02, 0.04, 0.03], 0.06) == [True, True, True]
+    assert noise.holm([0.02, 0.04, 0.03], 0.05) == [False, False, False]
+    assert noise.holm([0.01, 0.04, 0.03], 0.05) == [True, False, False]
+    # Of three samples, one lies far from two that are near each other.
+    samples = {"a": rng.normal(size=9), "b": rng.normal(size=9), "c": rng.normal(5.0, 0.5, size=7)}
+    assert scipy.stats.ttest_ind(samples["a"], samples["b"], equal_var=False).pvalue > 0.05
+    assert noise.told_apart(samples) == {frozenset("ac"), frozenset("bc")}
+    nearest = min("ab", key=lambda name: np.mean(samples[name]))
+    assert noise.near_lowest(samples) == [nearest, *({*"ab"} - {nearest})]
 
 
 @pytest.mark.parametrize(
