@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..problem import Problem, cross_entropy
+from ..problem import Problem
+from .classifier import loss_and_scores, split
 
 SIZES = (64, 64, 64, 10)
-BATCH = 64
 
 
 def load() -> dict[str, np.ndarray]:
@@ -19,14 +19,6 @@ def load() -> dict[str, np.ndarray]:
     x, y = load_digits(return_X_y=True)
     x, y = np.asarray(x, np.float32), np.asarray(y, np.int32)
     return split(x / 16 - 0.3, y, held_out=360)
-
-
-def split(x: np.ndarray, y: np.ndarray, held_out: int) -> dict[str, np.ndarray]:
-    """Rows at random: `held_out` of them for each of the two scores, and the others to train on."""
-    order = np.random.default_rng(0).permutation(len(x))
-    report, choose, train = np.split(order, [held_out, 2 * held_out])
-    rows = {"train": train, "choose": choose, "report": report}
-    return {f"{name}_{kind}": a[r] for name, r in rows.items() for kind, a in (("x", x), ("y", y))}
 
 
 def draw(key: jax.Array, data: Any) -> tuple[Any, Any]:
@@ -46,19 +38,6 @@ def logits(layers: Any, x: jax.Array) -> jax.Array:
     return x @ layers[-1]["kernel"] + layers[-1]["bias"][None]
 
 
-def loss(layers: Any, data: Any, key: jax.Array) -> jax.Array:
-    rows = jax.random.randint(key, (BATCH,), 0, len(data["train_x"]))
-    return cross_entropy(logits(layers, data["train_x"][rows]), data["train_y"][rows])
-
-
-def scores(layers: Any, data: Any) -> tuple[jax.Array, jax.Array]:
-    choose, report = (
-        cross_entropy(logits(layers, data[f"{rows}_x"]), data[f"{rows}_y"])
-        for rows in ("choose", "report")
-    )
-    return choose, report
-
-
 DIGITS = Problem(
     "digits",
     "Handwritten digits, multilayer perceptron",
@@ -69,6 +48,5 @@ DIGITS = Problem(
     (0.3, 0.15),
     load,
     draw,
-    loss,
-    scores,
+    *loss_and_scores(logits),
 )

@@ -7,10 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..errors import CompareError
-from ..problem import Problem, cross_entropy
-from .digits import split
+from ..problem import Problem
+from .classifier import loss_and_scores, split
 
-BATCH = 64
 CHANNELS = (1, 8, 16)
 
 
@@ -56,19 +55,6 @@ def logits(params: Any, x: jax.Array) -> jax.Array:
     return x @ params["head"]["kernel"] + params["head"]["bias"][None]
 
 
-def loss(params: Any, data: Any, key: jax.Array) -> jax.Array:
-    rows = jax.random.randint(key, (BATCH,), 0, len(data["train_x"]))
-    return cross_entropy(logits(params, data["train_x"][rows]), data["train_y"][rows])
-
-
-def scores(params: Any, data: Any) -> tuple[jax.Array, jax.Array]:
-    choose, report = (
-        cross_entropy(logits(params, data[f"{rows}_x"]), data[f"{rows}_y"])
-        for rows in ("choose", "report")
-    )
-    return choose, report
-
-
 MNIST = Problem(
     "mnist",
     "5,000 images of MNIST, convolutional network",
@@ -79,7 +65,6 @@ MNIST = Problem(
     (0.4, 0.25),
     load,
     draw,
-    loss,
-    scores,
+    *loss_and_scores(logits),
     costly=True,
 )
