@@ -30,8 +30,9 @@ def test_a_pages_blocks_run_from_top_to_bottom(page):
         exec(compile("\n" * line + block, str(page), "exec"), namespace)
 
 
-def test_every_test_that_the_page_on_numbers_names_exists():
-    named = re.findall(r"`(test_\w+\.py)::(\w+)`", (DOCS / "numbers.md").read_text())
+@pytest.mark.parametrize("page", ["numbers.md", "mixed_precision.md"])
+def test_every_test_that_a_page_of_guarantees_names_exists(page):
+    named = re.findall(r"`(test_\w+\.py)::(\w+)`", (DOCS / page).read_text())
     assert named
     for file, name in named:
         (path,) = (ROOT / "tests").rglob(file)
