@@ -17,8 +17,8 @@ def check(state: PyTree) -> None:
     step to finish. Call it as often as the metrics are logged, and outside of `jax.jit`.
 
     Args:
-        state: the state of an optimizer, also of a sweep, or something that has it as `opt_state`, such
-            as Flax's `nnx.Optimizer` and `TrainState`.
+        state: the state of an optimizer or of a sweep, or an object that has such a state as its
+            `opt_state`, such as Flax's `nnx.Optimizer` and `TrainState`.
 
     Raises:
         FloatingPointError: if a transformation has given up; the message says where in the state.
@@ -30,7 +30,7 @@ def check(state: PyTree) -> None:
     >>> gradtx.check(state)
     Traceback (most recent call last):
         ...
-    FloatingPointError: The optimizer has given up at `.` of its state: 1 step in a row was not ...
+    FloatingPointError: The optimizer has given up at `.` of its state: more than `max_consecutive` ...
     """
     state = unboxed(getattr(state, "opt_state", state))
     holders = jax.tree_util.tree_leaves_with_path(state, is_leaf=_may_give_up)
@@ -53,14 +53,15 @@ def _check_one(place: str, node: Any) -> None:
     gave_up = np.asarray(node.gave_up)
     if not gave_up.any():
         return
-    which = ""
+    which, most = "", ""
     if gave_up.ndim:
         which = f", in the members {np.flatnonzero(gave_up).tolist()} of the batch"
+        most = "at most "
     in_a_row, total = (np.max(np.asarray(x)) for x in (node.notfinite_count, node.total_notfinite))
-    steps = "1 step in a row was" if in_a_row == 1 else f"{in_a_row} steps in a row were"
     raise FloatingPointError(
-        f"The optimizer has given up at `{place}` of its state{which}: {steps} not finite up to the "
-        f"last one, and {total} in total. The parameters are those from before these steps, unless "
+        f"The optimizer has given up at `{place}` of its state{which}: more than `max_consecutive` "
+        f"steps in a row were not finite. The number of such steps is {most}{total} in total, and {most}"
+        f"{in_a_row} in a row up to the last step. These steps did not change the parameters, unless "
         "`then='apply'` was chosen. Look at the loss and at the data of these steps, lower the learning "
         "rate, or continue from an earlier checkpoint."
     )
