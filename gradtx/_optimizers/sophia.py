@@ -18,6 +18,12 @@ from gradtx._transforms.scale import scale_by_learning_rate
 from gradtx._wrappers.hutchinson import hutchinson_estimator_diag_hessian
 from gradtx._wrappers.refreshed_average import refreshed_average
 
+# Behind the clip, `clipped_fraction` would compare the entries with the gradients, not the quotient.
+_WIN_RATE = (
+    "derive a `Measure` of the share of entries whose absolute value is less than `clip_threshold`, and "
+    "write `observe(sophia(...), measure)`; the reading of `clip` is the win rate"
+)
+
 
 class sophia(Recipe):
     r"""Sophia divides a momentum by an average of the Hessian's diagonal, and clips every entry.
@@ -44,10 +50,11 @@ class sophia(Recipe):
         hessian_diagonal_fn: the transformation, of gradtx or of Optax, that estimates the diagonal. None
             means `hutchinson_estimator_diag_hessian()`.
         mu_dtype: the dtype of $m$. None means the dtype of the parameter, and float32 at least.
-        late: whether a step uses the average before it, as in Optax and in the code of the authors, and
-            not the new one, as in the paper.
+        late: whether a step uses the average of the step before, $h_{t-1}$, as in Optax and in the code
+            of the authors. With False, a step uses $h_t$, as in the paper.
 
-    The paper does not divide $m$ by $1 - b_1^t$; Optax does. In the state, `nu` is $h$.
+    The momentum is $\hat m = m / (1 - b_1^t)$, as in Optax; the paper takes $m$ itself. In the state,
+    `nu` is $h$.
 
     Raises:
         ValueError: if a number lies outside its interval, or if `update` is called without the
@@ -79,8 +86,8 @@ class sophia(Recipe):
     limits = {"eps": "[0, inf)", "gamma": "[0, inf)"}
     instead = {
         "weight_decay_mask": "write `mask=`",
-        "verbose": "record the share of clipped entries with `tap` and `clipped_fraction`",
-        "print_win_rate_every_n_steps": "record the share of clipped entries with `tap`",
+        "verbose": _WIN_RATE,
+        "print_win_rate_every_n_steps": _WIN_RATE,
     }
 
     def expand(self) -> Transform:
