@@ -20,8 +20,8 @@ class normalize_by_update_norm(Elementwise):
 
     $$ u = c\, g / (\|g\| + \epsilon) $$
 
-    If all updates are 0, they stay 0. A gradient that is not finite makes all updates NaN, so that it is
-    not hidden.
+    If all updates are 0, they stay 0. A NaN in one gradient makes all updates NaN. An infinite entry
+    becomes NaN, so that it is not hidden, and all finite entries become 0.
 
     Args:
         scale_factor: $c$, the norm of the result.
