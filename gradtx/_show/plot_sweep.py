@@ -8,7 +8,7 @@ from gradtx._show.figure import panels, spans_decades, styled, title
 from gradtx._show.text import cut, digits
 from gradtx._training.sweep_result import SweepResult
 
-_MOST_CELLS = 12  # of a row of a map with its scores written into it
+_MOST_COLUMNS = 6  # of a map that has the scores written into its cells
 
 
 def plot_sweep(result: SweepResult, log: bool | None) -> Any:
@@ -16,7 +16,8 @@ def plot_sweep(result: SweepResult, log: bool | None) -> Any:
 
     Args:
         result: what `sweep` returned.
-        log: whether the axis of the score is logarithmic; None means where it spans two decades.
+        log: whether the axis of the score is logarithmic. None means that it is logarithmic if the
+            scores span two decades.
     """
     names = [name for name in result.settings[0] if len(_choices(result, name)) > 1]
     names = names or list(result.settings[0])
@@ -43,13 +44,13 @@ def _text(x: Any) -> str:
 
 
 def _is_grid(result: SweepResult, names: list[str]) -> bool:
-    """Whether every pair of values was tried once."""
+    """Whether every pair of values was tried exactly once."""
     pairs = {tuple(setting[name] for name in names) for setting in result.settings}
     return len(pairs) == len(result.settings) == np.prod([len(_choices(result, n)) for n in names])
 
 
 def _against(axes: Any, result: SweepResult, name: str, log: bool | None) -> None:
-    """The scores against one hyperparameter: a dot per training, and the best mean per value."""
+    """The scores against one hyperparameter: a dot per training, and the lowest mean per value."""
     choices = _choices(result, name)
     numeric = all(map(_is_number, choices))
     place = {value: value if numeric else i for i, value in enumerate(choices)}
@@ -88,7 +89,7 @@ def _map(result: SweepResult, down: str, right: str, log: bool | None) -> Any:
     from matplotlib.colors import LogNorm, Normalize
 
     rows, columns = _choices(result, down), _choices(result, right)
-    if len(columns) > len(rows) and len(columns) > _MOST_CELLS // 2:
+    if len(columns) > len(rows) and len(columns) > _MOST_COLUMNS:
         rows, columns, down, right = columns, rows, right, down
     scores = np.full((len(rows), len(columns)), np.nan)
     for setting, mean in zip(result.settings, result.mean, strict=True):
@@ -101,11 +102,11 @@ def _map(result: SweepResult, down: str, right: str, log: bool | None) -> Any:
     limits = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
     norm = (LogNorm if decades else Normalize)(*limits)
     image = axes.imshow(scores, cmap="viridis_r", norm=norm, aspect="auto", origin="lower")
-    axes.set_facecolor("0.85")  # what diverged
+    axes.set_facecolor("0.85")  # of the cells whose trainings diverged
     axes.set_xticks(range(len(columns)), map(_text, columns))
     axes.set_yticks(range(len(rows)), map(_text, rows))
     axes.set_ylabel(down, fontsize=9)
-    if len(columns) <= _MOST_CELLS // 2:
+    if len(columns) <= _MOST_COLUMNS:
         for (i, j), score in np.ndenumerate(scores):
             text = digits(float(f"{score:.3g}")) if np.isfinite(score) else "diverged"
             dark = np.isfinite(score) and norm(score) > 0.5
