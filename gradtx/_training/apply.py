@@ -19,25 +19,27 @@ def apply_updates(
     r"""The new parameters $\theta + u$, in the dtypes of the old ones.
 
     Each sum is computed in the common dtype of the parameter and the update, and rounded once. A finite
-    sum beyond the range of an 8-bit parameter becomes the largest number of its dtype. A leaf whose
+    sum beyond the range of a float8 parameter becomes the largest number of its dtype. A leaf whose
     update is None (an object that is not an array, a parameter that is not trained) does not change.
 
     An update that is smaller than half the distance between a bfloat16 parameter and its neighbor is
     lost if the sum is rounded to the nearest number. With `rounding="stochastic"`, the sum is computed
     in float32 at least, and rounded at random to one of its two neighbors, such that the new parameter
-    is right on average. Parameters that are as wide as the sum, and sums that need no rounding, are not
-    affected. `master_weights` and `compensated` lose nothing, but need memory for a copy or a remainder.
+    is right on average. This changes nothing where the dtype of a parameter is as wide as that of the
+    sum, or where the sum needs no rounding. `master_weights` and `compensated` lose nothing, but need
+    memory for a copy or a remainder.
 
     Args:
         params: a pytree of parameters.
         updates: the updates that an optimizer returned for these parameters.
         rounding: "nearest", or "stochastic" for rounding at random.
         key: a key of `jax.random`, a new one at every step, for `rounding="stochastic"`. Inside
-            `shard_map`, fold the index of the device into it.
+            `shard_map`, fold the index of the device into it if the parameters are sharded. Devices that
+            hold the same parameters need the same key.
 
     Raises:
-        ValueError: if the updates differ from the parameters in structure, or an update in shape, or if
-            `rounding` is an unknown word or needs a key.
+        ValueError: if the updates differ from the parameters in structure, or an update in shape, if
+            `rounding` is an unknown word, or if it is "stochastic" and there is no `key`.
 
     Source: for stochastic rounding, Gupta et al., 2015, arXiv:1502.02551, section 3.1.
 
