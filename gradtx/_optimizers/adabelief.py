@@ -9,14 +9,14 @@ from gradtx._transforms.scale import scale_by_learning_rate
 
 
 class adabelief(Recipe):
-    r"""AdaBelief is Adam that squares how far each gradient is from the average of the gradients.
+    r"""AdaBelief is Adam with the squares $|g - m|^2$ in the place of $|g|^2$ in the second moment.
 
     $$ u = -\eta\, \hat m / (\sqrt{\hat s} + \epsilon), \qquad
        s_t = b_2\, s_{t-1} + (1 - b_2)\, |g_t - m_t|^2 + \bar\epsilon $$
 
     Args:
         learning_rate: the learning rate $\eta$; a negative rate ascends. This and every other number
-            may be a schedule, or an array under `vmap`, unless its entry says that it must be constant.
+            may be a schedule, or an array under `vmap`.
         b1: the decay of the average $m$ of the gradients $g$, in [0, 1).
         b2: the decay of the average $s$ of the squared distances, in [0, 1).
         eps: $\epsilon \ge 0$, which is added to the root.
@@ -34,7 +34,7 @@ class adabelief(Recipe):
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.adabelief(0.1, b1=0.5)
     >>> u, _ = tx.update(jnp.array([2.0, -8.0]), tx.init(jnp.zeros(2)))
-    >>> jnp.round(u, 4)  # the surprise of the first gradient is half of it
+    >>> jnp.round(u, 4)  # the first gradient is twice its distance from m
     Array([-0.2,  0.2], dtype=float32)
     """
 

@@ -21,7 +21,7 @@ class adam_mini(Recipe):
     $$ u = -\eta\, (\hat m / (\sqrt{\hat v_B} + \epsilon) + \lambda\, \theta) $$
 
     where $v_B$ is the average of the mean square of the gradient over a block $B$
-    (`blockwise_second_moment`). The state is about half that of AdamW.
+    (`blockwise_second_moment`). The state is about half as large as that of AdamW.
 
     Args:
         learning_rate: the learning rate $\eta$; a negative rate ascends. This and every other number
@@ -35,8 +35,8 @@ class adam_mini(Recipe):
         blocks: the rule that says what the blocks are. If the heads of queries and keys lie along one
             axis, pass `transformer_blocks(heads=...)`.
 
-    The authors' code gives whole arrays one second moment where they are neither queries, keys,
-    embeddings nor the head. Here every output has its own, as in the paper.
+    In the authors' code, an array has a single second moment unless it belongs to the queries, the keys,
+    the embeddings or the output head. Here every output has a second moment of its own, as in the paper.
 
     The state holds the momentum, and one number for each block.
 

@@ -19,7 +19,7 @@ class adamax(Recipe):
 
     Args:
         learning_rate: the learning rate $\eta$; a negative rate ascends. This and every other number
-            may be a schedule, or an array under `vmap`, unless its entry says that it must be constant.
+            may be a schedule, or an array under `vmap`.
         b1: the decay of the average $m$ of the gradients $g$, in [0, 1).
         b2: the decay of the maximum $v$, in [0, 1].
         eps: $\epsilon \ge 0$, which is added to the sizes. The paper has none.
@@ -56,7 +56,7 @@ class adamaxw(Recipe):
 
     Args:
         learning_rate: the learning rate $\eta$; a negative rate ascends. This and every other number
-            may be a schedule, or an array under `vmap`, unless its entry says that it must be constant.
+            may be a schedule, or an array under `vmap`.
         b1: the decay of the average $m$ of the gradients $g$, in [0, 1).
         b2: the decay of the maximum $v$, in [0, 1].
         eps: $\epsilon \ge 0$, which is added to the sizes, as in `adamax`.
@@ -69,7 +69,7 @@ class adamaxw(Recipe):
 
     Raises:
         ValueError: if a number lies outside its interval, or if `update` is called without the
-            parameters.
+            parameters while there is a decay.
         TypeError: if a hyperparameter is not a number, an array or a schedule.
 
     Sources: Kingma & Ba, 2014, arXiv:1412.6980, algorithm 2; Loshchilov & Hutter, 2017,

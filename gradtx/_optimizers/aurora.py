@@ -15,20 +15,21 @@ from gradtx._transforms.moments import scale_by_momentum
 
 
 class aurora(Recipe):
-    r"""Aurora is Muon whose orthogonal factors have rows of one norm along the longer axis.
+    r"""Aurora is Muon, except that every neuron of a layer moves about equally far.
 
     $$ u = -\eta\, (s\, \operatorname{balanced}(m) + \lambda\, \theta) $$
 
-    Muon moves some neurons of a layer with more outputs than inputs much further than others.
-    `orthogonalize_balanced` moves all of them equally far.
+    Where a layer has more outputs than inputs, Muon moves some of its neurons much further than others.
+    `orthogonalize_balanced` ($\operatorname{balanced}$) gives the weights of all of them updates of
+    about the same norm. Where a layer has more inputs than outputs, it does so for the inputs.
 
     Args:
         learning_rate: the learning rate $\eta$; a negative rate ascends. This and every other number
             except `steps` and `rounds` may be a schedule, or an array under `vmap`.
         beta: the decay of the momentum $m$, a Nesterov average of the gradients, in [0, 1).
         weight_decay: the rate of decay $\lambda \ge 0$.
-        rounds: how often the orthogonal factor is computed (`orthogonalize_balanced`).
-        power: the power by which rows are corrected between two rounds.
+        rounds: how many times each step computes the orthogonal factor (`orthogonalize_balanced`).
+        power: the exponent of the correction of the norms between two rounds.
         coefficients: the polynomials of the Newton-Schulz iteration (`newton_schulz`).
         steps: how many polynomials are applied. None means 5, or the length of a table of triples.
         scaling: the rule for the factor $s$ (`scale_by_shape`).

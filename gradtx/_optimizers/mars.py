@@ -20,7 +20,7 @@ from gradtx._transforms.scale import scale_by_sign
 
 
 class mars(Recipe):
-    r"""MARS adds a multiple of the change of the gradient before AdamW, Lion or Muon.
+    r"""MARS is AdamW, Lion or Muon on gradients to which a multiple of their last change is added.
 
     $$ u = -\eta\, (f(c)_t + \lambda\, \theta), \qquad
        c_t = \operatorname{clip}\Big(g_t + \gamma\, \frac{b_1}{1 - b_1}\, (g_t - g_{t-1})\Big) $$
@@ -28,8 +28,8 @@ class mars(Recipe):
     where the norm of every leaf is clipped, and $f$ is one of the following:
 
     - "adamw": Adam's quotient $\hat m / (\sqrt{\hat v} + \epsilon)$;
-    - "lion": the sign of the momentum, as in the authors' code. The mixture of `lion` is
-      `chain(mars_gradient(), lion(1e-4))`;
+    - "lion": the sign of the momentum, as in the authors' code. Lion itself takes the sign of a mixture
+      of momentum and gradient; for this, write `chain(mars_gradient(), lion(1e-4))`;
     - "muon": the orthogonalized momentum of hidden matrices, and Adam's quotient for all other leaves.
 
     Args:

@@ -32,7 +32,8 @@ class nadam(Conventional):
         weight_decay: $\lambda \ge 0$ of an L2 penalty, as in `adam`. None means no penalty.
         mask: which leaves decay, as in `adam`. None means all leaves.
         decoupled: whether the decay is added to the update and not to the gradient, as in `adam`.
-        eps_hat: whether $\epsilon$ is added to the uncorrected $\sqrt v$, as in `adam`.
+        eps_hat: whether $\epsilon$ is added to the uncorrected $\sqrt v$, as in `adam`. Then `eps` and
+            `b2` must be constant.
         convention: the library whose defaults fill in the arguments that are not given: "optax", "torch"
             or "keras".
 
@@ -96,7 +97,8 @@ class nadamw(Conventional):
         mask: which leaves decay, as in `adamw`. None means all leaves.
         momentum_decay: how fast $\mu_t$ rises to $b_1$, as in `nadam`. None means $\mu_t = b_1$.
         nu_dtype: the dtype of $v$. None means the real dtype of the parameter, and float32 at least.
-        eps_hat: whether $\epsilon$ is added to the uncorrected $\sqrt v$, as in `adam`.
+        eps_hat: whether $\epsilon$ is added to the uncorrected $\sqrt v$, as in `adam`. Then `eps` and
+            `b2` must be constant.
         schedule: a second factor of the update, beside the learning rate. None means 1.
         decay_mode: which factors multiply the decay: "lr", "schedule" or "absolute", as in `adamw`.
         convention: the library whose defaults fill in the arguments that are not given: "optax", "torch"

@@ -15,7 +15,7 @@ class noisy_sgd(Recipe):
 
     Args:
         learning_rate: the learning rate $\alpha$; a negative rate ascends. This and every other number
-            may be a schedule, or an array under `vmap`, unless its entry says that it must be constant.
+            may be a schedule, or an array under `vmap`.
         eta: $\eta \ge 0$, the variance of the noise in the first step.
         gamma: $\gamma \ge 0$, how fast the variance falls.
         key: the seed of the random numbers, an integer, see `add_noise`.

@@ -11,12 +11,12 @@ from gradtx._transforms.scale import scale_by_learning_rate
 
 
 class novograd(Recipe):
-    r"""NovoGrad is SGD with momentum, whose gradient of every leaf is divided by an average of its norm.
+    r"""NovoGrad is SGD with momentum that divides the gradient of each leaf by an average of its norm.
 
     $$ u_t = -\eta\, m_t, \qquad
        m_t = b_1 m_{t-1} + \frac{g_t}{\sqrt{v_t + \bar\epsilon} + \epsilon} + \lambda\, \theta $$
 
-    with one number $v$ per leaf, as in `scale_by_novograd`. So it needs half the memory of Adam.
+    with one number $v$ per leaf, as in `scale_by_novograd`. So its state is half as large as Adam's.
 
     Args:
         learning_rate: the learning rate $\eta$; a negative rate ascends. This and every other number
@@ -25,7 +25,7 @@ class novograd(Recipe):
         b2: the decay of the average $v$ of $\|g\|^2$, in [0, 1).
         eps: $\epsilon \ge 0$, which is added to the root.
         eps_root: $\bar\epsilon \ge 0$, which is added under the root. None adds nothing.
-        weight_decay: the rate of decay $\lambda \ge 0$, which the heavy ball contains.
+        weight_decay: the rate of decay $\lambda \ge 0$. The decay is added to $m$, not to the update.
         axis_name: inside `shard_map`, the mesh axis, or the tuple of axes, over which the leaves are
             sharded. With None, every device takes the norms of what it holds.
 

@@ -1,4 +1,4 @@
-"""Optimizers of matrices whose norms are kept or trained apart: AdamH, MuonH and Muown."""
+"""Optimizers that keep the norms of matrices, or train them separately: AdamH, MuonH and Muown."""
 
 from typing import Any
 
@@ -40,8 +40,8 @@ class adamh(Recipe):
     $$ W \leftarrow R\, \frac{W'}{\|W'\|}, \qquad W' = W - \eta\, R\, \frac{d}{\|d\|}, \qquad
        d = \hat m / (\sqrt{\hat v} + \epsilon) $$
 
-    $R$ is the norm of the matrix at the first step (`hyperball`). All other leaves are trained with
-    Adam.
+    $R$ is the norm of the matrix at the first step, and $\eta$ is about the angle in radians
+    (`hyperball`). All other leaves are trained with Adam.
 
     Args:
         learning_rate: the learning rate $\eta$; a negative rate ascends. This and every other number
@@ -52,7 +52,7 @@ class adamh(Recipe):
         eps: $\epsilon \ge 0$, which is added to the root.
         axes: the rule that says which leaves are hidden matrices, as in `muon`.
         auxiliary: the optimizer of all other leaves. None means `adam` with the numbers of this
-            optimizer; a rate that is an angle is often too large for it.
+            optimizer. Adam's rate is then the angle $\eta$, which is often too large.
 
     A matrix of zeros never moves, since its norm is kept.
 
@@ -94,8 +94,9 @@ class muonh(Recipe):
     $$ W \leftarrow R\, \frac{W'}{\|W'\|}, \qquad W' = W - \eta\, R\, \frac{d}{\|d\|}, \qquad
        d = \mathrm{NS}(m) $$
 
-    $R$ is the norm of the matrix at the first step (`hyperball`), $m$ the momentum, and $\mathrm{NS}$
-    the iteration that moves the singular values to one. All other leaves are trained with Adam.
+    $R$ is the norm of the matrix at the first step, and $\eta$ is about the angle in radians
+    (`hyperball`). $m$ is the momentum, and $\mathrm{NS}$ is the iteration that moves the singular values
+    to one. All other leaves are trained with Adam.
 
     Args:
         learning_rate: the learning rate $\eta$; a negative rate ascends. This and every other number
@@ -109,7 +110,7 @@ class muonh(Recipe):
         eps: the number, 0 or more, that Adam adds to the root.
         axes: the rule that says which leaves are hidden matrices, as in `muon`.
         auxiliary: the optimizer of all other leaves. None means `adam` with the numbers of this
-            optimizer; a rate that is an angle is often too large for it.
+            optimizer. Adam's rate is then the angle $\eta$, which is often too large.
 
     A matrix of zeros never moves, since its norm is kept.
 
@@ -159,7 +160,8 @@ class muown(Recipe):
        \Delta r = -\eta\, c\, (\hat m_r / (\sqrt{\hat v_r} + \epsilon) + \lambda\, r) $$
 
     where $m$ is the momentum of the gradient of $v$, and $\hat m_r$ and $\hat v_r$ are Adam's averages
-    of the gradient of $r$ (`weight_norm`). All other leaves are trained with AdamW.
+    of the gradient of $r$ (`weight_norm`). A row $W_i$ holds the incoming weights of one output. All
+    other leaves are trained with AdamW.
 
     Args:
         learning_rate: the learning rate $\eta$; a negative rate ascends. This and every other number

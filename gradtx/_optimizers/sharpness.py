@@ -12,7 +12,7 @@ from gradtx._transforms.param_size import scale_by_param_size
 from gradtx._wrappers.perturbed import perturbed
 
 _INSTEAD = {
-    "adv_optimizer": "write `perturbed(optimizer, perturbation)`, whose second argument goes uphill",
+    "adv_optimizer": "write `perturbed(optimizer, perturbation)`, whose second argument steps uphill",
     "sync_period": "leave it out, since each update takes both gradients",
     "opaque_mode": "leave it out, since each update takes both gradients",
     "reset_state": "leave it out, since the optimizer has one state, which is kept",

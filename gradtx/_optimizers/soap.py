@@ -1,4 +1,4 @@
-"""SOAP and its relatives, which take the steps of other optimizers in the eigenbasis of the gradients.
+"""SOAP and KL-SOAP, which take Adam's steps in an eigenbasis that is computed from the gradients.
 
 All other leaves (vectors, embeddings, heads) go to an auxiliary optimizer, by default AdamW.
 """
@@ -59,8 +59,8 @@ class soap(Recipe):
         eps: $\epsilon \ge 0$, which is added to the root.
         weight_decay: the rate of decay $\lambda \ge 0$.
         precondition_frequency: the number of steps from one basis to the next.
-        max_precond_dim: the longest side of a matrix that is turned; a longer side keeps its own basis.
-            None accepts every length.
+        max_precond_dim: the longest side of a matrix for which an eigenbasis is computed. A longer side
+            is left unchanged. None accepts every length.
         eps_hat: whether $\epsilon$ is added to the uncorrected $\sqrt v$, as in the code of the authors.
             Then `eps` and `b2` must be constant.
         mask: which leaves decay: a rule `(path, leaf) -> bool`, a tree of bools, or a function from the
@@ -78,7 +78,7 @@ class soap(Recipe):
 
     Raises:
         ValueError: if a number lies outside its interval, or if `update` is called without the
-            parameters.
+            parameters while there is a decay.
         TypeError: if a hyperparameter is not a number, an array or a schedule, if `axes` is not a rule
             for matrices, or if `auxiliary` is not a transformation.
 
@@ -112,12 +112,13 @@ class soap(Recipe):
 
 
 class kl_soap(Recipe):
-    r"""KL-SOAP is SOAP in a basis that minimizes the Kullback-Leibler divergence to the covariance.
+    r"""KL-SOAP is SOAP with averages that fit the gradients' covariance in Kullback-Leibler divergence.
 
     $$ L_t = b L_{t-1} + \tfrac{1 - b}{n}\, g\, R^{-1} g^T, \qquad
        R_t = b R_{t-1} + \tfrac{1 - b}{m}\, g^T L^{-1} g $$
 
-    take the places of the averages of $g g^T$ and $g^T g$ (`eigenbasis(statistics="kl")`).
+    for an $m \times n$ matrix $g$ take the places of the averages of $g g^T$ and $g^T g$
+    (`eigenbasis(statistics="kl")`).
 
     Args:
         learning_rate: the learning rate $\eta$; a negative rate ascends. This and every other number
@@ -128,8 +129,8 @@ class kl_soap(Recipe):
         eps: $\epsilon \ge 0$, which is added to the root.
         weight_decay: the rate of decay $\lambda \ge 0$.
         precondition_frequency: the number of steps from one basis to the next.
-        max_precond_dim: the longest side of a matrix that is turned; a longer side keeps its own basis.
-            None accepts every length.
+        max_precond_dim: the longest side of a matrix for which an eigenbasis is computed. A longer side
+            is left unchanged. None accepts every length.
         eps_hat: whether $\epsilon$ is added to the uncorrected $\sqrt v$, as in `soap`. Then `eps` and
             `b2` must be constant.
         mask: which leaves decay, as in `soap`. None means all leaves.
@@ -140,7 +141,7 @@ class kl_soap(Recipe):
 
     Raises:
         ValueError: if a number lies outside its interval, or if `update` is called without the
-            parameters.
+            parameters while there is a decay.
         TypeError: if a hyperparameter is not a number, an array or a schedule, if `axes` is not a rule
             for matrices, or if `auxiliary` is not a transformation.
 

@@ -40,8 +40,8 @@ class splus(Recipe):
         ema_rate: the decay of the average of the parameters, in [0, 1), a constant.
         weight_decay: the rate of decay $\lambda \ge 0$, which is multiplied by $s$, too.
         precondition_frequency: the number of steps from one basis to the next.
-        max_precond_dim: the longest side of a matrix that is turned; a longer side keeps its own basis.
-            None accepts every length.
+        max_precond_dim: the longest side of a matrix for which an eigenbasis is computed. A longer side
+            is left unchanged. None accepts every length.
         other_scale: $s$ for all leaves that are not hidden matrices, unless `auxiliary` is given.
         mask: which leaves decay: a rule `(path, leaf) -> bool`, a tree of bools, or a function from the
             parameters to such a tree. None means all leaves.

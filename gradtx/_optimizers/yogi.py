@@ -16,7 +16,7 @@ class yogi(Recipe):
 
     Args:
         learning_rate: the learning rate $\eta$; a negative rate ascends. This and every other number
-            may be a schedule, or an array under `vmap`, unless its entry says that it must be constant.
+            may be a schedule, or an array under `vmap`.
         b1: the decay of the average $m$ of the gradients $g$, in [0, 1).
         b2: the decay of $v$, in [0, 1).
         eps: $\epsilon \ge 0$, which is added to the root.

@@ -1,4 +1,4 @@
-"""AdaBelief without a learning rate: Adam that squares how far a gradient is from its average."""
+"""AdaBelief without a learning rate: Adam with squared distances of gradients from their average."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from gradtx._transforms.roots import root
 
 
 class scale_by_belief(Recipe):
-    r"""AdaBelief divides the corrected momentum by the root of the average squared surprise.
+    r"""AdaBelief divides the momentum by the root of an average of $|g - m|^2$, both bias-corrected.
 
     $$ u = \hat m / (\sqrt{\hat s} + \epsilon), \qquad
        s_t = b_2\, s_{t-1} + (1 - b_2)\, |g_t - m_t|^2 + \bar\epsilon $$

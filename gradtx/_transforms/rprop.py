@@ -19,8 +19,9 @@ class scale_by_rprop(Elementwise):
        s_t = \min(\max(\eta_\pm\, s_{t-1}, s_{\min}), s_{\max}) $$
 
     The factor is $\eta_+$ where the gradient has the sign of the previous step, and $\eta_-$ where the
-    sign is opposite. There the entry does not move in this step, and the next step neither grows nor
-    shrinks. Rprop is for gradients of the whole data, since it takes their signs at their word.
+    sign is opposite. There the entry does not move in this step, and its step size stays the same in the
+    next step. Rprop is meant for gradients of the whole data set, since the noise of a batch can flip
+    the sign of an entry.
 
     Args:
         learning_rate: the first step size, which must be constant.
@@ -38,7 +39,7 @@ class scale_by_rprop(Elementwise):
 
     Sources: Riedmiller & Braun, 1993, "A direct adaptive method for faster backpropagation learning";
     the step after a change of sign is that of Igel & Hüsken, 2000, "Improving the Rprop learning
-    algorithm", as in torch. Optax 0.2.8 returns the update of the step before.
+    algorithm", as in torch. Optax 0.2.8 returns every update one step late.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.scale_by_rprop(0.5)

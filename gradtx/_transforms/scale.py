@@ -49,7 +49,7 @@ class LearningRateState(NamedTuple):
     """The state of `scale_by_learning_rate`.
 
     `step` is the number of steps taken, and `last_learning_rate` the learning rate of the last step.
-    Before the first step it is the learning rate of the first.
+    Before the first step, `last_learning_rate` is the learning rate of the first step.
     """
 
     step: Any

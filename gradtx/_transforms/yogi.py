@@ -31,8 +31,8 @@ class yogi_moment(Moment):
         decay: $b$, in [0, 1).
         initial: $v_0 \ge 0$, a number or an array.
 
-    The state is `SecondMomentState(nu)`, where `nu` is $v$. As in Optax, `bias_correction` divides it
-    by $1 - b^t$, the gain of an average.
+    The state is `SecondMomentState(nu)`, where `nu` is $v$. As in Optax, `bias_correction` divides
+    $v_t$ by $1 - b^t$, as if $v$ were an average with the decay $b$.
 
     Raises:
         ValueError: if a number lies outside its interval.
