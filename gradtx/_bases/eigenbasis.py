@@ -63,8 +63,8 @@ class eigenbasis(Basis):
             identity.
         side: which sides of a matrix are turned: "both", the "shorter" or the "longer" one, the
             "inputs" or the "outputs". With "kl", a side that is not turned counts as the identity.
-        max_size: the longest side that is turned; a longer side keeps its own basis. None
-            accepts every length.
+        max_size: the longest side for which an eigenbasis is computed. A longer side is left
+            unchanged. None accepts every length.
         first: what the first step does: "skip" only computes the basis and moves nothing, and "plain"
             takes a step in the basis of the parameters.
 

@@ -28,7 +28,7 @@ class BasisLeaf:
 
     Args:
         basis: the basis, with numbers in place of its schedules.
-        axes: which axes of the leaf are its matrices.
+        axes: which axes of the leaf are those of its matrices.
         path: the path of the leaf.
         leaf: an object with the shape and the dtype of the leaf.
     """
@@ -45,8 +45,9 @@ class BasisLeaf:
     def shape_inside(self) -> tuple[int, ...]:
         """The shape of the leaf in the basis.
 
-        If the basis changes the size of matrices, the last axis of each side takes the new length, and
-        its other axes have the length 1. So a rule finds the same matrix there.
+        If the basis changes the size of matrices, the last axis of the inputs and the last axis of the
+        outputs take the new lengths, and their other axes have the length 1. So a rule finds the same
+        matrix in the new shape.
         """
         sizes = [size for _, *size in self.parts]
         new = [list(self.basis.size(*size)) for size in sizes]
@@ -63,8 +64,8 @@ class BasisLeaf:
             raise ValueError(
                 f"`in_basis`: the projections that are fused in `{self.path or '.'}` have the outputs "
                 f"{[size[1] for size in sizes]}, and {outputs} in the basis "
-                f"`{type(self.basis).__name__}`, which is another ratio. Choose a basis that keeps the "
-                'outputs, such as one with `side="inputs"`.'
+                f"`{type(self.basis).__name__}`, which have a different ratio. Choose a basis that "
+                'keeps the outputs, such as one with `side="inputs"`.'
             )
         return tuple(shape)
 
@@ -88,21 +89,21 @@ class BasisLeaf:
         return jax.ShapeDtypeStruct(self.shape_inside, self.dtype)
 
     def first(self, param: Any) -> Any:
-        """What the transformation inside takes for the parameter before the first step."""
+        """What the transformation inside gets as the parameter before the first step."""
         if self.shape_inside == self.shape:
             return param
         if isinstance(param, jax.ShapeDtypeStruct):
             return self.inside()
         return varying_like(jnp.zeros(self.shape_inside, self.dtype), param)
 
-    # In these methods `state` is the list of the arrays of the basis' state.
+    # In the methods below, `state` is the list of the arrays of the basis' state.
 
     def into(self, x: Leaf, state: list[Any]) -> Any:
         """The leaf in the basis."""
         return turned(self._static("into", self.shape_inside), self.arrays, x, state)
 
     def back(self, y: Any, state: list[Any], given: Leaf) -> Leaf:
-        """The leaf that an array in the basis stands for, which lies where `given` does."""
+        """An array in the basis, turned back into a leaf, and placed like `given`."""
         u = turned(self._static("back", self.shape), self.arrays, y, state)
         return placed_like(u, given)
 
@@ -115,7 +116,7 @@ class BasisLeaf:
         moments: list[Any],
         kinds: list[Moment],
     ) -> tuple[list[Any], list[Any]]:
-        """The state after a gradient, and the arrays of the inner state in the basis after it.
+        """The state after a gradient, and the arrays of the inner state in the basis of that state.
 
         Args:
             x: the gradient.
@@ -123,7 +124,7 @@ class BasisLeaf:
             step: the number of steps before this one.
             seed: a seed for random numbers.
             moments: the arrays of the state of the transformation inside.
-            kinds: what these arrays are.
+            kinds: what each of these arrays is: its name, and its degree in the gradient.
         """
         for m, y in zip(kinds, moments, strict=True):
             if y.shape != self.shape_inside:
@@ -136,7 +137,7 @@ class BasisLeaf:
         return learned(static, self.arrays, x, state, Now(step, seed), moments)
 
     def carry(self, y: Any, degree: int, old: list[Any], new: list[Any]) -> Any:
-        """An array of the inner state in a new basis."""
+        """An array of the inner state, carried from the old basis into the new one."""
         if y.shape != self.shape_inside:
             raise TypeError(
                 f"`in_basis` cannot carry an array of shape {y.shape} at `{self.path or '.'}` into a "

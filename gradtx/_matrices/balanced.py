@@ -28,7 +28,7 @@ class orthogonalize_balanced(Matrixwise):
     Args:
         coefficients: the polynomials of the Newton-Schulz iteration (`newton_schulz`).
         steps: how many polynomials are applied. None means 5, or the length of a table of triples.
-        rounds: how often the orthogonal factor is computed, 1 or more.
+        rounds: how many times each step computes the orthogonal factor, 1 or more.
         power: $\beta \ge 0$.
         dtype: the dtype of the matrices between products. None means the dtype of the update.
         precision: the precision of products, as in `jax.numpy.matmul`.

@@ -17,20 +17,22 @@ class BlockRule(Protocol):
 
 
 class transformer_blocks(Value):
-    r"""The blocks of a transformer that have Hessians of their own, as a number of blocks per axis.
+    r"""The rule that divides each leaf of a transformer into the blocks of Adam-mini.
 
-    `rule.blocks(path, leaf)` has one number for each axis of a leaf. An axis with the number $n$ is
-    divided into $n$ equal parts. So 1 stands for an axis that lies in one block, and the length of the
-    axis for blocks that do not extend along it.
+    `rule.blocks(path, leaf)` returns one number for each axis of a leaf. An axis with the number $n$ is
+    divided into $n$ equal parts. If $n$ is 1, then the axis is not divided; if $n$ is the length of the
+    axis, then each of its indices is a part of its own. The paper chooses blocks within which the
+    Hessian is dense.
 
     - The projections to queries and keys have one block per head.
-    - An embedding has one block per token, which is an entry of its first axis.
-    - Every other matrix has one block per output. Stacked matrices have blocks of their own.
+    - An embedding has one block per token, which is an index of its first axis.
+    - Every other matrix has one block per output. Each matrix of a stack has its own blocks.
     - A vector, such as a bias or a gain, is one block.
 
     Args:
-        heads: the number of heads of queries and keys whose outputs lie along a single axis. None means
-            one block per output there. Where the heads are an axis of the array, they are counted.
+        heads: the number of heads, for queries and keys whose outputs lie along a single axis. None
+            means one block per output there. Where the heads have an axis of the array to themselves,
+            its length is their number, and `heads` is not used.
         query_key: the pattern of the projections to queries and keys, a regular expression that is
             searched in the path, where upper and lower case are the same.
         embedding: the pattern of embeddings.
@@ -38,8 +40,8 @@ class transformer_blocks(Value):
         axes: the rule that says which axes of a leaf are inputs and outputs.
 
     Raises:
-        ValueError: if a pattern is not a regular expression, or `heads` is less than 1; and by `init`,
-            if `heads` does not divide the number of outputs.
+        ValueError: if a pattern is not a regular expression, or if `heads` is less than 1. The `init` of
+            an optimizer raises it if `heads` does not divide the number of outputs.
 
     Source: Zhang et al., 2024, arXiv:2406.16793, algorithm 3.
 

@@ -28,13 +28,14 @@ class qk_clip(Transform):
     $S_h$ is the largest logit of head $h$ in the forward pass. This transformation must be the last in a
     chain, so that $g$ is the step about to be taken. It takes the logits as an extra argument of
     `update`, `max_logits={"layers/0/attention": logits}`, which maps the path of each attention module
-    to an array with one number per head. The updates of all other leaves pass through.
+    to an array with one number per head. The updates of all other leaves pass through, and so do those
+    of a module that is not in `max_logits`.
 
     Args:
         threshold: $\tau > 0$, a number, a schedule, or an array under `vmap`.
         names: the pattern of the weights to shrink, which is searched in the path of every leaf, where
-            upper and lower case are the same. What comes before the match is the path of the attention
-            module.
+            upper and lower case are the same. A match starts at the beginning of the path or after a
+            slash, and what comes before the match is the path of the attention module.
         axes: the rule that says which axes of a leaf are the outputs.
 
     Raises:
