@@ -55,10 +55,10 @@ class blockwise_int8(Codec):
     largest entry of its block. So a quotient by the root of a second moment cannot become huge.
     Infinite and NaN entries spread to their block. A finite block is decoded to finite numbers.
 
-    A block is a part of the last axis; if that is shorter than `block_size`, of the last axes together.
-    They are cut into $2^k$ blocks of equal length with the least $k$ for which a block has at most
-    `block_size` entries, so that blocks fit into the shards of most meshes. Derivatives do not pass
-    through the code.
+    The last axis is cut into blocks of equal length. If the last axis has fewer than `block_size`
+    entries, then it is first joined with the axes before it until they have that many together. The
+    number of blocks is the least power of 2 with which a block has at most `block_size` entries, so that
+    blocks fit into the shards of most meshes. Derivatives do not pass through the code.
 
     Args:
         block_size: the largest number of entries in a block.

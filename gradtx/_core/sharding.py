@@ -12,8 +12,8 @@ def replicated(x: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], jax.Array
     """`x` replicated on all devices, and a function that gives an array the sharding of `x` again.
 
     On an Explicit mesh JAX refuses a matrix product over a sharded axis, because the sharding of its
-    result is ambiguous. So the matrix is replicated first. On an Auto mesh and on one device, both
-    results leave arrays unchanged.
+    result is ambiguous. So the matrix is replicated first. On an Auto mesh and on one device, the
+    results are `x` itself and a function that returns its argument.
     """
     sharding = jax.typeof(x).sharding
     if not is_sharded(x):
@@ -28,7 +28,7 @@ def is_sharded(x: jax.Array) -> bool:
 
 
 def mesh_of(arrays: Iterable[Any]) -> Any:
-    """The mesh of several devices that the first of these arrays on such a mesh lies on, or None.
+    """The first mesh of several devices on which one of these arrays lies, or None if there is none.
 
     Inside `shard_map` the answer is None, because an array is what the device holds there.
     """
@@ -46,7 +46,7 @@ def manual_axes() -> dict[str, int]:
 
 
 def left_axes() -> tuple[str, ...]:
-    """The mesh axes of several devices that the `shard_map` that is traced here does not go over."""
+    """The mesh axes of several devices that are not axes of the `shard_map` that is traced here."""
     mesh = jax.sharding.get_abstract_mesh()
     if not mesh.manual_axes:
         return ()

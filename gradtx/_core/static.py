@@ -18,9 +18,9 @@ class static:
     """Wrap a function or another hashable object as a pytree without leaves.
 
     A bare function cannot be an argument of a jitted function, because it is not a valid JAX type. A
-    `static` can, because it belongs to the structure of the pytree. It calls the function, compares
-    equal if the wrapped objects are equal, and prints as the function's name. Functions in the fields
-    of a value are wrapped automatically.
+    `static` can, because it belongs to the structure of the pytree. To call a `static` is to call the
+    function. Two `static`s are equal if the wrapped objects are equal. A `static` prints as the name of
+    the function. Functions in the fields of a value are wrapped automatically.
 
     Args:
         value: the function or object, which must be hashable.
@@ -51,7 +51,7 @@ jax.tree_util.register_pytree_node(static, lambda s: ((), s.value), lambda value
 
 
 class frozendict(dict[Any, Any]):
-    """A dictionary that is hashable and cannot be changed, as the fields of values hold it."""
+    """A dictionary that is hashable and cannot be changed; a value keeps its mappings in this form."""
 
     def __hash__(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         return hash(frozenset(self.items()))

@@ -1,8 +1,8 @@
 """Scalars of a state inside `shard_map`: over which mesh axes they vary.
 
-A decision that is made from gradients, such as to clip or to skip a step, may differ between devices.
-The scalars in which it is recorded then vary over the mesh axes over which the gradients do, except over
-the axes over which the devices agree.
+A decision that is made from gradients, such as to clip or to skip a step, may differ between devices. A
+state records such decisions in scalars. These scalars vary over the mesh axes over which the gradients
+vary, except over the axes over which the devices agree.
 """
 
 from typing import Any
@@ -28,8 +28,8 @@ def axes_of(x: Any) -> frozenset[Any]:
 def deciding_axes(params: Any, axis_name: Any = None, *numbers: Any) -> frozenset[Any]:
     """The mesh axes over which a decision that is made from the gradients may differ.
 
-    These are the axes of the arrays that decide, except those in `axis_name`, over which the devices
-    agree, and the axes of `numbers`, which are hyperparameters.
+    These are, first, the axes over which `params` vary, without those in `axis_name`, over which the
+    devices agree; and second, all axes over which the hyperparameters `numbers` vary.
     """
     axes: frozenset[Any] = frozenset()
     for p in jax.tree.leaves(params):
@@ -43,4 +43,5 @@ def deciding_axes(params: Any, axis_name: Any = None, *numbers: Any) -> frozense
 def counter(axes: frozenset[Any], value: Any = 0) -> jax.Array:
     """A new scalar that varies over these mesh axes; an int32 unless `value` has another dtype."""
     value = np.int32(value) if type(value) is int else value
-    return over(jnp.array(value, copy=True), axes)  # no two arrays of a state share a buffer
+    # A copy, since a buffer that two arrays of a state share cannot be donated.
+    return over(jnp.array(value, copy=True), axes)

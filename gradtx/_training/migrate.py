@@ -24,8 +24,8 @@ from gradtx._transforms.scale import LearningRateState, scale_by_learning_rate
 def from_optax(tx: Transform, state: Any = None, params: PyTree = None) -> Any:
     """The state with which `tx` continues the run of the Optax optimizer of the same name.
 
-    The step of the learning rate is the count of Optax's state. Averages that Optax keeps in bfloat16
-    become float32.
+    The `step` of `LearningRateState` is set to the count in Optax's state. Averages that Optax keeps in
+    bfloat16 become float32.
 
     Args:
         tx: an optimizer, or a chain, of gradtx.
@@ -144,7 +144,7 @@ def from_version_0_1(tx: Transform, state: Any, params: PyTree) -> Any:
         if hasattr(new[number], "shape")
     ]
     old = _leaves_of_0_1(state, "")
-    # A field of NAdam that is not kept any more.
+    # Version 0.1 kept this field for NAdam where it is not needed any more.
     if not any("log_kept" in name for name, _ in wanted):
         old = [(name, x) for name, x in old if name != "log_kept"]
     shapes = [new[number].shape for _, number in wanted], [np.shape(x) for _, x in old]
@@ -171,7 +171,7 @@ _ORDERS = (
 
 
 def _leaves_of_0_1(node: Any, name: str) -> list[tuple[str, Any]]:
-    """The arrays of a state of version 0.1 in its order, each with the name of its field."""
+    """The arrays of a state in the order of version 0.1, each with the name of its field."""
     if isinstance(node, dict):
         order = next((x for x in _ORDERS if {*x} == {*node}), None) or sorted(node)
         items = [(str(key), node[key]) for key in order]

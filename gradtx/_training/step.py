@@ -30,7 +30,7 @@ def make_step(
         params, state, metrics = step(tx, params, state, x, y)
 
     The optimizer is an argument, so three learning rates need one compilation. `metrics` is a flat
-    dictionary of scalars for any logger: the loss, and `gradtx.readings(state)`, that is the learning
+    dictionary of scalars for any logger: the loss, and `gradtx.readings(state)`, which has the learning
     rate and what taps recorded. Transformations that use the loss or the gradients, such as
     `reduce_on_plateau`, get them as `value`, `grad` and `value_fn`, and `sam` takes gradients at other
     parameters with `grad_fn`. If the optimizer has a `dynamic_loss_scale`, the loss is multiplied by its
@@ -53,8 +53,9 @@ def make_step(
         donate: whether the arrays of the parameters and of the state are donated.
 
     Raises:
-        TypeError: if `loss` is not a function, if it returns something that is not a real scalar, or if
-            the arguments of the step are in another order.
+        TypeError: if `loss` is not a function, if it returns something that is not a real scalar, if the
+            first argument of the step is not an optimizer, or if the parameters are a module of Flax
+            NNX.
         ValueError: if `extra_args` is given without `has_aux`.
 
     >>> import gradtx, jax.numpy as jnp

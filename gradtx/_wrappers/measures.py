@@ -128,7 +128,7 @@ class update_ratio(Measure):
 
 
 class gradient_cosine(Measure):
-    r"""The cosine of the angle between updates and gradients, $\langle u, g \rangle / \|u\| \|g\|$.
+    r"""The cosine of the angle between updates and gradients, $\langle u, g \rangle / (\|u\| \|g\|)$.
 
     The gradients $g$ are those that `update` of the whole optimizer was given. At the end of a chain the
     cosine is about -1 for an update straight downhill. It is 0 if the updates or the gradients are 0.

@@ -22,10 +22,12 @@ class zero1(Wrapper):
     optimizer's state, computes the updates of this part, and gathers the updates of the other devices.
     The numbers are those of `inner`, $f$. On 8 devices, the state takes an eighth of the memory.
 
-    Every array is split along its first axis that the number of devices divides. An array without such
-    an axis is not split, and neither is one that is sharded over `axis` already. Updates are gathered in
-    float32 at least, as many arrays at once as fit into 256 MB. Gradients are not reduced, so put what
-    needs a norm of them in front: `chain(clip_by_global_norm(1.0), zero1(adamw(1e-3), "data"))`.
+    Every array is split along its first axis whose length is a multiple of the number of devices. An
+    array without such an axis is not split, and neither is one that is sharded over `axis` already.
+    Updates are gathered in float32 at least, as many arrays at once as fit into 256 MB. The gradients
+    that `update` gets are already summed over the devices, and every device holds all of them. So a norm
+    needs no communication if it is taken in front of `zero1`:
+    `chain(clip_by_global_norm(1.0), zero1(adamw(1e-3), "data"))`.
 
     On one device, and where arrays do not lie on a mesh, it is the same as `inner`. On a mesh with
     axes of the type Auto, a compiled step is not told how the parameters are sharded, and `zero1` takes
@@ -39,7 +41,8 @@ class zero1(Wrapper):
 
     Raises:
         TypeError: if `inner` is not a transformation.
-        ValueError: if the mesh has no axis of this name, or inside `shard_map` over this axis.
+        ValueError: if the mesh has no axis of this name, or if `init` or `update` is called inside
+            `shard_map` over this axis.
 
     Source: Rajbhandari et al., 2020, arXiv:1910.02054, section 5.1.
 
