@@ -21,9 +21,8 @@ from .errors import RaceError
 from .network import accuracy, cross_entropy, initial_params
 
 BATCH_SIZE = 128
-EVALUATIONS = (
-    50  # how often a run computes its loss and its accuracy on rows that it does not train on
-)
+# How often a run computes its loss and its accuracy on rows that it does not train on.
+EVALUATIONS = 50
 
 
 class History(NamedTuple):
@@ -82,8 +81,9 @@ class Trainer:
 def train(tx: Any, params: Any, rows: Any, held_out: Any, batches: Any) -> Any:
     """One training: the losses and the accuracies on the rows that are held out.
 
-    `batches` holds for every evaluation and every step before it the rows of a batch, and the factor of
-    the learning rate, which falls to zero.
+    `batches` is a pair of arrays: the numbers of the rows of each batch, and the factors by which the
+    learning rate is multiplied, which fall towards zero. The first axis of both counts the evaluations,
+    and the second one counts the steps before each of them.
     """
     x, y = rows
 
@@ -116,7 +116,7 @@ def is_rate(path: Any) -> bool:
 
 
 def schedule_of_evaluations(steps: int) -> tuple[int, int]:
-    """The number of evaluations, and the steps before each; their product is at least `steps`."""
+    """The numbers of evaluations and of steps before each; their product is at least `steps`."""
     steps_between = -(-steps // EVALUATIONS)
     return -(-steps // steps_between), steps_between
 
