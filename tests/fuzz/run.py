@@ -2,9 +2,9 @@
 
 python tests/fuzz/run.py --minutes 60 --compositions 1000 --first 0
 
-Every composition is compiled once for each choice of dtypes, and runs on all sizes of gradients. The
-first compositions are the rows of the zoo. A number draws the same composition and the same gradients
-again, so `--first N --compositions 1` repeats what failed.
+Every composition is compiled once, for one choice of dtypes, and runs on all sizes of gradients. Each
+row of the zoo comes once in every turn through all of them, alone or inside of others. A number draws
+the same composition and the same gradients again, so `--first N --compositions 1` repeats what failed.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import conftest  # noqa: E402, F401, I001
 import compositions  # noqa: E402
 import examine  # noqa: E402
 import jax  # noqa: E402
+import numpy as np  # noqa: E402
 
 
 def main():
@@ -29,47 +30,52 @@ def main():
     parser.add_argument("--first", type=int, default=0)
     options = parser.parse_args()
 
-    begin, failures, tried = time.monotonic(), [], 0
+    begin, failures, refusals, tried = time.monotonic(), [], collections.Counter(), 0
     kinds = sorted(examine.DTYPES)
-    for seed in range(options.first, options.first + options.compositions):
+    for number in range(options.first, options.first + options.compositions):
         if time.monotonic() - begin > 60 * options.minutes:
             break
-        row = compositions.composed(seed)
-        kind = kinds[seed % len(kinds)]
-        if compositions.refused(row):
+        row, kind = compositions.composed(number, kinds)
+        params = examine.trees(np.random.default_rng(number), kind, 1.0, number)
+        if sentence := compositions.refusal(row, params):
+            refusals[sentence] += 1
             continue
         tried += 1
         try:
-            examine.examine(row, kind, seed)
+            examine.examine(row, kind, number)
         except Exception as error:
-            failures.append((seed, row.code))
+            failures.append((number, row.code))
             print(f"failed: {row.code}\n    {type(error).__name__}: {str(error)[:400]}")
             print(
-                f"    repeat: python tests/fuzz/run.py --first {seed} --compositions 1", flush=True
+                f"    repeat: python tests/fuzz/run.py --first {number} --compositions 1",
+                flush=True,
             )
         if tried % 20 == 0:
             jax.clear_caches()
             minutes = (time.monotonic() - begin) / 60
             print(f"{minutes:.1f} min: {tried} compositions, failures: {len(failures)}", flush=True)
-    report(tried, failures, begin)
+    report()
+    print(f"refused with a sentence: {sum(refusals.values())} compositions")
+    for sentence, count in refusals.most_common():
+        print(f"{count:8} {sentence}")
+    print(
+        f"{tried} compositions, {examine.inputs.total()} inputs of {examine.STEPS} steps, "
+        f"{(time.monotonic() - begin) / 60:.1f} minutes, failures: {len(failures)}"
+    )
     return bool(failures)
 
 
-def report(tried, failures, begin):
-    by = collections.Counter()
-    for (name, kind, size), count in examine.counts.items():
-        by["transformation", name] += count
-        by["dtypes", kind] += count
-        by["size", size] += count
-    for title in ("transformation", "dtypes", "size"):
-        print(f"inputs by {title}:")
-        for (of, name), count in sorted(by.items(), key=lambda item: -item[1]):
-            if of == title:
-                print(f"{count:8} {name}")
+def report():
+    """Print how many inputs of each size every transformation was tried on, for each kind of dtypes."""
+    found = {(name, kind) for name, kind, _ in examine.counts}
     print(
-        f"{tried} compositions, {sum(examine.counts.values())} inputs of {examine.STEPS} steps, "
-        f"{(time.monotonic() - begin) / 60:.1f} minutes, failures: {len(failures)}"
+        f"inputs of {'transformation':36}{'dtypes':10}" + "".join(f"{x:>9}" for x in examine.SIZES)
     )
+    for name, kind in sorted(found):
+        counts = (examine.counts[name, kind, size] for size in examine.SIZES)
+        print(f"          {name:36}{kind:10}" + "".join(f"{count:9}" for count in counts))
+    drawn = set().union(*(compositions.names(row.code) for row in compositions.LEAVES))
+    print("not tried:", ", ".join(sorted(drawn - {name for name, _ in found})) or "none")
 
 
 if __name__ == "__main__":
