@@ -45,6 +45,7 @@ class Entrant:
         schedule: whether its learning rate falls to zero during a run. Some optimizers are made for a
             rate that stays.
         costly: whether it also runs on the costly problems.
+        label: its name, if it is not the only entrant of its class.
     """
 
     tx: Any
@@ -53,10 +54,16 @@ class Entrant:
     also: tuple[str, ...] = ()
     schedule: bool = True
     costly: bool = False
+    label: str | None = dataclasses.field(default=None, repr=False)
 
     @property
     def name(self) -> str:
-        return type(self.tx).__name__
+        return self.label or type(self.tx).__name__
+
+    @property
+    def of_matrices(self) -> bool:
+        """Whether it gives everything but matrices to another optimizer."""
+        return hasattr(self.tx, "auxiliary")
 
     def made(self, rate: float, second: Any, steps: int) -> Any:
         """The optimizer with these two numbers, for a run of so many steps."""
@@ -148,6 +155,7 @@ def _table() -> tuple[Entrant, ...]:
         entrant(x.adamax(0.01)),
         entrant(x.adamaxw(0.01)),
         entrant(x.adamw(0.01), costly=True),
+        entrant(x.adamw(0.01, b2=0.95), label="adamw(b2=0.95)", costly=True),
         entrant(x.adamc(0.01, max_learning_rate=0.01), also=("max_learning_rate",)),
         entrant(x.nadam(0.01)),
         entrant(x.nadamw(0.01)),

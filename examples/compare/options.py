@@ -59,7 +59,10 @@ def studies(options: argparse.Namespace) -> list[Study]:
         Study(problem, entrant, budget(problem.costly, options.quick, options.seed))
         for problem in map(PROBLEMS.__getitem__, problems)
         for entrant in entrants
-        if entrant.costly or not problem.costly
+        if options.optimizer
+        or (
+            (entrant.costly or not problem.costly) and not (problem.vectors and entrant.of_matrices)
+        )
     ]
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-FLOOR = 1e-10  # of what float32 can tell from the minimum
+FLOOR = 1e-10  # float32 cannot tell a smaller distance from the minimum
 
 
 class Problem(NamedTuple):
@@ -29,6 +29,8 @@ class Problem(NamedTuple):
             second one is reported. They use different rows of the data. Where the objective is known
             exactly, they are the same.
         costly: whether only some optimizers run on it, with fewer settings and seeds.
+        vectors: whether its parameters have no matrix. Then optimizers of matrices do not run on it,
+            since each of them gives vectors to another optimizer.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Problem(NamedTuple):
     loss: Callable[[Any, Any, jax.Array], jax.Array]
     scores: Callable[[Any, Any], tuple[jax.Array, jax.Array]]
     costly: bool = False
+    vectors: bool = False
 
 
 def no_data() -> None:

@@ -17,6 +17,7 @@ from .errors import CompareError
 from .problem import Problem
 from .settings import Budget
 
+FIELDS = ("title", "why", "source", "steps", "score_name", "targets", "costly", "vectors")
 PUBLISHED = Path(__file__).with_name("results.json")
 
 
@@ -77,10 +78,7 @@ def collect(
         "processor": processor(),
         "cores": os.cpu_count(),
         "problems": {
-            name: {
-                field: getattr(problem, field)
-                for field in ("title", "why", "source", "steps", "score_name", "targets", "costly")
-            }
+            name: {field: getattr(problem, field) for field in FIELDS}
             for name, problem in problems.items()
         },
         "budgets": {study.problem.name: study.budget._asdict() for study in studies},

@@ -56,4 +56,5 @@ RARE_FEATURES = Problem(
     draw,
     loss,
     scores,
+    vectors=True,
 )

@@ -37,14 +37,16 @@ def valley(params: Any, world: Any, key: Any = None) -> jax.Array:
 
 
 def draw_heavy_tails(key: jax.Array, data: None) -> tuple[Any, Any]:
-    k1, k2 = jax.random.split(key)
+    """Two random points: the start, and the minimum, so that small weights are no better than others."""
+    k1, k2, k3 = jax.random.split(key, 3)
+    start, minimum = (jax.random.normal(k, (SIZE, SIZE)) for k in (k1, k3))
     curvatures = jnp.logspace(0, -2, SIZE)[:, None]
-    world = {"curvatures": curvatures, "basis": rotation(k2, SIZE)}
-    return {"kernel": jax.random.normal(k1, (SIZE, SIZE))}, world
+    world = {"curvatures": curvatures, "basis": rotation(k2, SIZE), "minimum": minimum}
+    return {"kernel": start}, world
 
 
 def quadratic(params: Any, world: Any) -> jax.Array:
-    coordinates = world["basis"] @ params["kernel"]
+    coordinates = world["basis"] @ (params["kernel"] - world["minimum"])
     return 0.5 * jnp.sum(world["curvatures"] * jnp.square(coordinates)) / SIZE
 
 
@@ -71,7 +73,7 @@ PLATEAU = Problem(
 VALLEY = Problem(
     "valley",
     "Rosenbrock's valley in 32 dimensions",
-    "A narrow, curved valley. Its only parameter is a vector, so that matrix methods are AdamW here.",
+    "A narrow, curved valley, whose only parameter is a vector.",
     "H. Rosenbrock (1960), An Automatic Method for Finding the Greatest or Least Value of a Function.",
     500,
     "decimal logarithm of the distance to the minimum",
@@ -80,10 +82,11 @@ VALLEY = Problem(
     draw_valley,
     valley,
     exact(valley),
+    vectors=True,
 )
 HEAVY_TAILS = Problem(
     "heavy_tails",
-    "Quadratic, gradients of infinite variance",
+    "Quadratic, gradients with heavy tails",
     "A few huge gradients decide, unless an optimizer bounds what one of them can do.",
     "J. Zhang et al. (2019), arXiv:1912.03194 (the idea).",
     400,
