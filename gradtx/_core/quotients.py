@@ -1,7 +1,10 @@
-"""Quotients and angles of two arrays, which are 0 at 0 / 0, as is their derivative."""
+"""Quotients and angles of two arrays, which are 0 at 0 / 0, as is their derivative; and signs."""
 
 import jax
 import jax.numpy as jnp
+
+from gradtx._core.numerics import nonzero_or_one
+from gradtx._core.shapes import Alike
 
 
 def divide(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -25,4 +28,26 @@ def arctan2(y: jax.Array, x: jax.Array) -> jax.Array:
     # The absolute value has no derivative at 0, so that another number stands in for 0.
     zero = y == 0
     size = jnp.abs(jnp.where(zero, jnp.ones_like(y), y))
-    return jnp.where(zero, jnp.zeros_like(y), y / size * jnp.arctan2(size, x))
+    # A `constant` has the dtype of the gradient, and an imaginary part of 0.
+    return jnp.where(zero, jnp.zeros_like(y), sign(y) * jnp.arctan2(size, x.real))
+
+
+def sign(x: Alike) -> Alike:
+    """The sign, or `x / |x|` for a complex `x`, also where the absolute value of `x` overflows."""
+    return jnp.sign(scaled_parts(x)[0] if jnp.iscomplexobj(x) else x)
+
+
+def scaled_parts(x: Alike) -> tuple[Alike, Alike]:
+    """A complex `x` as `small * unit`, where the larger part of each entry of `small` is 1.
+
+    Where a part of an entry is infinite, which is what a product with a large number makes of it, `unit`
+    is the largest finite number, and a finite part counts as 0. A NaN stays a NaN.
+    """
+    infinite = jnp.isinf(x.real) | jnp.isinf(x.imag)
+    top = jnp.finfo(x.dtype).max
+    parts = []
+    for part in (x.real, x.imag):
+        finite = jnp.where(infinite & ~jnp.isnan(part), jnp.zeros_like(part), part)
+        parts.append(jnp.where(jnp.isinf(part), jnp.copysign(top, part), finite))
+    unit = nonzero_or_one(jnp.maximum(*map(jnp.abs, parts)))
+    return jax.lax.complex(parts[0] / unit, parts[1] / unit), unit

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from gradtx._core.latex import THETA, Page, Tex, fraction, times
 from gradtx._core.numerics import nonzero_or_one, norm_parts, real_parts, shard_axes, sqrt
+from gradtx._core.quotients import scaled_parts
 from gradtx._core.trees import PyTree
 from gradtx._core.unit import Elementwise
 from gradtx._core.values import Hyper
@@ -39,11 +40,10 @@ class clip(Elementwise):
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         if jnp.iscomplexobj(update):
-            # The absolute value of a finite number may overflow, so the entry is divided by its larger
-            # part first.
-            unit = nonzero_or_one(jnp.maximum(jnp.abs(update.real), jnp.abs(update.imag)))
-            factor, unit = shrink(unit, jnp.abs(update / unit), self.max_delta)
-            return update / unit * factor, state
+            # The absolute value of a finite number may overflow, and is not computed.
+            small, unit = scaled_parts(update)
+            factor, divisor = shrink(unit, jnp.abs(small), self.max_delta)
+            return jnp.where(divisor == unit, small, update) * factor, state
         limit = jnp.asarray(self.max_delta).astype(update.dtype)
         return jnp.clip(update, -limit, limit), state
 

@@ -8,6 +8,7 @@ import optax
 
 from gradtx._core.dtypes import accumulator
 from gradtx._core.latex import OTHERWISE, Page, Tex, call, cases, times
+from gradtx._core.quotients import sign
 from gradtx._core.unit import Elementwise, refuse_schedule
 from gradtx._core.values import Fixed, Hyper
 
@@ -77,9 +78,9 @@ class scale_by_rprop(Elementwise):
         return optax.ScaleByRpropState(sizes, accumulator(param))
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        sign = jnp.sign(update)
+        way = sign(update)
         # The signs are multiplied, because the product of small numbers would underflow to 0.
-        agreement = (sign * jnp.sign(state.prev_updates).conj()).real
+        agreement = (way * sign(state.prev_updates).conj()).real
         least, most = (
             jnp.asarray(x).astype(state.step_sizes.dtype)
             for x in (self.min_step_size, self.max_step_size)
@@ -87,7 +88,7 @@ class scale_by_rprop(Elementwise):
         factor = jnp.where(agreement > 0, self.eta_plus, self.eta_minus)
         changed = jnp.clip(state.step_sizes * factor, least, most)
         sizes = jnp.where(agreement == 0, state.step_sizes, changed)
-        step = jnp.where(agreement < 0, jnp.zeros_like(sign), sizes * sign)
+        step = jnp.where(agreement < 0, jnp.zeros_like(way), sizes * way)
         return step, optax.ScaleByRpropState(sizes, step)
 
     def tex(self, g: Tex, page: Page) -> Tex:

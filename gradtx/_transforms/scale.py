@@ -3,12 +3,12 @@
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gradtx._core.dtypes import scalar
 from gradtx._core.latex import Page, Tex, call, times
 from gradtx._core.layout import shared
+from gradtx._core.quotients import sign
 from gradtx._core.schedule import next_count
 from gradtx._core.unit import Elementwise
 from gradtx._core.values import Hyper
@@ -132,7 +132,7 @@ class scale_by_sign(Elementwise):
     keeps_zero = True
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        return jnp.sign(update), state
+        return sign(update), state
 
     def tex(self, g: Tex, page: Page) -> Tex:
         return call("sign", g)

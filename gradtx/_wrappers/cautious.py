@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from gradtx._compose.wrapper import Wrapper, as_inner
 from gradtx._core.latex import Page, Tex, fraction, times
 from gradtx._core.numerics import shard_axes
+from gradtx._core.quotients import sign
 from gradtx._core.unit import Elementwise
 
 
@@ -47,7 +48,7 @@ class cautious(Wrapper, Elementwise):
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any, given: jax.Array) -> Any:
         # The signs are multiplied, because the product of small numbers would underflow to 0.
-        agrees = (jnp.sign(update) * jnp.sign(given).conj()).real > 0
+        agrees = (sign(update) * sign(given).conj()).real > 0
         real = jnp.finfo(update.dtype).dtype
         share = jnp.mean(agrees, dtype=real) if update.size else jnp.ones((), real)
         if axes := shard_axes(update, self.axis_name):

@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax.contrib
 
 from gradtx._core.authors import described
@@ -20,7 +19,8 @@ class hutchinson_estimator_diag_hessian(Transform):
     $$ u = r \odot H r, \qquad r_i = \pm 1 $$
 
     Here $H$ is the Hessian of the loss, and $r$ is random and new in every step. The mean of $u_i$ is
-    $H_{ii}$. The product with $H$ takes about the time of two gradients.
+    $H_{ii}$. The product with $H$ takes about the time of two gradients. For a complex parameter, $u_i$
+    is the estimate for its real part.
 
     The loss, or its gradient, is a function that `update` gets as an extra argument:
     `tx.update(g, state, params, obj_fn=loss)` or `grad_fn=jax.grad(loss)`. The step that
@@ -79,7 +79,7 @@ class hutchinson_estimator_diag_hessian(Transform):
         keys = jax.random.split(now, max(len(leaves), 1))
         signs = structure.unflatten(map(_signs, keys, leaves))
         _, product = jax.jvp(lambda x: gradients_like(grad_fn(x), params), (params,), (signs,))
-        out = jax.tree.map(jnp.multiply, product, signs)
+        out = jax.tree.map(_real_product, product, signs)
         return out, optax.contrib.HutchinsonState(jax.random.key_data(key))
 
     def tex(self, g: Tex, page: Page) -> Tex:
@@ -87,6 +87,11 @@ class hutchinson_estimator_diag_hessian(Transform):
         words = r"\text{: the product of the Hessian of the loss at }\theta\text{ with an array}"
         product = page.function("hessian", words, Tex("r_t"), THETA)
         return times(Tex("r_t"), product)
+
+
+def _real_product(x: jax.Array, signs: jax.Array) -> jax.Array:
+    # The signs are real, so that the imaginary part belongs to entries beside the diagonal.
+    return (x * signs).real.astype(x.dtype)
 
 
 def _signs(key: jax.Array, x: jax.Array) -> jax.Array:

@@ -16,14 +16,21 @@ from gradtx import (
     adam,
     adamw,
     amsgrad,
+    cautious,
     chain,
+    clip,
+    fanout,
+    identity,
     muon,
     nadam,
     nadamw,
     rmsprop,
+    scale,
     scale_by_full_matrix_adagrad,
     scale_by_learning_rate,
     scale_by_momentum,
+    scale_by_rprop,
+    scale_by_sign,
     sgd,
 )  # fmt: skip
 
@@ -184,3 +191,24 @@ def test_counts_stay_at_the_largest(step):
             assert finite((updates[name], states[name])), name
     counts = [x for x in jax.tree.leaves(states) if x.dtype == jnp.int32]
     assert len(counts) > 10 and all(int(x) == last for x in counts)
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [
+        clip(1.0),
+        chain(scale(1e8), clip(1.0)),
+        chain(identity() / fanout("maximum", identity() * 0, 1e-8), clip(1.0)),
+        scale_by_sign(),
+        chain(fanout("arctan2", identity(), 0.0), scale(2 / np.pi)),
+        chain(cautious(identity()), scale_by_sign()),
+        scale_by_rprop(1.0),
+    ],
+    ids=str,
+)
+def test_a_complex_entry_keeps_its_direction_where_its_absolute_value_overflows(tx):
+    """The absolute value of finite parts may overflow, and so may a part where it is multiplied."""
+    g = jnp.array([3e38 + 3e38j, 3e38j, -3e38 + 1e30j], "complex64")
+    want = [0.5**0.5 * (1 + 1j), 1j, -1]
+    for update in (tx.update, jax.jit(tx.update)):
+        np.testing.assert_allclose(update(g, tx.init(g), g)[0], want, rtol=0, atol=1e-6)

@@ -88,3 +88,20 @@ def test_an_average_is_refreshed_at_every_kth_step():
             u, state = each.update(jnp.float32(x), state)
             got.append(float(u))
         np.testing.assert_array_equal(got, expected)  # these numbers have few digits
+
+
+def test_a_huge_complex_gradient_is_clipped_and_forgotten():
+    """The momentum over the curvature overflows at once, and is huge for a while."""
+    tx, w = gradtx.sophia(0.1, weight_decay=0.0), jnp.ones(1, "complex64")
+    state = tx.init(w)
+    for size in (1.0, 3e38, 1e-3):
+        g = jnp.full_like(w, size * (1 + 1j))
+        u, state = tx.update(g, state, w, obj_fn=lambda w: jnp.sum(jnp.abs(w) ** 4))
+        np.testing.assert_allclose(u, [-0.1 * 0.5**0.5 * (1 + 1j)], rtol=1e-5)
+
+
+def test_the_estimate_of_a_complex_entry_is_that_of_its_real_part():
+    """An imaginary part would turn the step of `sophia` away from the gradient."""
+    tx, w = gradtx.hutchinson_estimator_diag_hessian(), jnp.ones(1, "complex64")
+    u, _ = tx.update(w, tx.init(w), w, obj_fn=lambda w: jnp.sum(w.real**2 + 3 * w.real * w.imag))
+    np.testing.assert_array_equal(u, [2.0])
