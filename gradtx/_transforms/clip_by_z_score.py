@@ -17,6 +17,8 @@ from gradtx._core.varying import counter, deciding_axes
 from gradtx._transforms.clip import at_most_one
 from gradtx._transforms.norm_history import check_whole, counted, kept, shrunk
 
+LEAST_SPREAD = 0.01  # the least deviation, as a part of the average
+
 
 class ClipByZScoreState(NamedTuple):
     """The state of `clip_by_z_score`.
@@ -37,8 +39,8 @@ class ClipByZScoreState(NamedTuple):
 class clip_by_z_score(Transform):
     r"""The updates are shrunk if their global norm is far above its average, and more so the farther.
 
-    $$ u = g \min\left(1, \frac{1}{\|g\|}\left(\mu + \frac{(z \sigma)^2}{\|g\| - \mu}\right)\right)
-    \quad\text{if } \|g\| > \mu + z \sigma $$
+    $$ u = g \min\left(1, \frac{1}{\|g\|}\left(\mu + \frac{(z s)^2}{\|g\| - \mu}\right)\right)
+    \quad\text{if } \|g\| > \mu + z s, \qquad s = \max(\sigma, 0.01 \mu) $$
 
     Here $\mu$ is the average of the norms of the steps before, $\sigma$ is their deviation from it, and
     $z$ is the number of deviations from which on a norm is clipped. With $n = \|u\|$ and the
@@ -49,6 +51,9 @@ class clip_by_z_score(Transform):
 
     During the first `warmup` steps, nothing is clipped, and $\mu$ and $\sigma$ are the plain mean and
     the standard deviation. Steps that are clipped are counted: `gradtx.readings(state)["clipped"]`.
+
+    The paper divides by $\sigma$, which is 0 if all norms have been equal. Here the deviation counts as
+    a hundredth of the average at least, so that a spike is clipped then too, and a rounding is not.
 
     A clipped norm enters the averages as what it was clipped to. So if the norms rise for good by many
     deviations, they are clipped to about the old level from then on, and the counter shows it.
@@ -102,9 +107,10 @@ class clip_by_z_score(Transform):
         norm = step_norm(updates, self.axis_name)
         x, mean = norm.value, state.mean
         largest = jnp.finfo(x.dtype).max
-        bound = jnp.minimum(scalar(self.z) * state.deviation, largest)
+        spread = jnp.maximum(state.deviation, LEAST_SPREAD * mean)
+        bound = jnp.minimum(scalar(self.z) * spread, largest)
         warming = state.count < self.warmup
-        # With a bound of 0, all norms have been equal so far, and a change of them is not a spike.
+        # A bound of 0 has underflowed.
         above = ~warming & (bound > 0) & (x - mean > bound)
         limit = mean + bound * (bound / jnp.where(above, x - mean, jnp.ones_like(x)))
         taken = jnp.where(above, limit, x)
@@ -125,7 +131,8 @@ class clip_by_z_score(Transform):
         norm = page.norm(g, "", r"\text{: the norm of all arrays together}")
         page.notes.setdefault(r"\mu_t", r"\text{: the average of the norms}")
         page.notes.setdefault(r"\sigma_t", r"\text{: their deviation from the average}")
-        bound = times(page.number(self.z, "z"), Tex(r"\sigma_{t-1}"))
+        spread = Tex(rf"\max\left(\sigma_{{t-1}}, {LEAST_SPREAD} \mu_{{t-1}}\right)")
+        bound = times(page.number(self.z, "z"), spread)
         away = plus(norm, Tex(r"\mu_{t-1}"), "-")
         limit = plus(Tex(r"\mu_{t-1}"), fraction(Tex(rf"{bound.within(2)}^2"), away))
         condition = rf"\text{{where }}{away.text} > {bound.text}\text{{, and else }}\infty"

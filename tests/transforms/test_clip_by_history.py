@@ -145,6 +145,20 @@ def test_a_percentile_follows_norms_that_rise_for_good_and_a_z_score_may_not():
     assert np.mean(np.array(follows[-25:]) < norms[-25:]) < 0.2
 
 
+@pytest.mark.parametrize("size", [1.2, 1e30])
+@every
+def test_a_spike_is_clipped_also_if_all_norms_before_it_were_equal(tx, size):
+    got, states = run(tx, [1.0] * 8 + [size] + [1.0] * 4, "float32")
+    clipped = gradtx.readings(states[-1])["clipped"] - gradtx.readings(states[7])["clipped"]
+    assert 0.999 <= got[8] <= 1.1 and clipped == 1
+    np.testing.assert_allclose(got[9:], 1, rtol=roundings(8, "float32"))
+
+
+def test_a_z_score_allows_norms_to_differ_by_a_hundredth_of_their_average_at_least():
+    _, states = run(clip_by_z_score(z=2.0, warmup=3), [1.0, 1.0, 1.0, 1.019, 1.03])
+    assert [int(state.clipped) for state in states] == [0, 0, 0, 0, 1]
+
+
 def test_all_devices_clip_by_the_same_norms():
     mesh = jax.make_mesh((2,), ("d",), devices=jax.devices()[:2])
     place = lambda x: jax.device_put(x, NamedSharding(mesh, P("d")))
