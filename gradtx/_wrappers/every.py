@@ -33,8 +33,8 @@ class every(Transform):
     """Run a transformation on every k-th step, with the gradients of that step alone.
 
     `inner` runs on the steps k, 2k, 3k and so on. Between them its state is kept, and the updates are
-    -0.0, or pass unchanged. The gradients between them are lost; `accumulate` takes their mean. Schedules
-    of `inner` count the steps on which it ran.
+    -0.0, or pass unchanged. The gradients between them are lost; `accumulate` takes their mean.
+    Schedules of `inner` count the steps on which it ran.
 
     A compiled step contains `inner` in one branch of a `lax.cond`. This also holds in a sweep whose
     states are made inside of the mapped function, since then all members count alike. If every member

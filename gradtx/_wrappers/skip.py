@@ -41,8 +41,8 @@ class skip_nonfinite(Wrapper):
     something is wrong. Then the flag `gave_up` of the state is set and stays set, and
     `gradtx.check(state)` raises an error. Call it in the loop on the host, such as once per log line.
 
-    The decision depends on the gradients. Under `jax.vmap`, JAX therefore runs `inner` for all members on
-    every step, and keeps the old state where a member skips.
+    The decision depends on the gradients. Under `jax.vmap`, JAX therefore runs `inner` for all members
+    on every step, and keeps the old state where a member skips.
 
     Put it around everything that has a state: `skip_nonfinite(chain(clip(1.0), adamw(1e-3)))`.
 

@@ -50,8 +50,8 @@ class skip_spikes(Wrapper):
     level has risen for good, the bound reaches it after some steps. A value that is not finite is always
     a spike, and does not enter the averages.
 
-    The decision depends on the gradients or on the loss. Under `jax.vmap`, JAX therefore runs `inner` for
-    all members on every step, and keeps the old state where a member skips.
+    The decision depends on the gradients or on the loss. Under `jax.vmap`, JAX therefore runs `inner`
+    for all members on every step, and keeps the old state where a member skips.
 
     Args:
         inner: the optimizer, of gradtx or of Optax.
