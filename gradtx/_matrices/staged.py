@@ -20,16 +20,16 @@ from gradtx._matrices.plans import Plan
 from gradtx._matrices.units import UnitLeaf, joined, repeated
 
 
-def sharded_alike(x: Held, param: Held) -> Held:
-    """`x` with the sharding of its parameter, whatever that is.
+def sharded_alike(x: Held, like: Held) -> Held:
+    """`x` with the sharding of another array of its shape, whatever that is.
 
-    JAX 0.12 cannot ask for that, and a stack may then take one more exchange.
+    JAX 0.12 cannot ask for that. A stack may then take one more exchange, and its state may move.
     """
     try:
         from jax.experimental.shard_alike import shard_alike
     except ImportError:
         return x
-    return shard_alike(param, x)[1]
+    return shard_alike(like, x)[1]
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -92,7 +92,8 @@ def staged(
         if params is not None:
             units = [sharded_alike(x, params[k]) for x in units]
         states = zip(parts[wanted:], own[inputs:], strict=True)
-        done.append([*units, *(x.reshape(old.shape) for x, old in states)])
+        # With another sharding than before, the state would make the next step a program of its own.
+        done.append([*units, *(sharded_alike(x.reshape(old.shape), old) for x, old in states)])
     return done
 
 
