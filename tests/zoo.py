@@ -267,6 +267,18 @@ ROWS = [
     Row("madgrad(0.1)", bounded=False, needs_params=True),
     Row("soda(sgd(0.1))", needs_params=True),
     Row("noisy_sgd(0.1, key=1)", at_zero=None),
+    # What needs a loss
+    Row("given_loss(scale_by_polyak(f_min=fading, eps=fading))"),
+    Row("given_loss(polyak_sgd(0.5, fading, variant='sps+'))"),
+    Row("given_loss(perturbed(scale(fading), scale(0.5)))", at_zero=None, needs_params=True),
+    Row("given_loss(sam(sgd(0.1), rho=fading))", at_zero=decay(-0.1), needs_params=True),
+    Row("given_loss(asam(sgd(0.1), eta=fading))", at_zero=decay(-0.1), needs_params=True),
+    Row("given_loss(identity() * hutchinson_estimator_diag_hessian())", needs_params=True),
+    Row(
+        "given_loss(sophia(0.1, weight_decay=0.01, update_interval=2))",
+        at_zero=decay(0.01, -0.1),
+        needs_params=True,
+    ),
     # Averages of the parameters
     Row("averaged(sgd(0.1))", needs_params=True),
     Row(
@@ -481,8 +493,14 @@ ROWS = [
 ]
 
 
+def without_loss(row: Row) -> Any:
+    """The transformation of a row, without the wrapper that gives it a loss."""
+    tx = row.make()
+    return tx.inner if isinstance(tx, authors.given_loss) else tx
+
+
 def is_recipe(row: Row) -> bool:
-    return isinstance(row.make(), gradtx.Recipe)
+    return isinstance(without_loss(row), gradtx.Recipe)
 
 
 def representatives() -> list[Row]:
@@ -493,7 +511,7 @@ def representatives() -> list[Row]:
     """
     chosen: dict[str, Row] = {}
     for row in ROWS:
-        name = type(row.make()).__name__
+        name = type(without_loss(row)).__name__
         if name in COMPILED_RECIPES and len(row.code) > len(chosen.get(name, Row("")).code):
             chosen[name] = row
     return [row for row in ROWS if row in chosen.values() or not is_recipe(row)]
@@ -510,6 +528,7 @@ COMPILED_RECIPES = {
     "rmsprop",
     "scion",
     "sgd",
+    "sophia",
 }
 REPRESENTATIVES = representatives()
 OTHERS = [row for row in ROWS if row not in REPRESENTATIVES]

@@ -10,7 +10,7 @@ from gradtx._core.dtypes import real_dtype
 from gradtx._core.latex import THETA, Page, Tex, times
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree
-from gradtx._wrappers.perturbed import gradients_like
+from gradtx._wrappers.perturbed import gradients_like, where_given
 
 
 class hutchinson_estimator_diag_hessian(Transform):
@@ -79,7 +79,7 @@ class hutchinson_estimator_diag_hessian(Transform):
         keys = jax.random.split(now, max(len(leaves), 1))
         signs = structure.unflatten(map(_signs, keys, leaves))
         _, product = jax.jvp(lambda x: gradients_like(grad_fn(x), params), (params,), (signs,))
-        out = jax.tree.map(_real_product, product, signs)
+        out = where_given(jax.tree.map(_real_product, product, signs), updates)
         return out, optax.contrib.HutchinsonState(jax.random.key_data(key))
 
     def tex(self, g: Tex, page: Page) -> Tex:

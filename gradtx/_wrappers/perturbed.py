@@ -3,6 +3,8 @@
 import operator
 from typing import Any, NamedTuple
 
+import jax
+
 from gradtx._compose.wrapper import Wrapper
 from gradtx._core.authors import described
 from gradtx._core.dtypes import compute_dtype
@@ -82,7 +84,7 @@ class perturbed(Wrapper):
             )
         way, own = self.perturbation.update_tree(updates, state.perturbation, params, extra)
         at = combined(operator.add, way, params, gaps=params)
-        given = gradients_like(grad_fn(at), params)
+        given = where_given(gradients_like(grad_fn(at), params), updates)
         out, inner = self.inner.update_tree(given, state.inner, params, extra)
         return out, PerturbedState(own, inner)
 
@@ -118,3 +120,10 @@ def gradients_like(gradients: PyTree, params: PyTree) -> PyTree:
             )
         out.append(g.astype(compute_dtype(g, p)))
     return structure.unflatten(out)
+
+
+def where_given(new: PyTree, updates: PyTree) -> PyTree:
+    """`new`, but None at the leaves for which `updates` has no gradient."""
+    return jax.tree.map(
+        lambda u, x: None if u is None else x, updates, new, is_leaf=lambda x: x is None
+    )
