@@ -18,7 +18,7 @@ from gradtx._compose import fanout as _fanout  # noqa: F401
 from gradtx._show import drawn as _drawn, equations as _equations  # noqa: F401
 from gradtx._text.elsewhere import missing
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _FACE = (pkgutil.get_data(__name__, "__init__.pyi") or b"").decode()
 _IMPORT = re.compile(r"^from ([\w.]+) import [(\s]*\w+ as (\w+)", re.MULTILINE)
