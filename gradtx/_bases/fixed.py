@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from gradtx._bases.basis import Basis
 from gradtx._bases.linear_algebra import adjoint, matmul
@@ -25,8 +26,9 @@ class fixed_basis(Basis):
             identity.
         outputs: $S$, of shape `[k, out]`. None means the identity.
 
-    A transformation inside that needs the parameters gets $P\, \theta\, S^H$, which is right for a
-    rotation.
+    A transformation inside that needs the parameters gets $P\, \theta\, S^H$ if both matrices are square
+    and orthogonal. Otherwise `in_basis` refuses it, and also where a matrix is an argument of a function
+    under `jit`, `vmap` or `grad`, so that its entries are not known.
 
     Raises:
         ValueError: if `inputs` or `outputs` is not a matrix, or does not fit the matrices of a leaf.
@@ -43,7 +45,6 @@ class fixed_basis(Basis):
 
     inputs: jax.Array | np.ndarray | None = None
     outputs: jax.Array | np.ndarray | None = None
-    rotation = True
 
     def validate(self) -> None:
         for name in ("inputs", "outputs"):
@@ -53,6 +54,15 @@ class fixed_basis(Basis):
                     f"`fixed_basis({name}=...)` must be a matrix, an array with two axes, not "
                     f"{described(x)}."
                 )
+
+    @property
+    def rotation(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether both matrices are known to be orthogonal."""
+        known = self.__dict__.get("_rotation")
+        if known is None:
+            known = _is_orthogonal(self.inputs) and _is_orthogonal(self.outputs)
+            self.__dict__["_rotation"] = known
+        return known
 
     def size(self, inputs: int, outputs: int) -> tuple[int, int]:
         sizes = []
@@ -79,3 +89,15 @@ class fixed_basis(Basis):
     def _matrices(self, x: Any) -> list[Any]:
         known = (self.inputs, self.outputs)
         return [None if m is None else jnp.asarray(m).astype(x.dtype)[None] for m in known]
+
+
+def _is_orthogonal(x: Any) -> bool:
+    if x is None:
+        return True
+    is_known = not isinstance(x, Tracer) and getattr(x, "is_fully_addressable", True)
+    if not is_known or x.shape[0] != x.shape[1]:
+        return False
+    own = x.dtype if jnp.issubdtype(x.dtype, jnp.inexact) else np.dtype("float64")
+    wide = np.asarray(x).astype("complex128" if jnp.iscomplexobj(x) else "float64")
+    error = np.abs(wide @ wide.conj().T - np.eye(len(wide))).max(initial=0)
+    return bool(error <= float(jnp.finfo(own).eps) ** 0.5)  # for entries rounded in their dtype

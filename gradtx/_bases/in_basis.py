@@ -70,7 +70,7 @@ class in_basis(Transform):
         TypeError: if `basis` is not a basis, if `inner` or `signal` is not a transformation, or if
             `on_refresh` is "carry" and the state of `inner` has an array of unknown degree.
         ValueError: if a leaf has fewer than two axes, or if `inner` needs the parameters and the basis
-            is not a rotation.
+            is not known to be a rotation.
 
     Source: Vyas et al., 2024, arXiv:2409.11321, for the basis of eigenvectors (SOAP). The classes of the
     bases name their own sources.

@@ -55,8 +55,8 @@ class Step:
     def _no_params(self, error: Exception) -> ValueError:
         return ValueError(
             f"{error} `in_basis(basis={type(self.tx.basis).__name__}(...))` cannot give them to the "
-            "transformation inside, since this basis is not a rotation. Put a weight decay, and "
-            "whatever else needs the parameters, behind `in_basis` in a chain."
+            "transformation inside, since this basis is not known to be a rotation. Put a weight decay, "
+            "and whatever else needs the parameters, behind `in_basis` in a chain."
         )
 
     def learn(self, gradients: list[Any]) -> None:

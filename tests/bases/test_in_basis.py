@@ -85,10 +85,36 @@ def test_a_weight_decay_inside_a_rotation_is_that_outside():
     np.testing.assert_allclose(u, 0.1 * params, rtol=0, atol=1e-5)
 
 
-def test_what_needs_the_parameters_is_refused_where_they_have_no_coordinates():
-    tx, w = in_basis(gradtx.whitening(), gradtx.decoupled_weight_decay(0.1)), jnp.ones((2, 2))
-    with pytest.raises(ValueError, match="is not a rotation"):
-        tx.update(w, tx.init(w), w)
+def decays_in(basis):
+    """A step with a weight decay inside the basis."""
+    tx, w = in_basis(basis, gradtx.decoupled_weight_decay(0.1)), jnp.ones((3, 3))
+    return tx.update(jnp.zeros_like(w), tx.init(w), w)[0]
+
+
+@pytest.mark.parametrize(
+    "basis",
+    [
+        gradtx.whitening(),
+        gradtx.low_rank(1),
+        fixed_basis(inputs=2 * jnp.eye(3)),  # the decay would be four times as strong
+        fixed_basis(outputs=np.eye(3) + np.eye(3, k=1)),
+        fixed_basis(inputs=np.eye(3)[:2]),
+        gradtx.blocked(fixed_basis(inputs=2 * np.eye(3)), 3),
+    ],
+    ids=["whitening", "low rank", "scaled", "sheared", "projection", "blocks"],
+)
+def test_what_needs_the_parameters_is_refused_where_they_have_no_coordinates(basis):
+    with pytest.raises(ValueError, match="is not known to be a rotation"):
+        decays_in(basis)
+
+
+def test_a_fixed_basis_is_a_rotation_if_its_entries_are_known_and_orthogonal():
+    narrow = jnp.asarray(rotation(3), "bfloat16")
+    for m in (np.eye(3, dtype=int)[[2, 0, 1]], narrow, rotation(3), None):
+        got = jax.jit(lambda m=m: decays_in(fixed_basis(inputs=m)))()
+        np.testing.assert_allclose(got, 0.1, rtol=0.05)
+    with pytest.raises(ValueError, match="is not known to be a rotation"):
+        jax.jit(lambda m: decays_in(fixed_basis(outputs=m)))(jnp.eye(3))
 
 
 class unnamed_state(gradtx.Elementwise):
