@@ -75,7 +75,7 @@ def row_of(name: str) -> Row:
         repr(shown),
         parts_of(tx),
         state_bytes(tx),
-        GOOD_FOR.get(name, first_sentence(getattr(gradtx, name))),
+        GOOD_FOR[name],
     )
 
 
@@ -95,10 +95,6 @@ def source_of(make: Any) -> str:
     text = inspect.getdoc(make) or ""
     found = re.search(r"^Sources?: (.+?)(?:\n\n|\Z)", text, re.DOTALL | re.MULTILINE)
     return " ".join(found[1].split()).removesuffix(".") if found else ""
-
-
-def first_sentence(make: Any) -> str:
-    return (inspect.getdoc(make) or "").split("\n\n")[0].replace("\n", " ")
 
 
 def parts_of(tx: Any) -> tuple[str, ...]:
