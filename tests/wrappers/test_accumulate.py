@@ -44,6 +44,22 @@ def conditionals(f, *args):
     return text.count(" conditional(")
 
 
+def roots(f, *args):
+    """How many square roots the branches of conditionals hold, and how many all else."""
+    found = [0, 0]
+
+    def walk(jaxpr, outside):
+        for equation in jaxpr.eqns:
+            found[outside] += equation.primitive.name == "sqrt"
+            parts = jax.tree.leaves(list(equation.params.values()))
+            for part in (getattr(x, "jaxpr", x) for x in parts):
+                if hasattr(part, "eqns"):
+                    walk(part, outside and equation.primitive.name != "cond")
+
+    walk(jax.make_jaxpr(f)(*args).jaxpr, True)
+    return tuple(found)
+
+
 @pytest.mark.parametrize("k", [1, 2, 4])
 def test_equals_one_large_batch_to_rounding(k):
     updates, params, _ = run(accumulate(adamw(0.1), k))
@@ -114,8 +130,20 @@ def test_the_inner_optimizer_is_in_one_branch_of_the_program_also_in_a_sweep():
     ):
         one = functools.partial(train, wraps=wraps)
         assert conditionals(one, rates[0]) >= 1 and conditionals(jax.vmap(one), rates) >= 1
+        for inside, outside in (roots(one, rates[0]), roots(jax.vmap(one), rates)):
+            assert (
+                inside >= 1 and outside == 0
+            )  # Adam takes a root of each leaf, and nothing else does
         got, alone = jax.vmap(one)(rates), one(rates[1])
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x[1], y, atol=1e-6), got, alone)
+
+
+def test_both_branches_run_where_every_member_has_its_own_number_of_micro_batches():
+    """So the test above can fail."""
+    tx = lambda k: accumulate(adam(0.1), k)
+    step = lambda k: tx(k).update(GRADIENTS[0], tx(k).init(PARAMS), PARAMS)[0]
+    inside, outside = roots(jax.vmap(step), jnp.array([2, 4]))
+    assert inside == 0 and outside >= 1
 
 
 GRADIENTS_STACKED = jax.tree.map(lambda *xs: jnp.stack(xs), *GRADIENTS)
