@@ -167,6 +167,15 @@ def test_the_table_on_the_page_is_made_from_the_committed_file():
 TO_BE_MEASURED = {"basis_state", "basis_step", "muon_on_meshes", "muon_on_a_mesh_of_layers"}
 
 
+def test_the_how_to_states_the_sizes_of_the_states_in_a_basis():
+    page = " ".join((ROOT / "docs" / "how_to.md").read_text().split())
+    named = {name for _, name in re.findall(r"(\d\.\d) \(`(\w+)`\)", page)}
+    assert named == {"soap", "shampoo", "psgd_kron", "galore"}
+    for number in BENCHMARKS["basis_state"].function(True):
+        if number.case in named:
+            assert f"{number.value:.1f} (`{number.case}`)" in page
+
+
 def test_the_page_is_renewed_between_its_marks(tmp_path):
     page, content = tmp_path / "page.md", file_of(Number("a", 1.0, "ratio", 0.9, 1.1))
     page.write_text(f"before\n{tables.BEGIN}\nold\n{tables.END}\nafter\n")
