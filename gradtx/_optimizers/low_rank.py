@@ -50,8 +50,7 @@ class galore(Recipe):
             outputs (`hidden_matrices`).
         auxiliary: the optimizer of all other leaves. None means `adamw` with the same numbers.
 
-    Optax's `contrib.galore` projects the longer side of a square or tall matrix, and its factor is 1 by
-    default.
+    Optax's `contrib.galore` projects the longer side, and its factor is 1 by default.
 
     The state holds one entry per group, "muon" and "adamw". That of the matrices is
     `InBasisState(count, basis, signal, inner)`, where `basis` is `LowRankState(left, right)` and `inner`
