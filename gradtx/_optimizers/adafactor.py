@@ -61,6 +61,9 @@ class adafactor(Conventional):
         convention: the library or paper whose defaults fill in the arguments that are not given:
             "optax", "torch", "keras", "paper", "transformers" (Hugging Face) or "big_vision".
 
+    The option `warmup_init` of Hugging Face is a learning rate that rises by 1e-6 per step, which is
+    `learning_rate=linear_schedule(1e-6, 1.0, 999_999)` here, with `relative_step=True`.
+
     The state holds `optax.FactoredState(count, v_row, v_col, v)`,
     `LearningRateState(step, last_learning_rate)`, and `MomentumState(mu)` if there is a momentum.
 

@@ -56,6 +56,8 @@ class psgd_kron(Recipe):
 
     The random numbers are hashes of the step, so that no key is needed. The authors balance the sizes of
     the two factors in a hundredth of the steps; here this is done in every fit, and changes no update.
+    Newer code of the authors fits symmetric factors by products alone; here the factors are triangular,
+    and a fit solves triangular systems.
 
     The state holds one entry per group, "muon" and "adamw". That of the matrices has
     `InBasisState(count, basis, signal, inner)`, where `basis` is `FittedWhiteningState(left, right)`.

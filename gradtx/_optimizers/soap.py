@@ -70,7 +70,9 @@ class soap(Recipe):
         auxiliary: the optimizer of all other leaves. None means `adamw` with the same numbers.
 
     The code of the authors multiplies the parameter by $1 - \eta \lambda$ after the step. Here decay and
-    step are added, which differs by $\eta \lambda$ times the step.
+    step are added, which differs by $\eta \lambda$ times the step. HeavyBall and NVIDIA's Emerging
+    Optimizers also move matrices in the first step, which the authors and gradtx do not, and their
+    default of `b1` is 0.9.
 
     The state holds one entry per group, "muon" and "adamw". That of the matrices is
     `InBasisState(count, basis, signal, inner)`, where `basis` is `EigenbasisState(left, right, q_left,

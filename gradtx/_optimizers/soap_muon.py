@@ -45,6 +45,10 @@ class soap_muon(Recipe):
         axes: the rule that says which leaves are hidden matrices, as in `soap`.
         auxiliary: the optimizer of all other leaves. None means `adamw` with `b2=0.95`.
 
+    The record divides by the root of $\max(v, \epsilon^2)$ and not by $\sqrt v + \epsilon$. It takes
+    12 steps with the coefficients (2, -1.5, 0.5), and its factor is $\sqrt{\max(1, out / in)}$: pass
+    `coefficients=(2.0, -1.5, 0.5), steps=12, scaling="original"`.
+
     The state is that of `soap`, but the state of `signal` is `MomentumState(mu)`, and `inner` keeps the
     average of squares, `SecondMomentState(nu)`.
 

@@ -154,7 +154,8 @@ class contra_muon(Recipe):
     $$ u = -\eta\, (s\, (\mathrm{NS}(m) - a\, m / \|m\|_{\mathrm{op}}) + \lambda\, \theta) $$
 
     A singular value $\sigma$ of $m$ becomes $1 - a\, \sigma / \sigma_{\max}$, which is largest for the
-    smallest one.
+    smallest one. The norm is estimated from above by a Schatten norm (`scale_to_operator_norm`), so
+    that a little less than this is taken away.
 
     Args:
         learning_rate: the learning rate $\eta$; a negative rate ascends. This and every other number

@@ -42,6 +42,9 @@ class stableadamw(Recipe):
         axis_name: inside `shard_map`, the mesh axis, or the tuple of axes, over which the leaves are
             sharded. With None, every device takes the norms of what it holds.
 
+    A step that is made shorter has a smaller decay, as in algorithm 2. Some libraries shorten the step
+    and leave the decay unchanged.
+
     The state is that of `expand()`: `MomentumState(mu)`, `SecondMomentState(nu)`, two counters and
     `LearningRateState(step, last_learning_rate)`. The average $v$ is stored once.
 

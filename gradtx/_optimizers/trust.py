@@ -44,7 +44,8 @@ class lamb(Recipe):
         axis_name: inside `shard_map`, the mesh axis, or the tuple of axes, over which the leaves are
             sharded. With None, every device takes the norms of what it holds.
 
-    Some libraries divide the gradients by their global norm first:
+    Some libraries leave out the bias corrections of $\hat m$ and $\hat v$, which the paper and gradtx
+    have. Some libraries divide the gradients by their global norm first:
     `chain(clip_by_global_norm(1.0), lamb(...))` does so where this norm is above 1.
 
     The state holds `optax.ScaleByAdamState(count, mu, nu)`, and
@@ -109,7 +110,8 @@ class lars(Recipe):
             sharded. With None, every device takes the norms of what it holds.
 
     The paper divides by $\|g\| + \lambda\, \|\theta\|$, which is at least $\|x\|$. Optax and gradtx
-    divide by $\|x\|$.
+    divide by $\|x\|$. Some libraries apply the momentum to $x$ and scale the result to the norm of the
+    parameters; here the momentum comes last, as in the paper.
 
     The state holds `LearningRateState(step, last_learning_rate)` and `optax.TraceState(trace)`.
 
