@@ -3,10 +3,12 @@
 
 VENV ?= .venv
 WORKERS ?= 2
-# The tests that depend on how a program is compiled: their tolerances count roundings, or they count what
-# the compiled program does. Everything else is compiled with few optimizations (tests/conftest.py).
+# The tests that depend on how a program is compiled: their tolerances count roundings, they compare bits, or
+# they count what the compiled program does. Everything else is compiled with few optimizations
+# (tests/conftest.py).
 NUMBERS := tests/core/test_numbers.py tests/compose $(addprefix tests/matrices/test_,newton_schulz.py \
-	polar_factor.py polynomials.py) tests/optimizers tests/papers tests/transforms
+	polar_factor.py polynomials.py) tests/optimizers tests/papers tests/transforms \
+	$(addprefix tests/wrappers/test_,compensated.py master_weights.py)
 # Arguments for the race or for pytest: make ARGS="--data mine.csv", make test ARGS="-k adamw".
 ARGS ?=
 # The oldest supported version comes first, so that what passes here passes everywhere. A name
