@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from docutils import nodes
 from face import _link, concepts, to_rst
 from good_for import GOOD_FOR
+from primitives import GLUE, own_primitives
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -29,8 +30,6 @@ GIVEN = {
     "fast_optimizer": gradtx.sgd(1e-3),
     "inner": gradtx.adamw(1e-3, weight_decay=0.0),
 }
-# Compositions of parts, which are not parts themselves.
-GLUE = {"chain", "named_chain", "fanout", "partition", "masked", "identity", "constant", "once"}
 SIDE = 256
 YEAR = re.compile(r"\b(19|20)\d\d\b(?!\.)")
 
@@ -165,9 +164,25 @@ class SharedParts(SphinxDirective):
         return self.parse_text_to_nodes(", ".join(listed) + ".")
 
 
+class OwnPrimitives(SphinxDirective):
+    """The directive `.. own-primitives::`, which counts and lists what only one optimizer contains."""
+
+    def run(self) -> list[nodes.Node]:
+        names = sorted(concepts()["Optimizers"])
+        own = own_primitives(names)
+        listed = [f"{_link(x)} ({', '.join(map(_name, own[x]))})" for x in own]
+        share = f"{len(own)} of {len(names)} optimizers, {len(own) / len(names):.0%}: "
+        return self.parse_text_to_nodes(share + ", ".join(listed) + ".")
+
+
+def _name(part: str) -> str:
+    return _link(part) if part in dir(gradtx) else f"``{part}``"
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("optimizers", Optimizers)
     app.add_directive("shared-parts", SharedParts)
+    app.add_directive("own-primitives", OwnPrimitives)
     return {"parallel_read_safe": True}
 
 

@@ -41,6 +41,14 @@ def test_the_table_says_of_every_optimizer_what_it_is_good_for():
     assert set(table.GOOD_FOR) == {*NAMES}
 
 
+def test_an_optimizer_has_a_primitive_of_its_own_if_no_other_code_names_it():
+    own = table.own_primitives(NAMES)
+    assert own["yogi"] == ["yogi_moment"] and own["psgd_kron"] == ["fitted_whitening"]
+    # `rmnp` shares its rows with an option of `muon`, and `soap` its basis with `kl_soap`.
+    assert not {"adam", "rmnp", "soap", "lion"} & set(own)
+    assert len(own) < len(NAMES) / 2
+
+
 def test_a_row_of_the_table_has_the_year_the_parts_the_source_and_the_composition():
     row = table.row_of("lion")
     assert row.year == "2023"
