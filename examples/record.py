@@ -36,7 +36,8 @@ def record(rate, steps, other_rate=3e-3):
     momentum = gradtx.piecewise_interpolate_schedule(
         "linear", 0.85, {early: 0.95 / 0.85, late: 1.0, steps: 0.85 / 0.95}
     )
-    ahead = gradtx.piecewise_constant_schedule(0.3, {late: 0.0}) * falling
+    # Gradients are taken ahead of the iterates, but not in the first and the last steps.
+    ahead = gradtx.join_schedules([0.0, 0.3, 0.0], [early, late]) * falling
 
     matrices = gradtx.chain(
         # Adam's division takes place in the eigenbasis of the gradients, as in SOAP ...
@@ -63,8 +64,7 @@ def record(rate, steps, other_rate=3e-3):
         gradtx.scale_by_learning_rate(other_rate * falling),
     )
     step = gradtx.partition({"muon": matrices, "adamw": others}, gradtx.hidden_matrices())
-    # Gradients are taken ahead of the iterates, but not in the first and the last steps.
-    moving = gradtx.ema_nesterov(step, 0.99, gradtx.join_schedules([0.0, ahead], [early]))
+    moving = gradtx.ema_nesterov(step, 0.99, ahead)
     # The last ninth is averaged, without the embeddings.
     return gradtx.averaged(
         moving,

@@ -36,6 +36,14 @@ def test_the_entry_is_one_value_that_fits_the_transformer(record):
     assert routes["blocks/0/up/weight"] == "muon" and routes["embed/weight"] == "adamw"
 
 
+def test_gradients_are_taken_ahead_but_not_in_the_first_and_the_last_steps(record):
+    steps = 90
+    beta = record.record(0.02, steps).inner.beta
+    values = [float(beta(t)) for t in range(steps + 1)]
+    assert not any(values[:10]) and not any(values[84:])
+    assert all(abs(values[t] - 0.3 * (1 - t / steps)) < 1e-6 for t in range(10, 84))
+
+
 def test_the_entry_trains_a_network_that_sees_two_characters(record):
     """A program with one hidden matrix compiles in a fraction of the time of the transformer."""
     text, _, alphabet = record.encode(record.python_reference())
