@@ -3,6 +3,7 @@
 from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 
 from gradtx._bases.arithmetic import structure_of_state
 from gradtx._bases.basis import Basis
@@ -14,10 +15,15 @@ from gradtx._core.authors import described
 from gradtx._core.branches import choose
 from gradtx._core.foreign import AsTransform
 from gradtx._core.latex import Page, Tex, escape, times
+from gradtx._core.layouts import Advice, add_adviser
+from gradtx._core.lowering import Lowering
 from gradtx._core.schedule import next_count
+from gradtx._core.sharding import named_axes
+from gradtx._core.terms import Stream
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, flatten
 from gradtx._matrices.axes import MatrixRule, hidden_matrices
+from gradtx._matrices.fallbacks import and_others
 
 
 class InBasisState(NamedTuple):
@@ -103,6 +109,10 @@ class in_basis(Transform):
                 f"`MatrixAxes`, such as `hidden_matrices()`, not {described(self.axes)}."
             )
 
+    def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
+        add_adviser(low, gathering)
+        return super().lower(low, stream)
+
     def init_tree(self, params: PyTree) -> InBasisState:
         owned, structure = flatten(params)
         leaves = basis_leaves(self.basis, self.axes, owned, structure)
@@ -170,3 +180,25 @@ class in_basis(Transform):
         page.notes.setdefault(r"\cdot^H", r"\text{: the adjoint}")
         inside = page.define("x", lambda _: times(Tex(name), self.signal.tex(g, page)))
         return times(Tex(f"{name}^H"), self.inner.tex(inside, page))
+
+
+def gathering(program: Any, leaves: list[Any], shardings: list[Any]) -> Advice:
+    """What to do about sharded leaves, whose bases the devices do not share (`layouts.py`)."""
+    stages = [stage for stage in program.lowering.trees if isinstance(stage.tx, in_basis)]
+    whole = [
+        i
+        for i, (x, s) in enumerate(zip(leaves, shardings, strict=True))
+        if isinstance(s, NamedSharding)
+        and any(named_axes(s.spec, s.mesh, len(x.shape)))
+        and any(stage.owned[i] for stage in stages)
+    ]
+    if not whole:
+        return Advice([])
+    these = and_others(program.lowering.paths[whole[0]], len(whole) - 1)
+    return Advice(
+        whole,
+        "gathered whole",
+        f"`in_basis`, of which `soap` and `shampoo` are made, gathers {these} whole in every step, "
+        "since devices do not share the work on bases. Where this takes too long, use `muon` or another "
+        "optimizer built on `Matrixwise`, whose matrices the devices share.",
+    )

@@ -9,6 +9,7 @@ from jax.core import Tracer
 
 from gradtx._core.boundary import with_empty_parts_of
 from gradtx._core.dtypes import scalar_dtype
+from gradtx._core.layouts import known_sharding, warn_of_layout
 from gradtx._core.lowering import Lowering, Visit
 from gradtx._core.places import numbered
 from gradtx._core.record import finish
@@ -42,7 +43,7 @@ class Program:
         *,
         on_mesh: bool = False,
     ) -> None:
-        self._tx = tx
+        self.tx = tx
         self.lowering = low = Lowering(leaves, structure, visit)
         low.on_mesh = on_mesh
         stream, state = low.lower(tx, low.source())
@@ -60,6 +61,7 @@ class Program:
 
     def init(self, params: list[Any]) -> Any:
         """The state before the first step."""
+        warn_of_layout(self, params, [known_sharding(x) for x in params], 3)
         cells = self.init_cells(params)
         return self.layout.unflatten([cells[number] for number in self.numbers])
 
@@ -113,7 +115,7 @@ class Program:
     def on_mesh(self) -> "Program":
         """The program for parameters on a mesh, whose state is the same."""
         low = self.lowering
-        return Program(self._tx, low.leaves, low.structure, on_mesh=True)
+        return Program(self.tx, low.leaves, low.structure, on_mesh=True)
 
     def _run(self, frame: Frame) -> None:
         for stage in self.stages:

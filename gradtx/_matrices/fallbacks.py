@@ -23,7 +23,7 @@ def warn_in_shard_map(tx: Any, low: Any, axes: list[Any]) -> None:
     if said:  # an optimizer may consist of several such transformations
         return
     said.append(True)
-    these = _and_others(low.paths[whole[0]], len(whole) - 1)
+    these = and_others(low.paths[whole[0]], len(whole) - 1)
     warnings.warn(
         f"`{type(tx).__name__}` updates {these} inside a `shard_map` that does not go over the mesh "
         f"axis {names[0]!r}. The devices along this axis gather these matrices, and each of them "
@@ -64,6 +64,25 @@ def is_gathered(plan: Plan, leaf: UnitLeaf) -> bool:
     return False
 
 
+def moves_to(plan: Plan, leaf: UnitLeaf) -> str | None:
+    """The mesh axis over which the compiler shards the layers of this stack in a step, if it was not.
+
+    The stack of a group comes back sharded over the first mesh axis of the stages. The compiler leaves
+    it so, unless the mesh axis shards another axis of the leaf, or does not divide the layers.
+
+    Args:
+        plan: the group, whose layout is known here.
+        leaf: one of its leaves.
+    """
+    if AxisType.Auto not in plan.mesh.axis_types or leaf.spec is None or not leaf.batch:
+        return None
+    for name in stage_order(plan)[:1]:
+        divides = leaf.shape[leaf.order[0]] % plan.mesh.shape[name] == 0
+        if divides and not any(name in names for names in leaf.spec):
+            return name
+    return None
+
+
 def advice(path: str, others: int) -> str:
     """What to do about a leaf that `is_gathered`, and so many others.
 
@@ -72,12 +91,29 @@ def advice(path: str, others: int) -> str:
         others: how many other leaves are gathered as well.
     """
     return (
-        f"On a mesh with axes of the type Auto, the compiler gathers {_and_others(path, others)} "
+        f"On a mesh with axes of the type Auto, the compiler gathers {and_others(path, others)} "
         "whole in every step, since it finds no exchange for matrices that are sharded in this way. Use "
         "the optimizer that `gradtx.place(tx, params)` returns, or make the axes of the mesh Explicit."
     )
 
 
-def _and_others(path: str, others: int) -> str:
+def advice_on_layers(path: str, others: int, name: str) -> str:
+    """What to do about a stack whose layers the compiler shards, see `moves_to`, and so many others.
+
+    Args:
+        path: the path of the stack.
+        others: of how many other stacks it shards the layers.
+        name: the mesh axis over which it does.
+    """
+    return (
+        "On a mesh with axes of the type Auto, a compiled step returns the update and the state of "
+        f"{and_others(path, others)} with the layers sharded over {name!r}, which they were not, and "
+        "the next step is compiled again. Use the optimizer that `gradtx.place(tx, params)` returns, "
+        "pass `out_shardings` to `jax.jit`, or make the axes of the mesh Explicit."
+    )
+
+
+def and_others(path: str, others: int) -> str:
+    """A leaf, and so many others, in words."""
     more = f" and {others} other leaf" if others == 1 else f" and {others} other leaves"
     return f"`{path or '.'}`" + (more if others else "")

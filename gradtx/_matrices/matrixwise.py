@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from gradtx._compose.labels import check_patterns
 from gradtx._core.authors import described, not_a_pair, not_matrices, undefined
 from gradtx._core.layout import INNER
+from gradtx._core.layouts import add_adviser
 from gradtx._core.lowering import Lowering
 from gradtx._core.numerics import squarable
 from gradtx._core.shapes import Matrices
@@ -25,6 +26,7 @@ from gradtx._matrices.fallbacks import warn_in_shard_map
 from gradtx._matrices.mesh_stage import MeshStage
 from gradtx._matrices.on_matrices import on_matrices
 from gradtx._matrices.stage import MatrixStage
+from gradtx._matrices.traffic import gathering, moving
 
 
 class Matrixwise(Unit):
@@ -137,6 +139,8 @@ class Matrixwise(Unit):
             raise ValueError(f"`{type(self).__name__}`: {error}") from None
         low.matrices.update(i for i, a in enumerate(axes) if a is not None)
         warn_in_shard_map(self, low, axes)
+        add_adviser(low, gathering)
+        add_adviser(low, moving)
         if low.on_mesh or any(a is not None and a.is_part for a in axes):
             return self._lower_on_mesh(low, streams, inner, axes)
         bare = self.bare._with(axes=None)

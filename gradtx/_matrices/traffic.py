@@ -6,8 +6,9 @@ from typing import Any
 import jax
 from jax.sharding import NamedSharding
 
+from gradtx._core.layouts import Advice
 from gradtx._core.sharding import is_explicit, named_axes
-from gradtx._matrices.fallbacks import is_gathered
+from gradtx._matrices.fallbacks import advice, advice_on_layers, is_gathered, moves_to
 from gradtx._matrices.hops import needed
 from gradtx._matrices.in_place import fits_in_place
 from gradtx._matrices.long_axis import fits_long_axis
@@ -54,7 +55,36 @@ def gathered(stages: list[Any], leaves: list[Any], shardings: list[Any]) -> list
         leaves: as in `traffic`.
         shardings: as in `traffic`.
     """
-    found: set[int] = set()
+    groups = _constrained(stages, leaves, shardings)
+    return sorted({i for plan, members in groups for i, leaf in members if is_gathered(plan, leaf)})
+
+
+def gathering(program: Any, leaves: list[Any], shardings: list[Any]) -> Advice:
+    """What to do about the leaves that are `gathered`."""
+    whole = gathered(program.stages, leaves, shardings)
+    if not whole:
+        return Advice([])
+    return Advice(whole, "gathered whole", advice(program.lowering.paths[whole[0]], len(whole) - 1))
+
+
+def moving(program: Any, leaves: list[Any], shardings: list[Any]) -> Advice:
+    """What to do about the stacks that a compiled step shards in another way than before."""
+    groups = _constrained(program.stages, leaves, shardings)
+    found = {i: n for plan, own in groups for i, leaf in own if (n := moves_to(plan, leaf))}
+    for i in gathered(program.stages, leaves, shardings):
+        found.pop(i, None)
+    if not found:
+        return Advice([])
+    i = min(found)
+    sentence = advice_on_layers(program.lowering.paths[i], len(found) - 1, found[i])
+    return Advice(sorted(found), f"layers move to {found[i]!r}", sentence)
+
+
+def _constrained(
+    stages: list[Any], leaves: list[Any], shardings: list[Any]
+) -> list[tuple[Plan, list[tuple[int, UnitLeaf]]]]:
+    """The groups that the compiler brings together without being told how they lie (`staged.py`)."""
+    found = []
     for stage in _of_matrices(stages):
         groups: dict[Any, list[tuple[int, UnitLeaf]]] = {}
         for i, group, leaf in _members(stage, leaves, shardings):
@@ -66,8 +96,8 @@ def gathered(stages: list[Any], leaves: list[Any], shardings: list[Any]) -> list
         for (group, mesh, _), members in groups.items():
             plan: Any = Plan(None, group, tuple(leaf for _, leaf in members), mesh)  # pyright: ignore
             if not _no_exchange(plan, stage.txs):
-                found |= {i for i, leaf in members if is_gathered(plan, leaf)}
-    return sorted(found)
+                found.append((plan, members))
+    return found
 
 
 def _of_matrices(stages: list[Any]) -> list[MeshStage]:

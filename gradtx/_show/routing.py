@@ -10,15 +10,15 @@ from gradtx._compose.partition import partition
 from gradtx._compose.recipe import Recipe
 from gradtx._core.boundary import as_param
 from gradtx._core.foreign import as_transform
+from gradtx._core.layouts import advice_on
 from gradtx._core.lowering import Lowering
-from gradtx._core.program import Program
+from gradtx._core.program import known_program
 from gradtx._core.terms import Visit
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, flatten
 from gradtx._core.values import Value
-from gradtx._matrices.fallbacks import advice
 from gradtx._matrices.heads import possible_heads
-from gradtx._matrices.traffic import gathered, traffic
+from gradtx._matrices.traffic import traffic
 from gradtx._show.effects import effects, leaves_of
 from gradtx._show.html import columns, table
 
@@ -118,12 +118,13 @@ def routing(tx: Transform, params: PyTree) -> Routes:
     _follow(visit, low, ways, {}, notes)
     on = effects(visit)
     shardings = [getattr(x, "sharding", None) for x in leaves]
-    if low.matrices and any(isinstance(x, NamedSharding) for x in shardings):
-        stages = Program(tx, shapes, structure, on_mesh=True).stages
-        sent = traffic(stages, shapes, shardings)
+    if any(isinstance(x, NamedSharding) for x in shardings):
+        program = known_program(tx, shapes, structure)
+        sent = traffic(program.on_mesh.stages, shapes, shardings) if low.matrices else {}
         on |= {words: {i for i in sent if words in sent[i]} for x in sent.values() for words in x}
-        if whole := gathered(stages, shapes, shardings):
-            notes[advice(low.paths[whole[0]], len(whole) - 1)] = None
+        for advice in advice_on(program, shapes, shardings):
+            on[advice.effect] = on.get(advice.effect, set()) | {*advice.leaves}
+            notes[advice.sentence] = None
     routes = Routes(
         Route(
             path,

@@ -1,6 +1,5 @@
 """`state_shardings`: how the state of an optimizer lies on a mesh, given how the parameters lie."""
 
-import warnings
 from typing import Any
 
 import jax
@@ -9,10 +8,9 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 from gradtx._core.authors import described
 from gradtx._core.boundary import as_param
 from gradtx._core.foreign import as_transform
+from gradtx._core.layouts import warn_of_layout
 from gradtx._core.program import known_program
 from gradtx._core.trees import PyTree, flatten, is_none, paths
-from gradtx._matrices.fallbacks import advice
-from gradtx._matrices.traffic import gathered
 
 
 def state_shardings(tx: Any, params: PyTree, param_shardings: PyTree = None) -> Any:
@@ -25,7 +23,7 @@ def state_shardings(tx: Any, params: PyTree, param_shardings: PyTree = None) -> 
 
     `init` is traced, and nothing is computed. The shardings follow the operations in `init`, so they are
     right for every composition, for Optax's transformations and for your own classes. Arrays that do not
-    come from a parameter, such as counts, are replicated. A warning names the matrices that the compiler
+    come from a parameter, such as counts, are replicated. A warning names the matrices that devices
     would gather whole in every step, because of the way in which they are sharded, and says what to do.
 
     Args:
@@ -58,6 +56,9 @@ def state_shardings(tx: Any, params: PyTree, param_shardings: PyTree = None) -> 
     if mesh is None:  # everything lies on one device
         (one,) = set(named.values()) or {None}
         return jax.tree.map(lambda _: one, jax.eval_shape(tx.init, params))
+    # This comes before the trace of `init`, which would warn of the same.
+    owned = [as_param(x) if hasattr(x, "shape") else None for x in leaves]
+    warn_of_layout(known_program(tx, owned, structure), owned, shardings, 2)
     # Under axes of the type Explicit, the type of an array has its sharding, so tracing finds it.
     names = mesh.axis_names
     typed = AbstractMesh(mesh.axis_sizes, names, axis_types=(AxisType.Explicit,) * len(names))
@@ -76,23 +77,7 @@ def state_shardings(tx: Any, params: PyTree, param_shardings: PyTree = None) -> 
 
     with jax.sharding.use_abstract_mesh(typed):
         jax.eval_shape(trace, shapes)
-    if AxisType.Auto in mesh.axis_types:
-        _warn_of_gathering(tx, leaves, structure, shardings)
     return found[0]
-
-
-def _warn_of_gathering(tx: Any, leaves: list[Any], structure: Any, shardings: list[Any]) -> None:
-    """Warn once if the compiler gathers whole matrices in every step."""
-    shapes = [as_param(x) if hasattr(x, "shape") else None for x in leaves]
-    program = known_program(tx, shapes, structure)
-    if not program.lowering.matrices:
-        return
-    if whole := gathered(program.on_mesh.stages, shapes, shardings):
-        sentence = advice(program.lowering.paths[whole[0]], len(whole) - 1)
-        said = tx.__dict__.setdefault("_said", set())
-        if sentence not in said:
-            said.add(sentence)
-            warnings.warn(sentence, stacklevel=3)
 
 
 def of_leaves(params: PyTree, shardings: PyTree) -> list[Any]:

@@ -1,0 +1,85 @@
+"""Layouts in which a step is slow or moves what it returns are said once, with what to do."""
+
+import warnings
+from importlib.util import find_spec
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+
+import gradtx
+
+LINE, GRID = ((8,), ("x",)), ((4, 2), ("x", "y"))
+# The mesh, the shape and the spec of a stack, and the mesh axis over which a compiled step shards its
+# layers, if it does.
+STACKS = [
+    (LINE, (8, 4, 8), P(), "x"),
+    (LINE, (8, 4, 8), P(None, None, "x"), None),
+    (GRID, (8, 4, 8), P(None, None, "y"), "x"),
+    (GRID, (8, 4, 8), P("x", None, "y"), None),
+    (GRID, (2, 4, 8), P(None, None, "y"), None),
+]
+
+
+def said(f, *args):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        f(*args)
+    return [str(x.message) for x in found]
+
+
+@pytest.mark.skipif(
+    not find_spec("jax.experimental.shard_alike"),
+    reason="JAX 0.12 cannot ask for the same sharding",
+)
+@pytest.mark.parametrize(("mesh", "shape", "spec", "moved"), STACKS)
+def test_a_stack_that_a_compiled_step_moves_is_said_and_stays_after_place(mesh, shape, spec, moved):
+    mesh = jax.make_mesh(*mesh, axis_types=(AxisType.Auto,) * len(mesh[0]))
+    w = jax.device_put(jnp.ones(shape), NamedSharding(mesh, spec))
+    tx = gradtx.orthogonalize_newton_schulz(steps=1)
+    sentences = said(tx.init, w)
+    assert len(sentences) == (moved is not None)
+    assert all(f"layers sharded over '{moved}'" in x for x in sentences)
+    assert [row.effects.endswith(f"layers move to '{moved}'") for row in gradtx.routing(tx, w)] == [
+        moved is not None
+    ]
+    updates = jax.jit(lambda g: tx.update(g, (), g)[0])(w)
+    assert updates.sharding.is_equivalent_to(w.sharding, 3) == (moved is None)
+    if moved is not None:
+        placed = gradtx.place(tx, w)
+        assert not said(placed.init, w)
+        updates = jax.jit(lambda g: placed.update(g, (), g)[0])(w)
+        assert updates.sharding.is_equivalent_to(w.sharding, 3)
+
+
+def test_init_with_sharded_parameters_says_once_what_the_compiled_step_gathers():
+    mesh = jax.make_mesh(*GRID, axis_types=(AxisType.Auto,) * 2)
+    sharding = NamedSharding(mesh, P(("y", "x")))
+    params = {f"w{i}": jax.device_put(jnp.ones((8, 16)), sharding) for i in range(8)}
+    tx = gradtx.muon(0.1)
+    (sentence,) = said(tx.init, params)
+    assert "gathers `w0` and 7 other leaves whole in every step" in sentence
+    assert not said(tx.init, params)
+    assert not said(gradtx.state_shardings, tx, params)
+    (sentence,) = said(gradtx.accumulate(gradtx.muon(0.2), every=2).init, params)
+    assert "gathers `w0`" in sentence
+    assert not said(gradtx.place(gradtx.muon(0.3), params).init, params)
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+@pytest.mark.parametrize("spec", [P(None, "x"), P("x"), P()])
+def test_bases_of_sharded_matrices_are_said_once_to_be_gathered(kind, spec):
+    """The bases of soap and shampoo are not shared among devices, on neither kind of mesh."""
+    mesh = jax.make_mesh(*LINE, axis_types=(kind,))
+    w = jax.ShapeDtypeStruct((8, 16), jnp.float32, sharding=NamedSharding(mesh, spec))
+    params = {"v": w, "w": w}
+    tx = gradtx.soap(0.1)
+    for own in (tx, gradtx.accumulate(gradtx.shampoo(0.1), every=2)):
+        sentences = said(gradtx.state_shardings, own, params)
+        assert [x.startswith("`in_basis`") for x in sentences] == [True] * (spec != P())
+        assert all("`v` and 1 other leaf whole" in x for x in sentences)
+    assert not said(gradtx.state_shardings, tx, params)
+    routes = gradtx.routing(tx, params)
+    assert all(("gathered whole" in row.effects) == (spec != P()) for row in routes)
+    assert any("use `muon`" in note for note in routes.notes) == (spec != P())
