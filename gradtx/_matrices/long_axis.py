@@ -20,7 +20,7 @@ from gradtx._matrices.groups import cut
 from gradtx._matrices.hops import Held, Rows
 from gradtx._matrices.plans import Plan
 from gradtx._matrices.staged import sharded_alike
-from gradtx._matrices.units import joined
+from gradtx._matrices.units import Spec, UnitLeaf, joined
 
 
 def fits_long_axis(plan: Plan) -> bool:
@@ -46,37 +46,45 @@ def along_long_axis(
     plan: Plan, leaves: list[list[Held]], numbers: list[Any], params: list[Held] | None
 ) -> list[list[Held]]:
     """The wanted results and the new arrays of the state, for every leaf; as `staged`."""
-    if not is_explicit(plan.mesh):
-        return _by_constraints(plan, leaves, numbers, params)
     inputs, wanted = plan.steps.inputs, len(plan.steps.wanted)
-    shardings = [
-        [jax.typeof(x).sharding for x in [own[0]] * wanted + own[inputs:]] for own in leaves
-    ]
-    run: Any = jax.sharding.auto_axes(
-        functools.partial(_by_constraints, plan),
-        axes=plan.mesh.axis_names,
-        out_sharding=shardings,
-    )
-    return run(leaves, numbers, None)
+    if is_explicit(plan.mesh):
+        shardings = [
+            [jax.typeof(x).sharding for x in [own[0]] * wanted + own[inputs:]] for own in leaves
+        ]
+        run: Any = jax.sharding.auto_axes(
+            functools.partial(_by_constraints, plan),
+            axes=plan.mesh.axis_names,
+            out_sharding=shardings,
+        )
+        new = run(leaves, numbers, None)
+    else:
+        new = _by_constraints(plan, leaves, numbers, params)
+    wide = plan.group.dtype
+    return [[x.astype(wide) if i < wanted else x for i, x in enumerate(own)] for own in new]
 
 
 def _by_constraints(
     plan: Plan, leaves: list[list[Held]], numbers: list[Any], params: list[Held] | None
 ) -> list[list[Held]]:
-    """The same on a mesh with Auto axes, where the compiler finds the sums over the devices."""
+    """The same on a mesh with Auto axes, where the compiler finds the sums over the devices.
+
+    The results still have the dtype in which matrices travel.
+    """
     inputs, wanted = plan.steps.inputs, len(plan.steps.wanted)
+    send = plan.sent if any(_moves(plan, leaf) for leaf in plan.leaves) else lambda x: x
     taken = []
     for k, (leaf, own) in enumerate(zip(plan.leaves, leaves, strict=True)):
-        units = own[:inputs]
+        units = [send(x) for x in own[:inputs]]
         if params is not None:
             units = [sharded_alike(x, params[k]) for x in units]
         units = [leaf.take(x) for x in units]
         states = zip(own[inputs:], plan.group.states, strict=True)
         taken.append([*units, *(x.reshape(leaf.units, *shape) for x, (shape, _) in states)])
     arrays = joined(taken)
-    arrays = [_sharded(plan, x) if i < inputs else x for i, x in enumerate(arrays)]
+    wide = plan.group.dtype
+    arrays = [_sharded(plan, x).astype(wide) if i < inputs else x for i, x in enumerate(arrays)]
     new = plan.steps.run(plan.group, arrays, numbers)
-    new = [_sharded(plan, x) if i < wanted else x for i, x in enumerate(new)]
+    new = [_sharded(plan, send(x)) if i < wanted else x for i, x in enumerate(new)]
     done = []
     cuts = zip(*(cut(x, [leaf.units for leaf in plan.leaves]) for x in new), strict=True)
     for k, (leaf, own, parts) in enumerate(zip(plan.leaves, leaves, cuts, strict=True)):
@@ -84,15 +92,25 @@ def _by_constraints(
         if params is not None:
             units = [sharded_alike(x, params[k]) for x in units]
         states = zip(parts[wanted:], own[inputs:], strict=True)
-        done.append([*units, *(x.reshape(old.shape) for x, old in states)])
+        done.append([*units, *(sharded_alike(x.reshape(old.shape), old) for x, old in states)])
     return done
 
 
 def _sharded(plan: Plan, x: Rows) -> Rows:
     """Matrices `[batch, inputs, outputs]`, with the longer axis sharded over the whole mesh."""
-    names = tuple(name for name, size in plan.mesh.shape.items() if size > 1)
-    assert math.prod(plan.mesh.shape[name] for name in names) == plan.mesh.size
-    long = (names, None) if x.shape[1] > x.shape[2] else (None, names)
     auto = jax.sharding.get_abstract_mesh()
     mesh = auto if auto.axis_names else plan.mesh
-    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(None, *long)))
+    spec = PartitionSpec(None, *(names or None for names in _long_spec(plan, x.shape[1:])))
+    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
+
+
+def _long_spec(plan: Plan, unit: tuple[int, ...]) -> Spec:
+    """The spec of one matrix whose longer axis is sharded over the whole mesh."""
+    names = tuple(name for name, size in plan.mesh.shape.items() if size > 1)
+    assert math.prod(plan.mesh.shape[name] for name in names) == plan.mesh.size
+    return (names, ()) if unit[0] > unit[1] else ((), names)
+
+
+def _moves(plan: Plan, leaf: UnitLeaf) -> bool:
+    """Whether the matrices of a leaf may lie in another way than along their long axis."""
+    return leaf.unit_spec != _long_spec(plan, leaf.unit)

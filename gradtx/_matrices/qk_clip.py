@@ -39,9 +39,9 @@ class qk_clip(Transform):
         axes: the rule that says which axes of a leaf are the outputs.
 
     Raises:
-        ValueError: if `update` is called without the parameters or without `max_logits`, if the number
-            of heads does not divide the number of outputs, if `threshold` is not positive, or if `names`
-            is not a regular expression.
+        ValueError: if `update` is called without the parameters or without `max_logits`, if `max_logits`
+            has the path of a module without such weights, if the number of heads does not divide the
+            number of outputs, if `threshold` is not positive, or if `names` is not a regular expression.
 
     Source: Kimi Team, 2025, arXiv:2507.20534, algorithm 1.
 
@@ -81,9 +81,16 @@ class qk_clip(Transform):
             )
         leaves, structure = flatten(updates)
         owners = structure.flatten_up_to(params)
-        for i, path in enumerate(paths(updates)):
-            name = re.search(rf"(^|/){self.names}", path, re.IGNORECASE)
-            logits = extra["max_logits"].get(path[: name.start()]) if name else None
+        modules = [self._module(path) for path in paths(updates)]
+        for given in extra["max_logits"]:
+            if given not in modules:
+                known = sorted({repr(x) for x in modules if x is not None})
+                raise ValueError(
+                    f"`qk_clip`: `max_logits` has the path {given!r}, but `names` matches no weight of "
+                    f"such a module. It matches weights of {', '.join(known) or 'no module'}."
+                )
+        for i, (path, module) in enumerate(zip(paths(updates), modules, strict=True)):
+            logits = None if module is None else extra["max_logits"].get(module)
             if leaves[i] is not None and logits is not None:
                 leaves[i] = self._clipped(path, leaves[i], owners[i], jnp.asarray(logits))
         return structure.unflatten(leaves), state
@@ -94,6 +101,11 @@ class qk_clip(Transform):
         gain = page.define(r"\gamma", lambda _: Tex(rf"\min\left(1, {limit.text}\right)"))
         moved = plus(THETA, g)
         return Tex(rf"\sqrt{{{gain.text}}}\, \left({moved.text}\right) - {THETA.text}", 0)
+
+    def _module(self, path: str) -> str | None:
+        """The path of the attention module whose query or key this leaf is; None for other leaves."""
+        match = re.search(rf"(^|/)(?:{self.names})", path, re.IGNORECASE)
+        return match and path[: match.start()]
 
     def _clipped(self, path: str, u: Leaf, p: Leaf, logits: Heads) -> Leaf:
         try:

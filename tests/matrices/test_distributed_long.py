@@ -1,5 +1,6 @@
 """Few matrices that are much longer than wide: the devices share the work on each of them."""
 
+import re
 from collections import Counter
 
 import jax
@@ -63,3 +64,20 @@ def test_matrices_are_shared_if_a_device_then_computes_and_sends_less(count, sha
     params = [jax.ShapeDtypeStruct(shape, jnp.float32, sharding=columns) for _ in range(count)]
     text = jax.jit(lambda p: tx.update(p, tx.init(p))[0]).lower(params).as_text()
     assert ("all_to_all" in text) == (not shares)
+
+
+@pytest.mark.parametrize("kind", ["Auto", "Explicit"])
+def test_a_matrix_that_moves_to_its_long_axis_travels_in_bfloat16(kind):
+    """There and back; a matrix that lies along its long axis does not travel, and is not rounded."""
+    mesh = jax.make_mesh((DEVICES,), ("x",), axis_types=(AxisType[kind],))
+
+    def rounded(spec, dtype):
+        x = jax.ShapeDtypeStruct((M, N), jnp.float32, sharding=NamedSharding(mesh, spec))
+        tx = gradtx.orthogonalize_newton_schulz(steps=1, exchange_dtype=dtype)
+        text = jax.jit(lambda x: tx.update(x, tx.init(x))[0]).lower(x).as_text()
+        return len(re.findall(rf"sharding_constraint .*tensor<1x{M}x{N}xbf16>", text))
+
+    assert rounded(P("x"), None) == 0
+    assert rounded(P("x"), "bfloat16") == 2
+    # On Auto axes, the program does not know how the matrix lies.
+    assert rounded(P(None, "x"), "bfloat16") == (2 if kind == "Auto" else 0)

@@ -293,6 +293,21 @@ def test_qk_clip_without_logits_says_how_to_pass_them():
         tx.update(params, tx.init(params), params)
 
 
+def test_qk_clip_takes_alternatives_for_names_and_refuses_a_path_without_such_weights():
+    params = {
+        "a": {"wq": jnp.ones((1, 2))},
+        "b": {"wk": jnp.ones((1, 2))},
+        "c": {"wqk": jnp.ones((1, 2))},
+    }
+    still = jax.tree.map(jnp.zeros_like, params)
+    tx = gradtx.qk_clip(1.0, names="wq$|wk$")
+    logits = {"a": jnp.full(2, 4.0), "b": jnp.full(2, 4.0)}
+    updates, _ = tx.update(still, tx.init(params), params, max_logits=logits)
+    assert [float(x.min()) for x in jax.tree.leaves(updates)] == [-0.5, -0.5, 0]
+    with pytest.raises(ValueError, match=r"the path 'c', .* matches weights of 'a', 'b'\."):
+        tx.update(still, tx.init(params), params, max_logits=logits | {"c": jnp.ones(2)})
+
+
 def test_a_vector_cannot_be_orthogonalized_and_the_error_names_it():
     with pytest.raises(ValueError, match="`layer/bias`"):
         orthogonalize_newton_schulz().update({"layer": {"bias": jnp.ones(3)}}, ())
