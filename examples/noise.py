@@ -50,10 +50,3 @@ def told_apart(samples: dict[str, np.ndarray], level: float = 0.05) -> set[froze
     pairs = list(combinations(samples, 2))
     rejected = holm(_p_values(samples, *np.triu_indices(len(samples), 1)), level)
     return {frozenset(pair) for pair, differs in zip(pairs, rejected, strict=True) if differs}
-
-
-def near_lowest(samples: dict[str, np.ndarray], level: float = 0.05) -> list[str]:
-    """The name with the lowest mean, and those whose means do not differ from it by more than noise."""
-    first, *others = sorted(samples, key=lambda name: float(np.mean(samples[name])))
-    rejected = holm([welch(samples[first], samples[name]) for name in others], level)
-    return [first, *(name for name, differs in zip(others, rejected, strict=True) if not differs)]

@@ -5,7 +5,7 @@ make compare ARGS=--quick           eight optimizers on three problems, in three
 make compare ARGS='--optimizer "soap(3e-3)" --problem digits'
 make compare ARGS=--list            the problems and the optimizers
 make compare ARGS="--seed 100"      the same with other seeds, into a file of its own
-make compare ARGS="--agree out/compare/seed100/results.json"
+make compare ARGS="--agree out/compare/seed100/results.json"      (also together with --publish)
 """
 
 import argparse
@@ -35,18 +35,14 @@ def main(argv: list[str] | None = None) -> None:
     options, console = arguments(argv), Console()
     if options.list:
         show_lists(console)
-    elif options.agree:
-        published = records.read(records.PUBLISHED)
-        published["agreement"] = agreed(published, records.read(Path(options.agree)), console)
-        records.write(records.PUBLISHED, published)
-        publish(published, console)
     elif options.page:
         publish(records.read(records.PUBLISHED), console)
+    elif options.agree and not options.publish:
+        publish(with_agreement(records.read(records.PUBLISHED), options, console), console)
     else:
         results = compare(options, console)
         if options.publish:
-            records.write(records.PUBLISHED, results)
-            publish(results, console)
+            publish(with_agreement(results, options, console), console)
 
 
 def show_lists(console: Console) -> None:
@@ -93,11 +89,21 @@ def measured_costs(todo: list[Study], options: argparse.Namespace, console: Cons
     console.print("The time of the optimizers alone:", highlight=False)
     tasks = [(cost, (problem, x)) for x in entrants.values()]
     outcomes = run_all(timed, tasks, 1, options.minutes, console)
-    return {timed[i].entrant.name: x for i, x in outcomes} | {"on": problem.name}
+    found = {timed[i].entrant.name: x for i, x in outcomes}
+    gradients = (x.pop("gradient_microseconds") for x in found.values() if "error" not in x)
+    return found | {"on": problem.name, "gradient_microseconds": next(iter([*gradients]), None)}
+
+
+def with_agreement(results: Any, options: argparse.Namespace, console: Console) -> Any:
+    """The results, with what a run with other seeds says about them if there is one."""
+    if options.agree:
+        results["agreement"] = agreed(results, records.read(Path(options.agree)), console)
+    return results
 
 
 def publish(results: Any, console: Console) -> None:
-    """Make the pages and the figures in the documentation from the results alone."""
+    """Publish results, and make the pages and the figures in the documentation from them alone."""
+    records.write(records.PUBLISHED, results)
     write_pages(results)
     console.print(f"pages: {PAGE} and {TABLES}", soft_wrap=True, highlight=False, markup=False)
 

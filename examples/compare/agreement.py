@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
+from .errors import CompareError
 from .records import finished
 from .statistics import better
 
@@ -37,7 +38,22 @@ def agreement(first: Any, second: Any) -> list[Agreement]:
 
 
 def agreed(first: Any, second: Any, console: Console) -> list[dict[str, Any]]:
-    """Print how many orderings agree on each problem, and return what JSON can hold of it."""
+    """Print how many orderings agree on each problem, and return what JSON can hold of it.
+
+    Raises:
+        CompareError: if the two runs have a seed in common, or another budget.
+    """
+    for problem in set(first["budgets"]) & set(second["budgets"]):
+        a, b = first["budgets"][problem], second["budgets"][problem]
+        if {*a["choosing"], *a["fresh"]} & {*b["choosing"], *b["fresh"]}:
+            raise CompareError(
+                f"both runs use some of the same seeds on {problem}, so they always agree. Make other "
+                "results with --seed 100."
+            )
+        if any(a[x] != b[x] for x in ("rates", "decades", "seconds", "extensions")) or any(
+            len(a[x]) != len(b[x]) for x in ("choosing", "fresh")
+        ):
+            raise CompareError(f"the two runs have different budgets on {problem}.")
     found = agreement(first, second)
     for x in found:
         console.print(f"{x.problem}: {sentence(x._asdict())}", highlight=False)

@@ -25,7 +25,7 @@ def cost(problem: Problem, entrant: Entrant) -> dict[str, Any]:
     The loss is half the squared norm of the parameters, whose gradient takes no time. An optimizer that
     computes further gradients in its step is timed with those of this loss, so its real cost is higher.
     """
-    params, reference = _reference(problem.name)
+    params, reference, gradient = _reference(problem.name)
     own = _timer(entrant.tx, params)
     rounds = np.array([[own(), reference()] for _ in range(ROUNDS)])
     seconds, of_adamw = np.median(rounds, axis=0)
@@ -37,15 +37,30 @@ def cost(problem: Problem, entrant: Entrant) -> dict[str, Any]:
         "times_adamw": float(f"{np.median(ratios):.4g}"),
         "lowest": float(f"{ratios.min():.4g}"),
         "highest": float(f"{ratios.max():.4g}"),
+        "gradient_microseconds": gradient,
     }
 
 
 @functools.cache
-def _reference(name: str) -> tuple[Any, Callable[[], float]]:
-    """The parameters of a problem, and what times AdamW on them, once for each process."""
+def _reference(name: str) -> tuple[Any, Callable[[], float], float]:
+    """The parameters of a problem, what times AdamW on them, and the microseconds of a gradient.
+
+    They are made once for each process.
+    """
     problem = PROBLEMS[name]
-    params, _ = problem.draw(jax.random.key(0), problem.load())
-    return params, _timer(ENTRANTS["adamw"].tx, params)
+    params, world = problem.draw(jax.random.key(0), problem.load())
+
+    @jax.jit
+    def gradients(params: Any, world: Any) -> Any:
+        def step(params: Any, key: jax.Array) -> Any:
+            g = jax.grad(problem.loss)(params, world, key)
+            return jax.tree.map(lambda p, g: p - 1e-6 * g, params, g), None
+
+        return jax.lax.scan(step, params, jax.random.split(jax.random.key(1), STEPS))[0]
+
+    gradient = _seconds(lambda: gradients(params, world))
+    median = float(np.median([gradient() for _ in range(ROUNDS)]))
+    return params, _timer(ENTRANTS["adamw"].tx, params), float(f"{1e6 * median:.4g}")
 
 
 def _timer(tx: Any, params: Any) -> Callable[[], float]:
@@ -66,11 +81,16 @@ def _timer(tx: Any, params: Any) -> Callable[[], float]:
         return jax.lax.scan(step, (params, state), length=STEPS)[0]
 
     state = tx.init(params)
-    jax.block_until_ready(descend(params, state))  # The first call compiles.
+    return _seconds(lambda: descend(params, state))
+
+
+def _seconds(run: Callable[[], Any]) -> Callable[[], float]:
+    """A function that takes some steps and returns the seconds of one. The steps are compiled here."""
+    jax.block_until_ready(run())
 
     def take() -> float:
         begin = time.perf_counter()
-        jax.block_until_ready(descend(params, state))
+        jax.block_until_ready(run())
         return (time.perf_counter() - begin) / STEPS
 
     return take

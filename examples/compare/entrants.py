@@ -12,8 +12,6 @@ import jax
 
 import gradtx
 
-from .errors import CompareError
-
 # Fields that are tried as the second number, the first one that an optimizer has.
 SECOND_NUMBERS = {
     "beta": (0.8, 0.9, 0.97),
@@ -46,6 +44,7 @@ class Entrant:
             rate that stays.
         costly: whether it also runs on the costly problems.
         label: its name, if it is not the only entrant of its class.
+        values: the values of the second number that are tried; None means those of its field.
     """
 
     tx: Any
@@ -55,6 +54,7 @@ class Entrant:
     schedule: bool = True
     costly: bool = False
     label: str | None = dataclasses.field(default=None, repr=False)
+    values: tuple[Any, ...] | None = dataclasses.field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -76,13 +76,15 @@ class Entrant:
     @property
     def middle(self) -> float:
         """The middle learning rate."""
-        return float(_at(self.tx, self.rate))
+        return next(x for x in numbers_at(self.tx, self.rate) if x > 0)
 
     @property
     def seconds(self) -> tuple[Any, ...]:
         """The values of the second number that are tried."""
         if self.second is None:
             return (None,)
+        if self.values is not None:
+            return self.values
         field = self.second.split(".")[-1]
         if field == "betas":
             return tuple((b1, 0.999) for b1 in SECOND_NUMBERS["b1"])
@@ -101,36 +103,17 @@ def second_of(tx: Any) -> str | None:
     return next(numbers, None)
 
 
-def _at(tx: Any, path: str) -> Any:
-    for name in path.split("."):
-        tx = getattr(tx, name)
-    return tx
-
-
-def from_text(text: str) -> Entrant:
-    """The entrant that a user names, such as `soap(3e-3)`, with its learning rate as the middle.
-
-    Raises:
-        CompareError: if the text does not name an optimizer, or the optimizer has no learning rate that
-            is a positive number.
-    """
-    try:
-        tx = gradtx.parse(text)
-    except ValueError as error:
-        raise CompareError(f"cannot read the optimizer {text!r}: {error}") from None
-    if not isinstance(tx, gradtx.Transform):
-        raise CompareError(f"{text!r} is not an optimizer.")
-    rates = [
-        ".".join(key.name for key in path)
-        for path, x in jax.tree_util.tree_leaves_with_path(tx)
-        if getattr(path[-1], "name", None) == "learning_rate" and isinstance(x, float) and x > 0
+def numbers_at(tx: Any, name: str) -> list[float]:
+    """The number at the end of a path of fields, or those in all fields of this name further in."""
+    *parts, last = name.split(".")
+    for part in parts:
+        tx = getattr(tx, part)
+    if isinstance(own := getattr(tx, last, None), float):
+        return [own]
+    leaves = jax.tree_util.tree_leaves_with_path(tx)
+    return [
+        x for path, x in leaves if getattr(path[-1], "name", None) == last and isinstance(x, float)
     ]
-    if not rates:
-        raise CompareError(
-            f"{text!r} has no learning rate that is a positive number, so there is no middle of the "
-            "rates to try. Write, for example, 'adamw(1e-3)'."
-        )
-    return entrant(tx, rate=rates[0], costly=True)
 
 
 def _table() -> tuple[Entrant, ...]:

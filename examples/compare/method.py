@@ -22,23 +22,29 @@ def how(results: Any) -> Iterator[str]:
 - **Edges.** While the best learning rate is the lowest or the highest that was tried, the next one
   beyond it is tried as well; {np.mean(np.array(extended) > 0):.0%} of the studies were extended, by
   {np.mean(extended):.1f} rates on average. {_edges(edges)}
-- **Second number.** The memory of the first moment for most optimizers, such as `b1`, `beta` or
+- **Second number.** It is the memory of the first moment for most optimizers, such as `b1`, `beta` or
   `momentum`; the table says which. Its values are not extended: {_ends(results):.0%} of the chosen
   ones are the lowest or the highest that was tried. An optimizer without such a number tries as many
-  settings, all of them learning rates. Everything else, weight decay included, has gradtx's default.
+  settings, all of them learning rates. Everything else has gradtx's default. That includes weight
+  decay, which some optimizers have and others do not: the column *decay* says which.
+- **Optimizers of matrices.** Each of them gives vectors to another optimizer, mostly to AdamW with
+  `b2=0.95`. So they do not run on problems without matrices, and `adamw(b2=0.95)` is a row of its own.
 - **One program.** An optimizer is a value, so its numbers are arguments of the compiled program: every
   setting and every seed of a study runs the same program.
 - **Which differences are called significant.** Welch's test for each pair of optimizers of a table, with
   Holm's correction for all pairs of the table together, at a level of 0.05. *Better than* and
-  *worse than* count these differences. What is said to be told apart from the lowest score, or not, is
-  corrected for the comparisons with that one only.
-- **Steps to a target.** The first of 25 equally spaced evaluations at or below it; the median of the
-  seeds. A dash says that half of the seeds, or more, did not reach it.
-- **Near best.** The share of the settings that make at least 90% of the progress of the optimizer's own
-  best setting: how little it matters what one chooses.
+  *worse than* count these differences, and the sentence above a table is about the same ones. They are
+  differences between other seeds on the same test rows. Other test rows would move all scores of a
+  problem with data, so that a difference on them may be larger or smaller.
+- **Steps to a target.** This is the first of 25 equally spaced evaluations at or below it, as the median
+  of the seeds. A dash says that half of the seeds, or more, did not reach it. The settings were chosen
+  for the score at the end and not for these steps.
+- **Near best.** This is the share of the settings that make at least 90% of the progress of the
+  optimizer's own best setting. It says how little it matters what one chooses.
 - **Made with** {versions}, on {results["processor"]} ({results["cores"]} cores), in
-  {seconds / 3600:.1f} hours of one core, by `{results["command"]}`. Every number is in
-  `examples/compare/results.json`, with the seeds and the exact text of every optimizer."""
+  {seconds / 3600:.1f} hours of one core, by `{results["command"]}`. The results were put together on
+  {results["made"].replace(" ", " at commit ")}. Every number is in `examples/compare/results.json`, with
+  the seeds and the exact text of every optimizer."""
     if agreement := results.get("agreement"):
         yield (
             "**Does it hold with other seeds?** It was run again with other seeds, for choosing and for "
@@ -52,10 +58,16 @@ def _ends(results: Any) -> float:
     """The share of the chosen second numbers that are at an end of at least three that were tried."""
     at_end = []
     for x in results["studies"]:
-        values = sorted({str(row[1]) for row in x.get("tried", ())})
+        values = sorted({_number(row[1]) for row in x.get("tried", ())})
         if len(values) > 2:
-            at_end.append(str(x["second"]) in (values[0], values[-1]))
+            at_end.append(_number(x["second"]) in (values[0], values[-1]))
     return float(np.mean(at_end)) if at_end else 0.0
+
+
+def _number(second: Any) -> float:
+    """A second number, or the first one of a pair; 0 stands for none."""
+    first = second[0] if isinstance(second, list) else second
+    return first or 0.0
 
 
 def _edges(edges: list[Any]) -> str:

@@ -4,8 +4,9 @@ import argparse
 import os
 from pathlib import Path
 
-from .entrants import ENTRANTS, Entrant, from_text
+from .entrants import ENTRANTS, Entrant
 from .errors import CompareError
+from .named import from_text
 from .problems import PROBLEMS
 from .records import Study
 from .settings import budget

@@ -4,9 +4,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .claims import disagreements
+from .costs_page import costs
+from .markdown import image, table
 from .method import how
 from .pictures import draw_all, shown
-from .ranking import Row, best_group, ranked, second_text, steps_of_all, steps_text, with_error
+from .ranking import (
+    Row,
+    best_group,
+    decay_of,
+    for_all,
+    ranked,
+    second_text,
+    steps_of_all,
+    steps_text,
+    with_error,
+)
 from .remarks import remarks
 from .statistics import profile
 
@@ -27,7 +40,7 @@ def page(results: Any) -> str:
     parts = [LIMITS, *_overview(results)]
     for name in results["problems"]:
         parts += _problem(results, name)
-    parts += [*_costs(results), *how(results)]
+    parts += [*disagreements(results), *costs(results), *how(results)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -43,8 +56,9 @@ made for large networks, for sharded memory or for month-long runs cannot show i
 can tell: how every optimizer of gradtx does on the same problems, with the same budget, and which
 differences are more than noise.
 
-`make compare` makes the results; a stopped run goes on. A problem or an optimizer of your own is one
-line: `make compare ARGS='--optimizer "soap(3e-3)" --problem digits'`."""
+`make compare` makes the results; a stopped run goes on. An optimizer of your own is one line:
+`make compare ARGS='--optimizer "soap(3e-3)" --problem digits'`. A problem of your own is a file in
+`examples/compare/problems`, and a line in the table there."""
 
 
 def all_tables(results: Any) -> str:
@@ -63,33 +77,33 @@ def all_tables(results: Any) -> str:
 
 
 def _overview(results: Any) -> Iterator[str]:
-    cheap = [name for name, about in results["problems"].items() if not about["costly"]]
-    costly = [name for name in results["problems"] if name not in cheap]
-    if not cheap:
+    shared = for_all(results)
+    some = [name for name in results["problems"] if name not in shared]
+    if not shared:
         return
     yield "## Overview"
     yield (
-        f"How many of the targets of the {len(cheap)} cheap problems (two each) an optimizer reaches "
-        "within a factor of the steps of the fastest one, as a performance profile. Gray lines are the "
-        "optimizers that are not named."
+        f"How many of the targets of the {len(shared)} problems on which all optimizers ran (two each) "
+        "an optimizer reaches within a factor of the steps of the fastest one, as a performance "
+        "profile. Gray lines are the optimizers that are not named."
     )
-    yield _image("profile", "Performance profiles of all optimizers.")
-    steps = steps_of_all(results, cheap)
+    yield image("profile", "Performance profiles of all optimizers.")
+    steps = steps_of_all(results, shared)
     shares = profile(steps, (1.0, 1.5, 2.0, 4.0))
     groups = {p: best_group(ranked(results, p)) for p in results["problems"]}
     order = sorted(shares, key=lambda name: (-sum(shares[name][1:]), name))
     lines = []
     for name in order:
-        best_on = [p for p in results["problems"] if name in groups[p]]
+        near = [p for p in results["problems"] if name in groups[p]]
         cells = [f"{x:.0%}" for x in shares[name]]
-        lines.append([f"`{name}`", *cells, ", ".join(best_on)])
+        lines.append([f"`{name}`", *cells, ", ".join(near)])
     yield (
         "In the table, *fastest* is the share of targets that an optimizer reaches in the fewest steps "
-        "of all, and the next columns are the shares within 1.5, 2 and 4 times as many. *Best on* names "
-        "the problems on which its score at the end is not told apart from the lowest one"
-        + (f"; only some optimizers ran on {' and '.join(costly)}." if costly else ".")
+        "of all, and the next columns are the shares within 1.5, 2 and 4 times as many. *Not worse on* "
+        "names the problems on which its score at the end is the lowest, or is not told apart from the "
+        "lowest" + (f"; only some optimizers ran on {', '.join(some)}." if some else ".")
     )
-    yield _rows(("optimizer", "fastest", "1.5 x", "2 x", "4 x", "best on"), lines)
+    yield table(("optimizer", "fastest", "1.5 x", "2 x", "4 x", "not worse on"), lines)
 
 
 def _problem(results: Any, name: str) -> Iterator[str]:
@@ -109,14 +123,14 @@ def _problem(results: Any, name: str) -> Iterator[str]:
         f"{len(budget['choosing'])} seeds. *Reported:* the chosen setting on {len(budget['fresh'])} "
         f"fresh seeds, as the mean and its standard error. {_significance(rows)}"
     )
-    yield _image(f"curves_{name}", f"Learning curves on {name}.")
+    yield image(f"curves_{name}", f"Learning curves on {name}.")
     yield _table(shown(rows, IN_PAGE), about)
     if name == next(iter(results["problems"])):
         yield (
             "The score of every setting that was tried (mean of the seeds that chose; the star is the "
             "chosen setting; white was not tried):"
         )
-        yield _image("maps", "Scores over the learning rate and a second number.")
+        yield image("maps", "Scores over the learning rate and a second number.")
     yield from remarks(results, name)
 
 
@@ -134,9 +148,9 @@ def _table(rows: list[Row], about: Any) -> str:
     heads = (
         ["optimizer", "score", "better than", "worse than"]
         + [f"steps to {target:g}" for target in about["targets"]]
-        + ["near best", "rate", "second", "diverged"]
+        + ["near best", "rate", "second", "decay", "diverged"]
     )
-    return _rows(heads, [_cells(row) for row in rows])
+    return table(heads, [_cells(row) for row in rows])
 
 
 def _cells(row: Row) -> list[str]:
@@ -150,58 +164,6 @@ def _cells(row: Row) -> list[str]:
         f"{row.near_best:.0%}",
         f"{record['rate']:.2g}" + (" (edge)" if record["at_edge"] else ""),
         second_text(record),
+        decay_of(record),
         str(record["diverged"]) if record["diverged"] else "",
     ]
-
-
-def _costs(results: Any) -> Iterator[str]:
-    costs = {k: x for k, x in results["costs"].items() if isinstance(x, dict) and "error" not in x}
-    if not costs:
-        return
-    on = results["costs"]["on"]
-    yield "## What a step costs"
-    yield (
-        f"The time of the optimizer alone, without the gradient, on the parameters of *{on}*, beside "
-        "AdamW in the same process: the median of five rounds, with the lowest and the highest. With a "
-        "network of this size the gradient takes most of a step, and on a GPU or with other shapes the "
-        "ratios are others. An optimizer that takes further gradients in a step, such as `sam`, pays "
-        "for them on top."
-    )
-    yield _image("costs", "Time per step of the optimizers alone.")
-    state = {x["optimizer"]: x["state_bytes"] for x in results["studies"] if "state_bytes" in x}
-    if adamw := costs.get("adamw"):
-        yield (
-            f"AdamW takes {adamw['adamw_microseconds']:.0f} microseconds per step there. Timed against "
-            f"itself, its ratios lie between {adamw['lowest']:.2f} and {adamw['highest']:.2f}, which is "
-            "how far these times can be trusted."
-        )
-    known = finished_state(results)
-    lines = [
-        [
-            f"`{name}`",
-            f"{x['times_adamw']:.2f} ({x['lowest']:.2f} to {x['highest']:.2f})",
-            f"{known[name]:,}" if name in known else "",
-        ]
-        for name, x in sorted(costs.items(), key=lambda item: item[1]["times_adamw"])
-        if name in state
-    ]
-    yield _rows(("optimizer", "times AdamW", "state bytes on digits"), lines)
-
-
-def finished_state(results: Any) -> dict[str, int]:
-    """The bytes of the states on the first problem."""
-    first = next(iter(results["problems"]))
-    return {
-        x["optimizer"]: x["state_bytes"]
-        for x in results["studies"]
-        if x["problem"] == first and "state_bytes" in x
-    }
-
-
-def _image(name: str, alt: str) -> str:
-    return f"![{alt}](comparison/{name}.png)"
-
-
-def _rows(heads: Any, rows: list[list[str]]) -> str:
-    lines = [heads, ["---"] + ["---:"] * (len(heads) - 1), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,5 +1,7 @@
 """The figures of the page, each narrow enough for a phone."""
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from ..race.report import COLORS, STYLE
-from .ranking import Row, ranked, steps_of_all
+from .ranking import Row, for_all, ranked, state_on_first, steps_of_all
 from .statistics import profile
 from .trial import EVALUATIONS
 
@@ -30,18 +32,22 @@ def draw_all(results: Any, folder: Path) -> list[str]:
     style: Any = STYLE | {"font.size": 9}
     with plt.rc_context(style):
         for name, figure in figures(results):
-            figure.savefig(folder / f"{name}.png", dpi=150)
+            figure.savefig(folder / f"{name}.png", dpi=150, metadata={"Source": digest(results)})
             plt.close(figure)
             names.append(f"{name}.png")
     return names
 
 
+def digest(results: Any) -> str:
+    """What tells results apart. Every figure holds that of its results."""
+    return hashlib.sha256(json.dumps(results, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def figures(results: Any) -> Any:
     """The name and the figure of each picture."""
-    cheap = [name for name, about in results["problems"].items() if not about["costly"]]
-    if cheap:
-        yield "profile", draw_profile(results, cheap)
-        yield "maps", draw_maps(results, cheap[0])
+    if shared := for_all(results):
+        yield "profile", draw_profile(results, shared)
+        yield "maps", draw_maps(results, shared[0])
     for name, about in results["problems"].items():
         yield f"curves_{name}", draw_curves(name, about, ranked(results, name))
     if len(results["costs"]) > 1:
@@ -165,7 +171,7 @@ def _scalar(second: Any) -> float:
 
 
 def draw_costs(results: Any) -> Any:
-    """The time of the optimizer alone, in times of AdamW, against its state in copies."""
+    """The time of the optimizer alone, and its state on the first problem, both in times of AdamW's."""
     costs = {
         name: x for name, x in results["costs"].items() if isinstance(x, dict) and "error" not in x
     }
@@ -174,9 +180,14 @@ def draw_costs(results: Any) -> Any:
     y = np.arange(len(order))
     ratios = np.array([costs[name]["times_adamw"] for name in order])
     axes.barh(y, ratios, color=["#0072B2" if name in KNOWN else "#99b8cc" for name in order])
+    state = state_on_first(results)
+    if least := state.get("adamw"):
+        copies = [max(state.get(name, np.nan) / least, 0.06) for name in order]
+        axes.plot(copies, y, "o", color="#D55E00", ms=3.5)
+        axes.set_xlim(left=0.05)  # a few have almost no state
     axes.axvline(1, color="#444444", lw=0.8)
     axes.set(xscale="log", yticks=y, ylim=(-0.7, len(order) - 0.3))
     axes.set_yticklabels(order, fontsize=6.5)
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.set(xlabel="time of a step, in times of AdamW's")
+    axes.set(xlabel="times AdamW's: time of a step (bars), state (dots)")
     return figure

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..noise import near_lowest, standard_error
+from ..noise import standard_error
 from .records import finished
 from .statistics import better, near_best
 
@@ -61,12 +61,16 @@ def median_steps(steps: list[int | None]) -> float:
 
 
 def best_group(rows: list[Row]) -> list[str]:
-    """The optimizer with the lowest mean score, and those that are not told apart from it.
+    """The optimizer with the lowest mean score, and those that are not significantly worse than it."""
+    pairs = better({row.name: row.record["scores"] for row in rows})
+    best, *others = (row.name for row in rows)
+    return [best, *(name for name in others if (best, name) not in pairs)]
 
-    Only the comparisons with the best one are corrected for, so that fewer differences are missed than
-    among all pairs.
-    """
-    return near_lowest({row.name: np.asarray(row.record["scores"]) for row in rows})
+
+def for_all(results: Any) -> list[str]:
+    """The problems on which all optimizers ran: the cheap ones with matrices."""
+    problems = results["problems"].items()
+    return [name for name, about in problems if not about["costly"] and not about["vectors"]]
 
 
 def steps_of_all(results: Any, problems: list[str]) -> dict[str, list[float]]:
@@ -74,6 +78,21 @@ def steps_of_all(results: Any, problems: list[str]) -> dict[str, list[float]]:
     rows = {problem: {row.name: row for row in ranked(results, problem)} for problem in problems}
     names = [name for name in rows[problems[0]] if all(name in x for x in rows.values())]
     return {name: [s for p in problems for s in rows[p][name].steps] for name in names}
+
+
+def decay_of(record: dict[str, Any]) -> str:
+    """The weight decay of the optimizer, or nothing where it has none."""
+    return f"{record['weight_decay']:g}" if record.get("weight_decay") else ""
+
+
+def state_on_first(results: Any) -> dict[str, int]:
+    """The bytes of the states on the first problem."""
+    first = next(iter(results["problems"]))
+    return {
+        x["optimizer"]: x["state_bytes"]
+        for x in results["studies"]
+        if x["problem"] == first and "state_bytes" in x
+    }
 
 
 def with_error(mean: float, error: float) -> str:

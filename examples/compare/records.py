@@ -15,6 +15,7 @@ import gradtx
 from .entrants import Entrant
 from .errors import CompareError
 from .problem import Problem
+from .provenance import code_of, made
 from .settings import Budget
 
 FIELDS = ("title", "why", "source", "steps", "score_name", "targets", "costly", "vectors")
@@ -38,6 +39,7 @@ class Study(NamedTuple):
             "optimizer": repr(self.entrant),
             "problem": [self.problem.name, self.problem.steps, list(self.problem.targets)],
             "budget": json.loads(json.dumps(self.budget._asdict())),
+            "code": code_of(self.problem),
             "gradtx": gradtx.__version__,
         }
 
@@ -68,6 +70,7 @@ def collect(
     problems = {study.problem.name: study.problem for study in studies}
     return {
         "command": given,
+        "made": made(),
         "versions": {
             "gradtx": gradtx.__version__,
             "jax": jax.__version__,

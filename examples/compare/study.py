@@ -9,6 +9,7 @@ import numpy as np
 
 from .entrants import Entrant
 from .problem import Problem
+from .provenance import made
 from .settings import Budget, Setting, first_settings, further
 from .statistics import capped, first_step_below
 from .trial import steps_at, trial
@@ -46,6 +47,7 @@ def study(problem: Problem, entrant: Entrant, budget: Budget) -> dict[str, Any]:
         "rate": best[0],
         "second": best[1],
         "second_name": entrant.second,
+        "weight_decay": weight_decay(entrant.tx),
         "tried": [[*setting, *rounded(scores)] for setting, scores in tried.items()],
         "extended": extended,
         "at_edge": bool(further([rate for rate, _ in tried], best[0], 1)),
@@ -59,6 +61,7 @@ def study(problem: Problem, entrant: Entrant, budget: Budget) -> dict[str, Any]:
         "curve": [rounded(row) for row in quantiles],
         "state_bytes": state_bytes(problem, entrant.made(*best, problem.steps), data),
         "seconds": round(time.process_time() - begin, 2),
+        "made": made(),
     }
 
 
@@ -93,6 +96,18 @@ def state_bytes(problem: Problem, tx: Any, data: Any) -> int:
 
     state = jax.eval_shape(init, jax.random.key(0), data)
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+
+
+def weight_decay(tx: Any) -> float:
+    """The largest rate of weight decay in an optimizer, or 0."""
+    return max(
+        (
+            float(x)
+            for path, x in jax.tree_util.tree_leaves_with_path(tx)
+            if getattr(path[-1], "name", None) == "weight_decay" and isinstance(x, float)
+        ),
+        default=0.0,
+    )
 
 
 def rounded(numbers: Any) -> list[float]:

@@ -10,26 +10,32 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import PIL.Image
 import pytest
 from rich.console import Console
 
 import gradtx
-from examples.compare import CompareError, entrants, records
+from examples.compare import CompareError, records
 from examples.compare.__main__ import main
-from examples.compare.agreement import agreement
+from examples.compare.agreement import agreed, agreement
+from examples.compare.claims import disagreements
+from examples.compare.costs import cost
 from examples.compare.entrants import ENTRANTS, entrant
 from examples.compare.estimate import estimated
+from examples.compare.named import from_text
 from examples.compare.options import arguments, studies
 from examples.compare.page import DOCS, PAGE, TABLES, all_tables, page
-from examples.compare.pictures import figures
+from examples.compare.pictures import digest, figures
 from examples.compare.problem import Problem, no_data
 from examples.compare.problems import PROBLEMS
-from examples.compare.ranking import median_steps
+from examples.compare.provenance import code_of
+from examples.compare.ranking import best_group, median_steps, ranked
 from examples.compare.settings import Budget, budget, first_settings, further
 from examples.compare.statistics import better, capped, first_step_below, near_best, profile
 from examples.compare.study import study
+from examples.compare.trial import trial
 from examples.compare.workers import run_all
-from examples.noise import holm, near_lowest
+from examples.noise import holm
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,11 +55,29 @@ def test_a_significant_pair_has_the_lower_mean_first():
     assert better(scores) == {("low", "high")}
 
 
+def results_of(**scores):
+    """Results of one problem and of nothing but scores at the end."""
+    budgets = {"p": budget(costly=False, quick=False)._asdict()}
+    rows = [
+        {
+            "problem": "p",
+            "optimizer": k,
+            "scores": x,
+            "steps_to": {},
+            "tried": [[1, 1, 2.0]],
+            "start": 3,
+        }
+        for k, x in scores.items()
+    ]
+    return {"problems": {"p": {"targets": []}}, "studies": rows, "budgets": budgets}
+
+
 def test_what_is_not_told_apart_from_the_lowest_is_near_it():
     rng = np.random.default_rng(0)
     noise = rng.normal(size=20)
-    samples = {"high": 3 + noise, "low": noise, "beside": 0.1 + noise[::-1]}
-    assert near_lowest(samples) == ["low", "beside"]
+    rows = ranked(results_of(high=3 + noise, low=noise, beside=0.1 + noise[::-1]), "p")
+    assert best_group(rows) == ["low", "beside"]
+    assert [row.worse_than for row in rows] == [0, 0, 2]  # the same differences
     # Level .05: .01 <= .05 / 4, .02 > .05 / 3, so that .022 is kept although it is below .05 / 2.
     assert holm([0.022, 0.01, 0.02, 0.5]) == [False, True, False, False]
 
@@ -95,7 +119,7 @@ def test_every_optimizer_has_the_same_budget(costly):
 def test_every_recipe_takes_part():
     from benchmarks.recipes import RECIPES
 
-    assert set(ENTRANTS) == set(RECIPES)
+    assert {type(x.tx).__name__ for x in ENTRANTS.values()} == set(RECIPES)
     assert sum(x.costly for x in ENTRANTS.values()) >= 12
     assert sum(x.costly for x in PROBLEMS.values()) == 2
 
@@ -199,6 +223,12 @@ def test_a_run_ends_with_tables_and_goes_on_where_it_stopped(tmp_path, capsys, m
     assert "Nothing is left to run" in capsys.readouterr().out
 
 
+def test_a_cost_holds_the_times_of_the_optimizer_of_adamw_and_of_a_gradient():
+    found = cost(PROBLEMS["digits"], ENTRANTS["sgd"])
+    assert found["lowest"] <= found["times_adamw"] <= found["highest"]
+    assert min(found[f"{x}microseconds"] for x in ("", "adamw_", "gradient_")) > 0
+
+
 def test_the_estimate_is_that_of_the_published_run_for_fewer_trainings(published):
     (full,) = studies(arguments(["--problem", "digits", "--optimizer", "soap"]))
     (quick,) = studies(arguments(["--quick", "--problem", "digits", "--optimizer", "soap"]))
@@ -218,6 +248,10 @@ def test_the_estimate_is_that_of_the_published_run_for_fewer_trainings(published
         (["--optimizer", "adamm(1)"], "cannot read the optimizer 'adamm(1)'"),
         (["--optimizer", "scale(2.0)"], "no learning rate that is a positive number"),
         (["--optimizer", "sgd(1.0)", "--optimizer", "sgd(2.0)"], "sgd is named more than once"),
+        (
+            ["--optimizer", "partition({'a': sgd(1.0), 'b': sgd(2.0)}, by_rank(2))"],
+            "2 learning rates",
+        ),
         (["--workers", "0"], "--workers must be at least 1, not 0"),
         (["--quick", "--publish"], "--publish needs a whole run"),
         (["--out", "x.csv"], "--out must end in .json"),
@@ -231,7 +265,28 @@ def test_a_mistake_is_a_sentence(command, message):
 def test_a_name_is_a_line_of_the_table_and_a_text_is_an_optimizer():
     chosen = studies(arguments(["--problem", "text", "--optimizer", "soap(3e-3)"]))
     assert [x.entrant.middle for x in chosen] == [3e-3]
-    assert entrants.from_text("lookahead(adamw(0.1))").rate == "fast_optimizer.learning_rate"
+    assert from_text("lookahead(adamw(0.1))").rate == "fast_optimizer.learning_rate"
+
+
+@pytest.mark.parametrize(
+    "text, rate, second, made",
+    [
+        ("adamw(3e-4, b1=0.95)", 3e-4, (0.8, 0.9, 0.95), "adamw({}, b1=0.8)"),
+        ("muon(1e-3, beta=0.95, auxiliary=adamw(1e-4))", 1e-3, (0.8, 0.9, 0.95), None),
+        ("prodigy(1.0)", 1.0, ((0.8, 0.999), (0.9, 0.999), (0.97, 0.999)), None),
+        ("dog(1.0)", 1.0, (None,), "dog(learning_rate=2.0)"),
+        ("chain(clip(1.0), sgd(0.1))", 0.1, (None,), "chain(clip(1.0), sgd({}))"),
+        ("sam(adam(0.1))", 0.1, (None,), "sam(adam({}))"),
+    ],
+)
+def test_a_text_is_tuned_as_its_line_of_the_table_around_its_own_numbers(text, rate, second, made):
+    entrant = from_text(text)
+    assert entrant.middle == rate and entrant.seconds == second
+    tx = entrant.made(2 * rate, second[0], 100)
+    if made is not None:
+        assert repr(tx) == made.format(f"linear_schedule({2 * rate!r}, 0.0, 100)")
+    else:
+        assert gradtx.parse(text) != tx
 
 
 # --- The page -------------------------------------------------------------------------------------
@@ -252,6 +307,8 @@ def test_every_figure_of_the_page_is_there(published):
     for name, figure in figures(published):
         assert (ROOT / DOCS / "comparison" / f"{name}.png").exists(), name
         assert f"comparison/{name}.png" in text
+        with PIL.Image.open(ROOT / DOCS / "comparison" / f"{name}.png") as image:
+            assert image.info["Source"] == digest(published), "run `make compare ARGS=--page`"
         assert figure.get_size_inches()[0] < 5  # legible at the width of a phone
         figure.clear()
 
@@ -260,7 +317,8 @@ def test_the_published_run_is_whole(published):
     assert set(published["problems"]) == set(PROBLEMS)
     for name, problem in PROBLEMS.items():
         ran = {x["optimizer"] for x in published["studies"] if x["problem"] == name}
-        assert ran >= {x.name for x in ENTRANTS.values() if x.costly or not problem.costly}
+        due = {x.name for x in ENTRANTS.values() if x.costly or not problem.costly}
+        assert ran == due - {x.name for x in ENTRANTS.values() if problem.vectors and x.of_matrices}
     for x in published["studies"]:
         if "text" in x:
             gradtx.parse(x["text"])
@@ -270,9 +328,7 @@ def test_two_runs_disagree_where_a_significant_ordering_turns_round():
     rng = np.random.default_rng(0)
     low, high = (list(map(float, m + rng.normal(size=20))) for m in (0, 9))
 
-    def results(**scores):
-        rows = [{"problem": "p", "optimizer": k, "scores": x} for k, x in scores.items()]
-        return {"problems": {"p": {}}, "studies": rows}
+    results = results_of
 
     (same,) = agreement(results(a=low, b=high), results(a=low, b=high))
     assert (same.both, same.one, same.turned) == (1, 0, [])
@@ -280,3 +336,53 @@ def test_two_runs_disagree_where_a_significant_ordering_turns_round():
     assert (turned.both, turned.one, turned.turned) == (0, 0, [("a", "b")])
     (less,) = agreement(results(a=low, b=high), results(a=low, b=low))
     assert (less.both, less.one, less.turned) == (0, 1, [])
+
+
+def test_runs_with_the_same_seeds_or_another_budget_are_not_held_against_each_other():
+    first, other = results_of(a=[1.0, 2.0], b=[2.0, 3.0]), results_of(a=[1.0, 2.0], b=[2.0, 3.0])
+    with pytest.raises(CompareError, match="use some of the same seeds on p"):
+        agreed(first, other, Console(file=io.StringIO()))
+    other["budgets"]["p"] = budget(costly=False, quick=False, first_seed=100)._asdict()
+    assert agreed(first, other, Console(file=io.StringIO()))[0]["turned"] == []
+    other["budgets"]["p"]["rates"] = 7
+    with pytest.raises(CompareError, match="different budgets on p"):
+        agreed(first, other, Console(file=io.StringIO()))
+
+
+def test_a_claim_of_a_paper_is_held_against_the_significant_pairs():
+    rng = np.random.default_rng(0)
+    low, high = (list(map(float, m + rng.normal(size=20))) for m in (0, 9))
+    *_, table = disagreements(results_of(lion=high, adamw=low, muon=low))
+    assert re.search(r"`lion`, `adamw` \| .*2302\.06675.* \|  \| p \|  \|", table)
+    assert re.search(r"`muon`, `adamw` \| .*2502\.16982.* \|  \|  \| p \|", table)
+    assert "normuon" not in table  # it did not run
+
+
+# --- By which code --------------------------------------------------------------------------------
+
+
+def test_all_settings_and_seeds_of_a_study_run_one_program():
+    run = trial(PARABOLA)
+    for rate, second in ((0.1, 0.8), (0.3, 0.9)):
+        for seed in (0, 1):
+            run(ENTRANTS["sgd"].made(rate, second, 25), jax.random.key(seed), None)
+    assert run._cache_size() == 1
+
+
+def test_a_record_is_of_the_code_of_its_problem(tmp_path, monkeypatch):
+    assert code_of(PROBLEMS["digits"]) != code_of(PROBLEMS["text"])
+    assert code_of(PROBLEMS["valley"]) == code_of(PROBLEMS["plateau"])  # one file
+    source = "def draw(key, data):\n    {}return key, data\n"
+
+    def code(text):
+        path = tmp_path / f"problem{len(list(tmp_path.iterdir()))}.py"
+        path.write_text(text)
+        space = {}
+        exec(compile(text, path, "exec"), space)
+        monkeypatch.setattr("inspect.getsourcefile", lambda f: str(path))
+        return code_of(PARABOLA._replace(draw=space["draw"]))
+
+    plain = code(source.format(""))
+    assert code(source.format("# A comment.\n    ")) == plain
+    assert code(source.format('"""What it is."""\n    ')) == plain
+    assert code(source.format("key = key + 1\n    ")) != plain
