@@ -28,7 +28,8 @@ def two_steps(tx, params, gradients, **extra):
 def with_a_loss(tx, params, gradients):
     """Two steps with what some recipes need besides the gradient, in every dtype."""
     wide = lambda tree: [x.astype("float32") for x in jax.tree.leaves(tree)]
-    loss = lambda p: sum(jnp.sum(a * b) for a, b in zip(wide(gradients), wide(p), strict=True))
+    products = lambda p: [jnp.sum(a * b) for a, b in zip(wide(gradients), wide(p), strict=True)]
+    loss = lambda p: jnp.stack(products(p)).sum()
     return two_steps(tx, params, gradients, **extra_arguments(loss, params))
 
 
