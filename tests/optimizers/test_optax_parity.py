@@ -84,6 +84,7 @@ ROWS = [
     Row("schedule_free_sgd(0.1, b1=0.8, weight_decay=0.1)"),
     Row("schedule_free_adamw(0.1, b2=0.9, weight_decay=0.1)"),
     Row("lion(0.1, weight_decay=0.1)"),
+    Row("signum(0.1, 0.8)"),
     Row("lamb(0.1, weight_decay=0.1)"),
     Row("lars(0.1, weight_decay=0.1, trust_coefficient=0.01)"),
     Row("fromage(0.1)"),
