@@ -96,7 +96,7 @@ PAIRS = (
     if WHOLE
     else [(row, cell) for row in every_class_once() for cell in cells_of(row)]
 )
-# On axes of the type Auto, `zero1` takes all parameters for replicated.
+# On axes of the type Auto, `zero1` gathers along the axis that it splits, also over other mesh axes.
 PAIRS = [
     (row, (layout, kind))
     for row, (layout, kind) in PAIRS
@@ -183,8 +183,8 @@ def collectives(program):
 
 
 ITERATES = ("orthogonalize", "muon", "scion")
-# On Auto axes, XLA chooses where the results of an exchange of matrices and the new state lie: in layouts
-# in which it shards the layers of the stack over the first mesh axis, and in all layouts with JAX 0.12,
+# On Auto axes, XLA chooses where results of an exchange of matrices and the new state lie: in layouts in
+# which it shards the layers of the stack over the first mesh axis, and in all layouts with JAX 0.12,
 # which cannot ask for the sharding of another array.
 EXCHANGES = (*ITERATES, "neuron", "operator_norm")
 CHOSEN = ("replicated", "tensor-parallel")

@@ -1,6 +1,9 @@
 """Inside `shard_map` with leaves that are shards: sums over a leaf are those of the whole leaf."""
 
 import dataclasses
+import functools
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +71,78 @@ def test_an_update_of_shards_is_that_of_whole_leaves(shards, whole, specs):
     for name in SHAPES:  # a sum of 8 squares, a root and quotients, in any order
         tolerance = roundings(24, "float32")
         np.testing.assert_allclose(got[name], want[name], rtol=tolerance)
+
+
+# What sums over leaves or over the tree and is not above, in one program. `{a}` is the axis name.
+SUMS = (
+    "lamb(0.1{a})",
+    "lars(0.1, momentum=0.5{a})",
+    "fromage(0.1{a})",
+    "novograd(0.1{a})",
+    "stableadamw(0.1{a})",
+    "chain(scale_by_dog({a}), scale(-1.0))",
+    "chain(scale_by_prodigy(estim_lr0=0.1, estim_lr_coef=10.0{a}), scale(-1.0))",
+    "chain(scale_by_dadapt(estim_lr0=0.1{a}), scale(-1.0))",
+    "scale_by_polyak({a})",
+    "scale_by_param_block_norm({a})",
+    "scale_by_param_block_rms({a})",
+    "normalize_by_update_norm({a})",
+    "orthogonal_to_params({a})",
+    "mars_gradient({a})",
+    "graft(scale(0.5), scale_by_sign(){a})",
+    "sam(sgd(0.1){a})",
+    "asam(sgd(0.1){a})",
+)
+
+
+def test_sums_over_shards_are_those_of_whole_leaves():
+    shapes = {"kernel": (8, 3), "bias": (4,)}
+    params, weights = zoo.tree(shapes=shapes), zoo.tree(seed=1, shapes=shapes)
+
+    def steps(name, params, weights):
+        grad_fn = lambda p: jax.tree.map(lambda w, x: jnp.sin(3 * w) * x, weights, p)
+        name = f", axis_name={name!r}" if name else ""
+        found = []
+        for code in SUMS:
+            tx = zoo.evaluate(code.replace("{a}", name).replace("(, ", "("))
+
+            def step(carry, value, tx=tx):
+                p, state, _ = carry
+                updates, state = tx.update(grad_fn(p), state, p, value=value, grad_fn=grad_fn)
+                return (jax.tree.map(jnp.add, p, updates), state, updates), None
+
+            start = params, tx.init(params), jax.tree.map(jnp.zeros_like, params)
+            found.append(jax.lax.scan(step, start, jnp.full(3, 0.7))[0][2])
+        return found
+
+    mesh = jax.make_mesh((4,), ("d",))
+    over = functools.partial(jax.shard_map, mesh=mesh, in_specs=P("d"), out_specs=P("d"))
+    put = jax.device_put((params, weights), NamedSharding(mesh, P("d")))
+    want = jax.jit(functools.partial(steps, None))(params, weights)
+    alone = jax.jit(over(functools.partial(steps, None)))(*put)
+    for code, got, whole, other in zip(
+        SUMS, jax.jit(over(functools.partial(steps, "d")))(*put), want, alone, strict=True
+    ):
+        # Three steps, each with sums of 24 squares, roots and quotients, whose differences may cancel.
+        error = roundings(2**8, "float32")
+        size = max(float(jnp.abs(x).max()) for x in jax.tree.leaves(whole))
+        off = [
+            max(
+                np.abs(np.asarray(x) - np.asarray(y)).max()
+                for x, y in zip(*map(jax.tree.leaves, xs), strict=True)
+            )
+            for xs in ((got, whole), (other, whole))
+        ]
+        assert off[0] <= error * size, code
+        assert off[1] > 100 * error * size, code  # without the name, the sums are those of a shard
+
+
+def test_the_page_on_scaling_lists_every_class_that_takes_an_axis_name():
+    page = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text()
+    (row,) = re.findall(r'^\| (.*?) \| `axis_name="data"`', page, re.MULTILINE)
+    classes = {name: x for name, x in PUBLIC.items() if isinstance(x, type)}
+    takes = {n for n, x in classes.items() if "axis_name" in getattr(x, "__dataclass_fields__", {})}
+    assert {*re.findall(r"`(\w+)`", row)} == takes | {"global_norm"}
 
 
 def test_the_mesh_axis_of_a_neuron_needs_the_axis_of_the_leaf():
