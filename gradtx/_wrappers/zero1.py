@@ -30,8 +30,10 @@ class zero1(Wrapper):
     `chain(clip_by_global_norm(1.0), zero1(adamw(1e-3), "data"))`.
 
     On one device, and where arrays do not lie on a mesh, it is the same as `inner`. On a mesh with
-    axes of the type Auto, a compiled step is not told how the parameters are sharded, and `zero1` takes
-    them for replicated. If they are sharded over other axes of the mesh, use axes of the type Explicit.
+    several axes of the type Auto, a compiled step is not told how parameters are sharded over the other
+    axes of the mesh. These shards are kept, and a step takes one all-gather for every shape of an array.
+    But if they lie along the axis that is split, the updates are whole along this axis afterwards. Axes
+    of the type Explicit keep all shards, and arrays of all shapes share an all-gather.
 
     Args:
         inner: the optimizer, of gradtx or of Optax.

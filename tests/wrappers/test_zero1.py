@@ -147,3 +147,40 @@ def test_inside_a_shard_map_over_the_axis_the_remedy_is_named():
             in_specs=P("data"),
             out_specs=P("data"),
         )(x)
+
+
+@pytest.mark.parametrize("kind", ["Auto", "Explicit"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda tx: zero1(gradtx.offloaded(tx), "data"),
+        lambda tx: gradtx.offloaded(zero1(tx, "data")),
+    ],
+    ids=["offloaded inside", "zero1 inside"],
+)
+def test_zero1_and_offloaded_work_inside_each_other(make, kind):
+    sharding = NamedSharding(mesh_of(kind, 8), P())
+    w = jax.device_put(zoo.tree(shapes={"w": (64, 128)})["w"], sharding)
+    tx = make(adamw(0.1))
+    state = jax.jit(tx.init, out_shardings=state_shardings(tx, w))(w)
+    updates, state = jax.jit(tx.update)(w, state, w)
+    mu = gradtx.get(state, "mu").sharding
+    assert (mu.memory_kind, mu.spec[0]) == ("pinned_host", "data")
+    assert updates.sharding.is_fully_replicated
+    close(updates, adamw(0.1).update(w, adamw(0.1).init(w), w)[0])
+
+
+@pytest.mark.parametrize(("spec", "kept"), [(P(None, "model"), True), (P("model"), False)])
+def test_on_auto_axes_shards_are_kept_except_along_the_axis_that_is_split(spec, kept):
+    """The kernel is split along its first axis. The compiler is told nothing about the others."""
+    params, g, shardings = placed(mesh_of("Auto", 4, 2), {"kernel": spec})
+    params, g, sharding = params["kernel"], g["kernel"], shardings["kernel"]
+    state, step = compiled(zero1(adamw(0.1), "data"), params, g)
+    updates, _ = step(g, state, params)
+    assert updates.sharding.is_equivalent_to(sharding, 2) == kept
+    close(
+        updates,
+        adamw(0.1).update(GRADIENT["kernel"], adamw(0.1).init(PARAMS["kernel"]), PARAMS["kernel"])[
+            0
+        ],
+    )
