@@ -3,10 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from test_soap import gradients
+from test_soap import gradients, updates
 
 import gradtx
 from gradtx._bases.basis import Now
+from gradtx._core.random_bits import seed_of
 
 
 def bound(a):
@@ -47,6 +48,28 @@ def test_a_fit_is_that_of_the_papers():
             state = refresh(jnp.asarray(g)[None], state, seed)
             np.testing.assert_allclose(state.left[0], left, rtol=0, atol=1e-9)
             np.testing.assert_allclose(state.right[0, 0], right, rtol=0, atol=1e-9)
+
+
+def test_psgd_is_that_of_the_paper():
+    """Momentum with a bias correction, the fit to it, its whitening, and a bound on the size."""
+    gs, m, left, right = gradients((4, 6), steps=20), np.zeros((4, 6)), np.eye(4), np.ones(6)
+    tx = gradtx.psgd_kron(0.1, 0.8, max_size_triangular=4, preconditioner_lr=0.3, clip=1.0)
+    bounded = 0
+    for t, (g, got) in enumerate(zip(gs, updates(tx, gs), strict=True)):
+        m = 0.8 * m + 0.2 * g
+        signal = m / (1 - 0.8 ** (t + 1))
+        with jax.enable_x64(True):
+            key = jax.random.key(seed_of(jnp.int32(t), 0))
+            v = np.asarray(jax.random.normal(key, (1, 4, 6), "float64")[0])
+        h = signal + np.finfo("float64").eps ** 0.5 * np.mean(np.abs(signal)) * v
+        a = as_matrix(left) @ h @ as_matrix(right).T
+        c = np.linalg.inv(as_matrix(left)).T @ v @ np.linalg.inv(as_matrix(right))
+        left, right = fitted(left, a, c, 0.3), fitted(right, a.T, c.T, 0.3)
+        u = left.T @ left @ signal @ as_matrix(right).T @ as_matrix(right)
+        size = np.sqrt(np.mean(u**2))
+        bounded += size > 1
+        np.testing.assert_allclose(got, -0.1 * u / max(1, size), rtol=0, atol=1e-9)
+    assert 0 < bounded < len(gs)
 
 
 def test_the_fixed_point_is_the_inverse_root_of_the_covariance():

@@ -1,10 +1,13 @@
 """Shampoo, GaLore and SOAP-Muon against their recursions in NumPy float64."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_soap import falling, gradients, updates
 
 import gradtx
+from gradtx._bases.basis import Now
 
 
 def inverse_root(a, power, eps):
@@ -12,10 +15,10 @@ def inverse_root(a, power, eps):
     return vectors @ np.diag((np.maximum(values, 0) + eps) ** -power) @ vectors.T
 
 
-def shampoo(gs, rate, b1, b2, eps, every, powers, grafted=True):
-    """Algorithm 1 of arXiv:1802.09568 with a momentum before it, and with Adam's length."""
+def shampoo(gs, rate, b1, b2, eps, every, powers, graft="adam"):
+    """Algorithm 1 of arXiv:1802.09568 with a momentum before it, and the length of another step."""
     m, n = gs[0].shape
-    mean, square = np.zeros((m, n)), np.zeros((m, n))
+    mean, square, total = np.zeros((3, m, n))
     grams = [np.zeros((m, m)), np.zeros((n, n))]
     roots, out = [np.eye(m), np.eye(n)], []
     for t, g in enumerate(gs, 1):
@@ -26,10 +29,13 @@ def shampoo(gs, rate, b1, b2, eps, every, powers, grafted=True):
             roots = [inverse_root(a, p, eps) if p else v for a, p, v in pairs]
         mean = b1 * mean + (1 - b1) * g
         step = roots[0] @ mean @ roots[1]
-        if grafted:
-            square = b2 * square + (1 - b2) * g**2
-            adam = mean / (1 - b1**t) / (np.sqrt(square / (1 - b2**t)) + 1e-8)
-            step *= np.linalg.norm(adam) / np.linalg.norm(step)
+        square, total = b2 * square + (1 - b2) * g**2, total + g**2
+        length = g if graft == "sgd" else step
+        if graft == "adam":
+            length = mean / (1 - b1**t) / (np.sqrt(square / (1 - b2**t)) + 1e-8)
+        elif graft in ("rmsprop", "adagrad"):
+            length = g / (np.sqrt(square if graft == "rmsprop" else total) + 1e-8)
+        step = step * np.linalg.norm(length) / np.linalg.norm(step)
         out.append(-rate * step)
     return out
 
@@ -38,8 +44,12 @@ def shampoo(gs, rate, b1, b2, eps, every, powers, grafted=True):
     ("options", "want"),
     [
         ({}, {"powers": (0.25, 0.25)}),
-        ({"b2": 1.0, "grafting": "none"}, {"powers": (0.25, 0.25), "grafted": False, "b2": 1.0}),
+        ({"b2": 1.0, "grafting": "none"}, {"powers": (0.25, 0.25), "graft": "none", "b2": 1.0}),
         ({"side": "inputs"}, {"powers": (0.5, 0)}),
+        *(
+            ({"grafting": name}, {"powers": (0.25, 0.25), "graft": name})
+            for name in ("rmsprop", "adagrad", "sgd")
+        ),
     ],
 )
 def test_shampoo_is_that_of_the_paper(options, want):
@@ -60,19 +70,27 @@ def test_blocks_are_preconditioned_one_by_one():
     for rows in (slice(0, 2), slice(2, 4)):
         for columns in (slice(0, 2), slice(2, 4), slice(4, 5)):
             part = [g[rows, columns] for g in gs]
-            want = shampoo(part, 0.1, 0.8, 0.9, 1e-6, 2, (0.25, 0.25), grafted=False)
+            want = shampoo(part, 0.1, 0.8, 0.9, 1e-6, 2, (0.25, 0.25), graft="none")
             for u, w in zip(got, want, strict=True):
                 np.testing.assert_allclose(u[rows, columns], w, rtol=0, atol=1e-9)
 
 
+def directions(g, rank):
+    """The directions that the library projects the rows to."""
+    with jax.enable_x64(True):
+        basis, x = gradtx.low_rank(rank, side="inputs"), jnp.asarray(g)[None]
+        return np.asarray(basis.refresh(x, basis.init_matrix(x), Now(0, 0)).left[0])
+
+
 def galore(gs, rate, b1, b2, eps, every, rank, factor, side):
     """Algorithm 2 of arXiv:2403.03507, where averages keep their numbers in a new projection."""
-    out, mean, square = [], 0.0, 0.0
+    out, mean, square, p = [], 0.0, 0.0, np.eye(0)
     for t, g in enumerate(gs, 1):
         g = g if side == "inputs" else g.T
         if (t - 1) % every == 0:
+            # The signs of singular vectors are arbitrary, and those of the library are taken.
             p = np.linalg.svd(g)[0][:, :rank]
-        # The signs of singular vectors are arbitrary; those of the library are compared with the update.
+            p = p * np.sign(np.sum(p * directions(g, rank), 0))
         low = p.T @ g
         mean = b1 * mean + (1 - b1) * low
         square = b2 * square + (1 - b2) * low**2
@@ -84,8 +102,8 @@ def galore(gs, rate, b1, b2, eps, every, rank, factor, side):
 @pytest.mark.parametrize("side", ["inputs", "outputs"])
 def test_galore_is_that_of_the_paper(side):
     gs = gradients((4, 6) if side == "inputs" else (6, 4))
-    tx = gradtx.galore(0.1, 2, scale=0.5, update_proj_gap=70, eps=1e-6)
-    want = galore(gs, 0.1, 0.9, 0.999, 1e-6, 70, 2, 0.5, side)
+    tx = gradtx.galore(0.1, 2, scale=0.5, update_proj_gap=10, eps=1e-6)
+    want = galore(gs, 0.1, 0.9, 0.999, 1e-6, 10, 2, 0.5, side)
     for got, u in zip(updates(tx, gs), want, strict=True):
         np.testing.assert_allclose(got, u, rtol=0, atol=1e-9)
 
@@ -95,7 +113,7 @@ def test_galore_carries_the_average_to_a_new_projection():
     gs = gradients((4, 6), steps=30)
     basis = gradtx.low_rank(2, every=3)
     got = updates(gradtx.in_basis(basis, gradtx.scale_by_momentum(0.8)), gs)
-    mean = np.zeros((4, 6))
+    mean, p = np.zeros((4, 6)), np.eye(0)
     for t, (g, u) in enumerate(zip(gs, got, strict=True)):
         if t % 3 == 0:
             p = falling(g @ g.T)[:, :2]
@@ -131,3 +149,18 @@ def test_soap_muon_orthogonalizes_what_soap_makes_of_the_momentum():
             square = np.take(square, order, axis=k)
             new = np.linalg.qr(gram @ old[:, order])[0]
             q, s = (new, s) if k == 0 else (q, new)
+
+
+def test_soap_muon_takes_the_polar_factor_of_a_wide_matrix():
+    """The oracle above is for a square one, and leaves the polynomials a range."""
+    gs = gradients((4, 6), steps=8)
+    tx = gradtx.soap_muon(0.1, coefficients=(1.5, -0.5, 0.0), steps=40, scaling="original")
+    plain = gradtx.in_basis(
+        gradtx.eigenbasis(0.9, every=1),
+        gradtx.identity() / (gradtx.rms(0.9) + 1e-8),
+        gradtx.scale_by_momentum(0.95, nesterov=True),
+    )
+    for inside, u in zip(updates(plain, gs)[1:], updates(tx, gs)[1:], strict=True):
+        a, _, b = np.linalg.svd(inside, full_matrices=False)
+        # Newton's iteration ends at the polar factor, from which it keeps roundings.
+        np.testing.assert_allclose(u, -0.1 * (6 / 4) ** 0.5 * a @ b, rtol=0, atol=1e-9)

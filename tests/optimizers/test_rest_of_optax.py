@@ -63,7 +63,8 @@ def test_an_optimizer_follows_the_recursion_of_its_paper():
             # Some twenty operations per step, which averages remember for ten steps, and differences
             # of terms that are at most a hundred times larger.
             tolerance = roundings(20 * 10 * 100)
-            np.testing.assert_allclose(updates[t - 1], -RATE * step(g, own, t), tolerance, 0, name)
+            want = -RATE * step(g, own, t)
+            np.testing.assert_allclose(updates[t - 1], want, tolerance, 0, err_msg=name)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.55])
