@@ -1,4 +1,4 @@
-"""Scaling by factors that are found in another basis, as APOLLO does."""
+"""Scaling by factors that are found in another basis."""
 
 from typing import Any, Literal
 

@@ -36,7 +36,7 @@ class whitening(Basis):
        L_t = b L_{t-1} + (1 - b)\, G_t G_t^H, \quad R_t = b R_{t-1} + (1 - b)\, G_t^H G_t $$
 
     With `decay=1`, $L$ and $R$ are sums: $L_t = L_{t-1} + G_t G_t^H$. A gradient is learned before the
-    step with it. `in_basis(whitening(), identity())` is Shampoo's direction.
+    step with it. `in_basis(whitening(), identity())` applies $B^H B$ to the gradient.
 
     Args:
         decay: $b$, in [0, 1], where 1 means a sum.

@@ -79,7 +79,9 @@ def directions(g, rank):
     """The directions that the library projects the rows to."""
     with jax.enable_x64(True):
         basis, x = gradtx.low_rank(rank, side="inputs"), jnp.asarray(g)[None]
-        return np.asarray(basis.refresh(x, basis.init_matrix(x), Now(0, 0)).left[0])
+        return np.asarray(
+            basis.refresh(x, basis.init_matrix(x), Now(jnp.int32(0), jnp.uint32(0))).left[0]
+        )
 
 
 def galore(gs, rate, b1, b2, eps, every, rank, factor, side):
