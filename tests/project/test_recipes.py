@@ -33,8 +33,11 @@ def test_numbers_of_recipes_are_combined_by_one_function():
         for function in ast.walk(tree):
             for x in ast.walk(function) if isinstance(function, ast.FunctionDef) else ():
                 sums = isinstance(x, ast.BinOp) and not isinstance(x.op, ast.BitOr) and is_number(x)
-                minus = isinstance(x, ast.UnaryOp) and isinstance(x.op, ast.USub)
-                minus = minus and isinstance(x.operand, ast.Attribute)
+                match x:
+                    case ast.UnaryOp(op=ast.USub(), operand=ast.Attribute()):
+                        minus = True
+                    case _:
+                        minus = False
                 if sums or minus or (isinstance(x, ast.Call) and is_called(x, LIBRARIES)):
                     found.append(f"{name}: {ast.unparse(x)}")
     assert found == []
