@@ -6,7 +6,7 @@ import re
 
 import zoo
 
-# What needs arguments of the loss, which `examine.EXTRA` holds. The zoo has no rows for it.
+# What needs arguments of the loss, which `examine.EXTRA` holds.
 WITH_EXTRA = [
     zoo.Row("polyak_sgd(0.5)", bounded=False),
     zoo.Row("chain(sgd(0.1), reduce_on_plateau(0.5, patience=1))"),
