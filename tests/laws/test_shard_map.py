@@ -26,7 +26,7 @@ def placed(mesh, specs, tree):
 # --- The zoo --------------------------------------------------------------------------------------
 
 BY_HISTORY = ("z_score", "percentile", "average_norm")  # they clip by norms of earlier steps
-BY_DISTANCE = ("prodigy", "dadapt", "dog")
+BY_DISTANCE = ("prodigy", "dadapt", "dog", "scale_by_polyak", "polyak_sgd")
 BY_NORM = ("global_norm", "unit_norm", "normalize", "skip", *BY_HISTORY, *BY_DISTANCE)
 STEPS = 3
 # A matrix of each kind and a vector reach every branch, and compile fast.
@@ -140,7 +140,7 @@ def close(a, b, roundings=8):
 def test_trains_on_varying_and_on_replicated_leaves_as_on_one_device(row):
     if any(word in row.code for word in ("skip", *BY_HISTORY, *BY_DISTANCE)):
         # Every device counts its own steps, see `test_skip.py` and `test_clip_by_history.py`, or has a
-        # distance of its own.
+        # distance or a size of step of its own.
         return
     tx = row.make()
     mesh, (params, gradients), each = two_devices()

@@ -174,7 +174,8 @@ def test_the_equation_shown_is_what_is_computed(row):
 
 def test_most_of_the_zoo_is_checked_by_computing():
     names = {type(row.make()).__name__ for row in COMPUTABLE}
-    assert len(COMPUTABLE) > len(zoo.ROWS) / 2
+    own = [row for row in zoo.ROWS if not any(f"{name}(" in row.code for name in zoo.OWN)]
+    assert len(COMPUTABLE) > len(own) / 2
     assert names >= {"chain", "fanout", "bias_correction", "running_max", "scale_by_momentum"}
     assert names >= {"sgd", "adam", "adamw", "adagrad", "rmsprop", "adadelta", "nadam", "cautious"}
     assert names >= {"clip", "clip_by_global_norm", "clip_by_block_rms", "adaptive_grad_clip"}

@@ -224,6 +224,17 @@ def test_a_schedule_is_recorded_and_its_numbers_are_kept():
     exactly(updates, jax.tree.map(lambda g: np.float32(-0.025) * (0.25 * g), GRADIENTS[0]))
 
 
+@pytest.mark.parametrize("jit", [False, True])
+def test_a_schedule_that_is_a_function_may_be_all_that_is_recorded(jit):
+    tx = tunable(gradtx.clip(lambda step: 0.5 / (1 + step)))
+    update = jax.jit(tx.update) if jit else tx.update
+    state, g = tx.init(jnp.zeros(2)), jnp.array([1.0, 0.1])
+    for limit in (0.5, 0.25):
+        updates, state = update(g, state)
+        np.testing.assert_array_equal(updates, np.array([limit, 0.1], np.float32))
+        assert gradtx.get(state, "max_delta") == limit
+
+
 def test_the_numbers_of_a_warm_up_and_cosine_are_set_by_name():
     plain = sgd(gradtx.warmup_cosine_decay_schedule(0.0, 0.1, 4, 40))
     tx = tunable(plain)
