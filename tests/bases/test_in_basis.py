@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from shares import share
 from test_soap import gradients, updates
 
 import gradtx
@@ -27,17 +28,16 @@ FOREIGN = {
     "lion": optax.scale_by_lion(),
     "stored": gradtx.stored(gradtx.adam(0.1), "bf16+8", min_size=1),
 }
-each_basis = pytest.mark.parametrize("basis", BASES.values(), ids=BASES)
 
 
 def rotation(n, seed=3):
     return np.linalg.qr(np.random.default_rng(seed).normal(size=(n, n)))[0]
 
 
-@each_basis
-def test_any_transformation_stands_in_any_basis_with_gradients_of_every_size(basis):
+@pytest.mark.parametrize("name", share(BASES, "foreign", 2))
+def test_any_transformation_stands_in_any_basis_with_gradients_of_every_size(name):
     """One by one, in one compiled program, since compilation takes most of the time."""
-    txs, params = [in_basis(basis, tx) for tx in FOREIGN.values()], jnp.zeros((3, 4))
+    txs, params = [in_basis(BASES[name], tx) for tx in FOREIGN.values()], jnp.zeros((3, 4))
     rng = np.random.default_rng(0)
     step = jax.jit(
         lambda g, states: [tx.update(g, own) for tx, own in zip(txs, states, strict=True)]
@@ -46,10 +46,10 @@ def test_any_transformation_stands_in_any_basis_with_gradients_of_every_size(bas
     for size in (1.0, 1.0, 1e-25, 0.0, 3e38, 1.0, 1e30, 1e-30):
         g = rng.normal(size=params.shape)
         pairs = step(jnp.asarray(size * g / np.abs(g).max(), "float32"), states)
-        for name, (u, new), state in zip(FOREIGN, pairs, states, strict=True):
+        for inner, (u, new), state in zip(FOREIGN, pairs, states, strict=True):
             assert jax.tree.map(lambda x: x.aval, new) == jax.tree.map(lambda x: x.aval, state)
             arrays = jax.tree.leaves((u, new))
-            assert all(bool(jnp.isfinite(x).all()) for x in arrays), (name, size)
+            assert all(bool(jnp.isfinite(x).all()) for x in arrays), (inner, size)
         states = [new for _, new in pairs]
     lion = list(FOREIGN).index("lion")
     assert float(jnp.abs(pairs[lion][0]).max()) > 0  # the other steps may underflow

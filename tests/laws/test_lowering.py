@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import pytest
+from shares import share
 from zoo import SMALL, tree
 
 from benchmarks.recipes import RATE, RECIPES, extra_arguments
@@ -42,7 +43,7 @@ def test_a_step_lowers_to_cuda_and_to_tpu(row):
     assert [(x.shape, x.dtype) for x in program.out_avals] == [(x.shape, x.dtype) for x in want]
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", share(RECIPES, "lowering", 3))
 def test_a_step_of_every_recipe_lowers_to_cuda_and_to_tpu(name):
     program = lowered(functools.partial(with_a_loss, RECIPES[name](RATE)), PARAMS, PARAMS)
     assert program.platforms == PLATFORMS
