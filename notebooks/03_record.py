@@ -601,7 +601,8 @@ print(f"a weight shrinks by at most {total:.1%} in the whole run")
 for name in ("radial brake", "cautious decay"):
     norms = results[name][1]["norm"][:, -1].mean(axis=1)
     print(
-        f"{name}, rate {best[name]:g}: the norms end at {norms.mean():.2f} ± {norms.std(ddof=1) / len(norms) ** 0.5:.2f}"
+        f"{name}, rate {best[name]:g}: the norms end at {norms.mean():.2f} "
+        f"± {norms.std(ddof=1) / len(norms) ** 0.5:.2f}"
     )
 fig, ax = plt.subplots(figsize=(7, 2.4))
 w, u = jnp.linspace(-2, 2, 401), -0.3 * jnp.ones(401)
