@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from . import records
-from .agreement import agreed
+from .agreement import with_second_run
 from .costs import cost
 from .entrants import ENTRANTS
 from .errors import CompareError
@@ -38,11 +38,11 @@ def main(argv: list[str] | None = None) -> None:
     elif options.page:
         publish(records.read(records.PUBLISHED), console)
     elif options.agree and not options.publish:
-        publish(with_agreement(records.read(records.PUBLISHED), options, console), console)
+        publish(with_second(records.read(records.PUBLISHED), options, console), console)
     else:
         results = compare(options, console)
         if options.publish:
-            publish(with_agreement(results, options, console), console)
+            publish(with_second(results, options, console), console)
 
 
 def show_lists(console: Console) -> None:
@@ -94,10 +94,10 @@ def measured_costs(todo: list[Study], options: argparse.Namespace, console: Cons
     return found | {"on": problem.name, "gradient_microseconds": next(iter([*gradients]), None)}
 
 
-def with_agreement(results: Any, options: argparse.Namespace, console: Console) -> Any:
-    """The results, with what a run with other seeds says about them if there is one."""
+def with_second(results: Any, options: argparse.Namespace, console: Console) -> Any:
+    """The results, with the run with other seeds that the options name, if they name one."""
     if options.agree:
-        results["agreement"] = agreed(results, records.read(Path(options.agree)), console)
+        return with_second_run(results, records.read(Path(options.agree)), console)
     return results
 
 

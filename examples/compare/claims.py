@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
+from .agreement import significant
 from .markdown import table
 from .records import finished
-from .statistics import better
 
 # An optimizer, one that its paper says it is better than, and the paper.
 CLAIMS = (
@@ -33,16 +33,13 @@ CLAIMS = (
 
 def disagreements(results: Any) -> Iterator[str]:
     """A table of the claims: where the results agree, and where they say the opposite."""
-    scores = {
-        problem: {name: x["scores"] for name, x in finished(results, problem).items()}
-        for problem in results["problems"]
-    }
-    pairs = {problem: better(x) for problem, x in scores.items()}
+    ran = {problem: set(finished(results, problem)) for problem in results["problems"]}
+    pairs = {problem: significant(results, problem) for problem in ran}
     lines = []
     for name, other, source in CLAIMS:
         agree, opposite, unclear = [], [], []
-        for problem in results["problems"]:
-            if not {name, other} <= set(scores[problem]):
+        for problem in ran:
+            if not {name, other} <= ran[problem]:
                 continue
             if (name, other) in pairs[problem]:
                 agree.append(problem)

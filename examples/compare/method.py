@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .agreement import sentence
+from .agreement import agreement, sentence
 
 
 def how(results: Any) -> Iterator[str]:
@@ -32,10 +32,10 @@ def how(results: Any) -> Iterator[str]:
 - **One program.** An optimizer is a value, so its numbers are arguments of the compiled program: every
   setting and every seed of a study runs the same program.
 - **Which differences are called significant.** Welch's test for each pair of optimizers of a table, with
-  Holm's correction for all pairs of the table together, at a level of 0.05. *Better than* and
-  *worse than* count these differences, and the sentence above a table is about the same ones. They are
-  differences between other seeds on the same test rows. Other test rows would move all scores of a
-  problem with data, so that a difference on them may be larger or smaller.
+  Holm's correction for all pairs of the table together, at a level of 0.05; where there is a second run
+  (see below), in both runs. *Better than* and *worse than* count these differences, and the sentence
+  above a table is about the same ones. On *mnist* and *text* all seeds share their test rows. Other test
+  rows would move all scores there, so that a difference on them may be larger or smaller.
 - **Steps to a target.** This is the first of 25 equally spaced evaluations at or below it, as the median
   of the seeds. A dash says that half of the seeds, or more, did not reach it. The settings were chosen
   for the score at the end and not for these steps.
@@ -45,12 +45,16 @@ def how(results: Any) -> Iterator[str]:
   {seconds / 3600:.1f} hours of one core, by `{results["command"]}`. The results were put together on
   {results["made"].replace(" ", " at commit ")}. Every number is in `examples/compare/results.json`, with
   the seeds and the exact text of every optimizer."""
-    if agreement := results.get("agreement"):
+    if found := [x for problem in results["problems"] if (x := agreement(results, problem))]:
+        yield "## Does it hold with other seeds?"
         yield (
-            "**Does it hold with other seeds?** It was run again with other seeds, for choosing and for "
-            "reporting, on these problems:"
+            "The comparison was run again with other seeds, for choosing and for reporting, by "
+            f"`{results['second_run']['command']}`. On these problems, an ordering is called "
+            "significant on this page only if both runs say so. The scores of the tables are those of "
+            "the first run. Where the runs chose other settings of an optimizer, their tests are about "
+            "other settings, so an ordering may turn round although each run calls it significant:"
         )
-        yield "\n".join(f"- *{x['problem']}*: {sentence(x)}" for x in agreement)
+        yield "\n".join(f"- *{x.problem}*: {sentence(x)}" for x in found)
     yield "All rows are on [a page of their own](comparison_tables.md)."
 
 

@@ -33,7 +33,9 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--list", action="store_true", help="show the problems and the optimizers, and stop")
     add("--publish", action="store_true", help="make the page in docs/ from the new results")
     add("--page", action="store_true", help="make the page in docs/ from the published results")
-    add("--agree", metavar="PATH", help="say on the page whether results of other seeds agree")
+    add(
+        "--agree", metavar="PATH", help="call significant what these results of other seeds say too"
+    )
     options = parser.parse_args(argv)
     for name, least in (("seed", 0), ("workers", 1), ("minutes", 0.01)):
         if getattr(options, name) < least:

@@ -90,7 +90,7 @@ def _overview(results: Any) -> Iterator[str]:
     yield image("profile", "Performance profiles of all optimizers.")
     steps = steps_of_all(results, shared)
     shares = profile(steps, (1.0, 1.5, 2.0, 4.0))
-    groups = {p: best_group(ranked(results, p)) for p in results["problems"]}
+    groups = {p: best_group(results, p) for p in results["problems"]}
     order = sorted(shares, key=lambda name: (-sum(shares[name][1:]), name))
     lines = []
     for name in order:
@@ -121,7 +121,7 @@ def _problem(results: Any, name: str) -> Iterator[str]:
         + (f" times {budget['seconds']} values of a second number" if budget["seconds"] > 1 else "")
         + f"), and further rates while the best one is at an edge; each setting on "
         f"{len(budget['choosing'])} seeds. *Reported:* the chosen setting on {len(budget['fresh'])} "
-        f"fresh seeds, as the mean and its standard error. {_significance(rows)}"
+        f"fresh seeds, as the mean and its standard error. {_significance(results, name)}"
     )
     yield image(f"curves_{name}", f"Learning curves on {name}.")
     yield _table(shown(rows, IN_PAGE), about)
@@ -134,8 +134,8 @@ def _problem(results: Any, name: str) -> Iterator[str]:
     yield from remarks(results, name)
 
 
-def _significance(rows: list[Row]) -> str:
-    best, *others = (f"`{name}`" for name in best_group(rows))
+def _significance(results: Any, problem: str) -> str:
+    best, *others = (f"`{name}`" for name in best_group(results, problem))
     if not others:
         return f"{best} has the lowest score, and all others are told apart from it."
     few = ", ".join(others)

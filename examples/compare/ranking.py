@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..noise import standard_error
+from .agreement import significant
 from .records import finished
-from .statistics import better, near_best
+from .statistics import near_best
 
 
 class Row(NamedTuple):
@@ -37,8 +38,7 @@ class Row(NamedTuple):
 
 def ranked(results: Any, problem: str) -> list[Row]:
     """The rows of one problem, from the lowest mean score to the highest."""
-    records = finished(results, problem)
-    pairs = better({name: x["scores"] for name, x in records.items()})
+    records, pairs = finished(results, problem), significant(results, problem)
     rows = [
         Row(
             name,
@@ -60,10 +60,10 @@ def median_steps(steps: list[int | None]) -> float:
     return float(np.median([np.inf if x is None else x for x in steps]))
 
 
-def best_group(rows: list[Row]) -> list[str]:
+def best_group(results: Any, problem: str) -> list[str]:
     """The optimizer with the lowest mean score, and those that are not significantly worse than it."""
-    pairs = better({row.name: row.record["scores"] for row in rows})
-    best, *others = (row.name for row in rows)
+    pairs = significant(results, problem)
+    best, *others = (row.name for row in ranked(results, problem))
     return [best, *(name for name in others if (best, name) not in pairs)]
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 import gradtx
 from examples.compare import CompareError, records
 from examples.compare.__main__ import main
-from examples.compare.agreement import agreed, agreement
+from examples.compare.agreement import agreement, sentence, significant, with_second_run
 from examples.compare.claims import disagreements
 from examples.compare.costs import cost
 from examples.compare.entrants import ENTRANTS, entrant
@@ -66,6 +66,8 @@ def results_of(**scores):
             "steps_to": {},
             "tried": [[1, 1, 2.0]],
             "start": 3,
+            "rate": 1.0,
+            "second": 0.9,
         }
         for k, x in scores.items()
     ]
@@ -75,9 +77,9 @@ def results_of(**scores):
 def test_what_is_not_told_apart_from_the_lowest_is_near_it():
     rng = np.random.default_rng(0)
     noise = rng.normal(size=20)
-    rows = ranked(results_of(high=3 + noise, low=noise, beside=0.1 + noise[::-1]), "p")
-    assert best_group(rows) == ["low", "beside"]
-    assert [row.worse_than for row in rows] == [0, 0, 2]  # the same differences
+    results = results_of(high=3 + noise, low=noise, beside=0.1 + noise[::-1])
+    assert best_group(results, "p") == ["low", "beside"]
+    assert [row.worse_than for row in ranked(results, "p")] == [0, 0, 2]  # the same differences
     # Level .05: .01 <= .05 / 4, .02 > .05 / 3, so that .022 is kept although it is below .05 / 2.
     assert holm([0.022, 0.01, 0.02, 0.5]) == [False, True, False, False]
 
@@ -324,29 +326,46 @@ def test_the_published_run_is_whole(published):
             gradtx.parse(x["text"])
 
 
-def test_two_runs_disagree_where_a_significant_ordering_turns_round():
+def together(first, second):
+    """Results with a second run, all of whose seeds are others."""
+    second["budgets"]["p"] = budget(costly=False, quick=False, first_seed=100)._asdict()
+    return with_second_run(first, second | {"command": "again"}, Console(file=io.StringIO()))
+
+
+def test_only_what_two_runs_both_say_is_called_significant():
     rng = np.random.default_rng(0)
     low, high = (list(map(float, m + rng.normal(size=20))) for m in (0, 9))
+    same = together(results_of(a=low, b=high), results_of(a=low, b=high))
+    assert agreement(same, "p")[1:] == ({("a", "b")}, set(), set(), 0)
+    assert significant(same, "p") == {("a", "b")}
+    turned = together(results_of(a=low, b=high), results_of(a=high, b=low))
+    assert agreement(turned, "p")[1:] == (set(), set(), {("a", "b")}, 0)
+    less = together(results_of(a=low, b=high), results_of(a=low, b=low))
+    assert agreement(less, "p")[1:] == (set(), {("a", "b")}, set(), 0)
+    for results in (turned, less):
+        assert significant(results, "p") == set()
+        assert best_group(results, "p") == ["a", "b"]
+        assert [row.better_than for row in ranked(results, "p")] == [0, 0]
 
-    results = results_of
 
-    (same,) = agreement(results(a=low, b=high), results(a=low, b=high))
-    assert (same.both, same.one, same.turned) == (1, 0, [])
-    (turned,) = agreement(results(a=low, b=high), results(a=high, b=low))
-    assert (turned.both, turned.one, turned.turned) == (0, 0, [("a", "b")])
-    (less,) = agreement(results(a=low, b=high), results(a=low, b=low))
-    assert (less.both, less.one, less.turned) == (0, 1, [])
+def test_an_ordering_that_turned_round_is_said_to_be_of_other_settings():
+    rng = np.random.default_rng(0)
+    low, high = (list(map(float, m + rng.normal(size=20))) for m in (0, 9))
+    second = results_of(a=high, b=low)
+    second["studies"][0]["rate"] = 7.0
+    found = agreement(together(results_of(a=low, b=high), second), "p")
+    assert "1 turned round, and for 1 of these pairs the runs chose other settings" in sentence(
+        found
+    )
 
 
 def test_runs_with_the_same_seeds_or_another_budget_are_not_held_against_each_other():
-    first, other = results_of(a=[1.0, 2.0], b=[2.0, 3.0]), results_of(a=[1.0, 2.0], b=[2.0, 3.0])
+    first, second = (results_of(a=[1.0, 2.0], b=[2.0, 3.0]) for _ in range(2))
     with pytest.raises(CompareError, match="use some of the same seeds on p"):
-        agreed(first, other, Console(file=io.StringIO()))
-    other["budgets"]["p"] = budget(costly=False, quick=False, first_seed=100)._asdict()
-    assert agreed(first, other, Console(file=io.StringIO()))[0]["turned"] == []
-    other["budgets"]["p"]["rates"] = 7
+        with_second_run(first, second, Console(file=io.StringIO()))
+    second["budgets"]["p"] = budget(costly=False, quick=True, first_seed=100)._asdict()
     with pytest.raises(CompareError, match="different budgets on p"):
-        agreed(first, other, Console(file=io.StringIO()))
+        with_second_run(first, second, Console(file=io.StringIO()))
 
 
 def test_a_claim_of_a_paper_is_held_against_the_significant_pairs():
