@@ -246,6 +246,5 @@ def evaluate(
             new = jax.tree.map(functools.partial(jnp.where, same(expression)), old, new)
         out.append(new)
     rows = [x if isinstance(x, Digits) else (x, x, x) for x in out]
-    if not rows:  # every number is a schedule
-        return out, jnp.zeros((0, 3), scalar(0.0).dtype)
-    return out, jnp.stack([x for row in rows for x in row]).reshape(len(rows), 3)
+    flat = [x for row in rows for x in row]  # nothing, if every number is a schedule
+    return out, (jnp.stack(flat) if flat else jnp.zeros(0, scalar(0.0).dtype)).reshape(len(rows), 3)

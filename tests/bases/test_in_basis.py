@@ -28,6 +28,7 @@ FOREIGN = {
     "lion": optax.scale_by_lion(),
     "stored": gradtx.stored(gradtx.adam(0.1), "bf16+8", min_size=1),
 }
+each_basis = pytest.mark.parametrize("basis", BASES.values(), ids=BASES)
 
 
 def rotation(n, seed=3):
