@@ -55,12 +55,13 @@ def disagreements(results: Any) -> Iterator[str]:
         return
     yield "## Where the results disagree with papers"
     yield (
-        "Each paper reports that the first optimizer is better than the second one, mostly in training "
+        "Each paper reports that the first optimizer is better than the second one (or, of "
+        "Schedule-Free, at least as good as a tuned schedule), mostly in training "
         "networks that are much larger and for much longer than here. The next columns name the "
         "problems of this page on which the score at the end is significantly better, as in the paper, "
         "or significantly worse, or neither. What was checked: tests hold the updates of these "
-        "optimizers against the recursions of their papers, and the best learning rates are not at an "
-        "edge of those that were tried, unless a row says so. What was not tried are the lengths of "
-        "runs, batch sizes, schedules and weight decays of the papers."
+        "optimizers against the recursions of their papers or against Optax, and the best rates are not "
+        "at an edge of those that were tried, unless a row says so. What was not tried are the lengths "
+        "of runs, batch sizes, schedules and weight decays of the papers."
     )
     yield table(("pair", "source", "better", "worse", "neither"), lines)

@@ -28,7 +28,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--seed", type=int, default=0, help="the first seed (default 0)")
     add("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: the cores)")
     add("--minutes", type=float, default=15, help="the longest that one optimizer may take")
-    add("--out", metavar="PATH", help="where results go (default out/compare/results.json)")
+    add("--out", metavar="PATH", help="where results go (default out/compare/seed0/results.json)")
     add("--again", action="store_true", help="do not take results of an earlier run")
     add("--list", action="store_true", help="show the problems and the optimizers, and stop")
     add("--publish", action="store_true", help="make the page in docs/ from the new results")

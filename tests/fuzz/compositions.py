@@ -52,9 +52,9 @@ def order(turn):
 def composed(number, kinds):
     """The row of one composition, and the kind of dtypes that it is tried on.
 
-    Every row comes once in each turn of `len(LEAVES)` numbers, in a quarter of the turns alone and else
-    inside of others, and from turn to turn with other dtypes. Only a row of the zoo says that it is
-    bounded.
+    Every row comes once in each turn of `len(LEAVES)` numbers. In one of four turns it comes alone, and
+    in the others together with more rows. Its dtypes change from turn to turn. Only a row of the zoo
+    says that it is bounded.
     """
     turn, place = divmod(number, len(LEAVES))
     draw, row = random.Random(number), order(turn)[place]

@@ -37,7 +37,7 @@ def valley(params: Any, world: Any, key: Any = None) -> jax.Array:
 
 
 def draw_heavy_tails(key: jax.Array, data: None) -> tuple[Any, Any]:
-    """Two random points: the start, and the minimum, so that small weights are no better than others."""
+    """Two random points: the start, and the minimum, so that small weights have no advantage."""
     k1, k2, k3 = jax.random.split(key, 3)
     start, minimum = (jax.random.normal(k, (SIZE, SIZE)) for k in (k1, k3))
     curvatures = jnp.logspace(0, -2, SIZE)[:, None]
