@@ -2,6 +2,7 @@
 
 from typing import Any, Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
@@ -14,6 +15,7 @@ from gradtx._compose.wrapper import Wrapper
 from gradtx._core.authors import described
 from gradtx._core.branches import choose
 from gradtx._core.foreign import AsTransform
+from gradtx._core.inside import Leaves
 from gradtx._core.latex import Page, Tex, escape, times
 from gradtx._core.layouts import Advice, add_adviser
 from gradtx._core.lowering import Lowering
@@ -21,7 +23,7 @@ from gradtx._core.schedule import next_count
 from gradtx._core.sharding import named_axes
 from gradtx._core.terms import Stream
 from gradtx._core.transform import Transform
-from gradtx._core.trees import PyTree, flatten
+from gradtx._core.trees import PyTree, Structure, flatten
 from gradtx._matrices.axes import MatrixRule, hidden_matrices
 from gradtx._matrices.fallbacks import and_others
 
@@ -95,6 +97,7 @@ class in_basis(Transform):
     signal: AsTransform = identity()  # pyright: ignore[reportAssignmentType]
     on_refresh: Literal["carry", "keep", "reset"] = "carry"
     axes: MatrixRule = hidden_matrices()
+    keeps_zero = True  # if both parts do
     linear = False  # a product with a basis sums products of entries, which must stay finite
 
     def validate(self) -> None:
@@ -156,6 +159,15 @@ class in_basis(Transform):
             step.learn(given)
         new = InBasisState(next_count(state.count), step.basis_state(), signal, step.inner)
         return structure.unflatten(out), new
+
+    def given_inside(self, leaves: Leaves, structure: Structure) -> list[tuple[Any, Leaves]]:
+        """What the parts are given (`gradtx/_core/inside.py`): matrices in the basis are gathered."""
+        bases = basis_leaves(self.basis, self.axes, leaves, structure)
+        inside = [
+            x and basis and basis.first(jax.ShapeDtypeStruct(x.shape, x.dtype))
+            for basis, x in zip(bases, leaves, strict=True)
+        ]
+        return [(self.signal, leaves), (self.inner, inside)]
 
     def returned(self, leaf: Any, out: Any, inside: Any, state: Any, given: Any) -> Any:
         """The update of a leaf, from what `inner` returned in the basis.

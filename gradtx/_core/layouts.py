@@ -66,3 +66,8 @@ def known_sharding(x: Any) -> NamedSharding | None:
     sharding = jax.typeof(x).sharding
     is_known = is_explicit(sharding.mesh) and AxisType.Manual not in sharding.mesh.axis_types
     return sharding if is_known else None
+
+
+def with_others(count: int) -> str:
+    """In words, that so many other leaves share something."""
+    return f" with {count} other{'s' if count > 1 else ''}" if count else ""

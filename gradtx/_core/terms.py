@@ -41,6 +41,7 @@ class Visit:
     """
 
     state: Any = None
+    low: Any = None  # its lowering, if that is another one than of the visit around it
     watches = False  # whether an `observe` tells this record what is lowered inside of it
 
     def __init__(self, tx: Any, stream: Stream, inside: list["Visit"]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from jax.sharding import NamedSharding
 
-from gradtx._core.layouts import Advice
+from gradtx._core.layouts import Advice, with_others
 from gradtx._core.sharding import is_explicit, named_axes
 from gradtx._matrices.fallbacks import advice, advice_on_layers, is_gathered, moves_to
 from gradtx._matrices.hops import needed
@@ -35,13 +35,12 @@ def traffic(stages: list[Any], leaves: list[Any], shardings: list[Any]) -> dict[
                 found.setdefault(i, []).append("gathered whole")
                 continue
             group, leaf = turned_wide(group, leaf, stage.txs)
-            groups.setdefault((group, shardings[i].mesh), []).append((i, leaf))
-        for (group, mesh), members in groups.items():
+            known = _is_known(stage, i, leaf, shardings[i].mesh)
+            groups.setdefault((group, shardings[i].mesh, known), []).append((i, leaf))
+        for (group, mesh, known), members in groups.items():
             plan: Any = Plan(None, group, tuple(leaf for _, leaf in members), mesh)  # pyright: ignore
-            words = _words(plan, stage.txs)
-            others = len(members) - 1
-            if words and others:
-                words += f" with {others} other{'s' if others > 1 else ''}"
+            words = _words(plan, stage.txs, known)
+            words += with_others(len(members) - 1) if words else ""
             for i, _ in members:
                 found.setdefault(i, []).extend([words] if words else [])
     return found
@@ -89,7 +88,7 @@ def _constrained(
         groups: dict[Any, list[tuple[int, UnitLeaf]]] = {}
         for i, group, leaf in _members(stage, leaves, shardings):
             mesh = shardings[i].mesh
-            if not is_explicit(mesh) and known_axes(stage.axes[i], leaf.shape, mesh) is None:
+            if not _is_known(stage, i, leaf, mesh):
                 alone = i if leaf.units % mesh.size == 0 and leaf.batch else None
                 group = group._replace(spec=None, batch=())
                 groups.setdefault((group, mesh, alone), []).append((i, leaf))
@@ -129,8 +128,16 @@ def _no_exchange(plan: Plan, txs: list[Any]) -> bool:
     return all(tx.few_long_products or tx.only_sums for tx in txs) and fits_long_axis(plan)
 
 
-def _words(plan: Plan, txs: list[Any]) -> str:
-    """The collective operations of one group; an empty text if it needs none of matrix size."""
+def _is_known(stage: MeshStage, i: int, leaf: UnitLeaf, mesh: Any) -> bool:
+    """Whether a compiled step is told how this leaf is sharded."""
+    return is_explicit(mesh) or known_axes(stage.axes[i], leaf.shape, mesh) is not None
+
+
+def _words(plan: Plan, txs: list[Any], known: bool) -> str:
+    """The collective operations of one group; an empty text if it needs none of matrix size.
+
+    If the layout is not `known`, the compiler makes both axes of a matrix whole one after the other.
+    """
     if _no_exchange(plan, txs):
         if all(tx.only_sums for tx in txs) and fits_in_place(plan):
             return ""
@@ -140,6 +147,7 @@ def _words(plan: Plan, txs: list[Any]) -> str:
     stacks = math.prod(sizes[name] for name in plan.group.batch)
     count = sum(leaf.units for leaf in plan.leaves) // stacks
     hops = needed(plan.group.hops(sizes, 1), count)
-    sharded = sum(hop.axes[0] is not None for hop in hops)
-    words = [f"{2 * sharded} all-to-alls"] if sharded else []
-    return " and ".join([*words, *(["1 all-gather"] if len(hops) > sharded else [])])
+    sharded = [hop for hop in hops if hop.axes[0] is not None]
+    exchanges = sum(1 if known or hop.both is None else 2 for hop in sharded)
+    words = [f"{2 * exchanges} all-to-alls"] if sharded else []
+    return " and ".join([*words, *(["1 all-gather"] if len(hops) > len(sharded) else [])])

@@ -58,5 +58,5 @@ def still(visit: Visit, zero: set[int]) -> set[int]:
         zero = (zero - leaves_of(inner)) | still(inner, zero)
     if getattr(tx, "effect", "") == "frozen":
         return leaves_of(visit)
-    composes = bool(visit.inside) and not tx.wraps
+    composes = bool(visit.inside) and not tx.wraps and not tx._overrides("update_tree")
     return zero if composes or tx.keeps_zero or tx.keeps_updates else set()

@@ -10,9 +10,10 @@ from gradtx._compose.partition import partition
 from gradtx._compose.recipe import Recipe
 from gradtx._core.boundary import as_param
 from gradtx._core.foreign import as_transform
+from gradtx._core.inside import Leaves, callers, given_inside, programs, with_shardings
 from gradtx._core.layouts import advice_on
 from gradtx._core.lowering import Lowering
-from gradtx._core.program import known_program
+from gradtx._core.program import Program
 from gradtx._core.terms import Visit
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, flatten
@@ -80,8 +81,8 @@ def routing(tx: Transform, params: PyTree) -> Routes:
 
     The column `effects` says which parameters a weight decay acts on, which ones are frozen, and which
     ones lie inside a mask. If the parameters lie on a mesh, it also says by which collective operations
-    the devices bring together the matrices of a leaf, and with how many other leaves. The column is left
-    out where it is empty.
+    the devices bring together the matrices of a leaf, and with how many other leaves, and which updates
+    `zero1` gathers. The column is left out where it is empty.
 
     Args:
         tx: a transformation, such as a `partition` or `muon`.
@@ -112,19 +113,17 @@ def routing(tx: Transform, params: PyTree) -> Routes:
     low = Lowering(shapes, structure, root)
     low.lower(tx, low.source())
     (visit,) = root.inside
-    _look_inside(visit, low)
+    shardings = [getattr(x, "sharding", None) for x in leaves]
+    shardings = [x if isinstance(x, NamedSharding) else None for x in shardings]
+    placed = with_shardings(shapes, shardings)
+    _look_inside(visit, low, placed)
     ways: list[tuple[list[str], str]] = [([], "") for _ in shapes]
     notes: dict[str, None] = {}
     _follow(visit, low, ways, {}, notes)
     on = effects(visit)
-    shardings = [getattr(x, "sharding", None) for x in leaves]
-    if any(isinstance(x, NamedSharding) for x in shardings):
-        program = known_program(tx, shapes, structure)
-        sent = traffic(program.on_mesh.stages, shapes, shardings) if low.matrices else {}
-        on |= {words: {i for i in sent if words in sent[i]} for x in sent.values() for words in x}
-        for advice in advice_on(program, shapes, shardings):
-            on[advice.effect] = on.get(advice.effect, set()) | {*advice.leaves}
-            notes[advice.sentence] = None
+    if any(shardings):
+        for program, own in programs(tx, placed, structure):
+            _communication(program, own, on, notes)
     routes = Routes(
         Route(
             path,
@@ -140,16 +139,37 @@ def routing(tx: Transform, params: PyTree) -> Routes:
     return routes
 
 
-def _look_inside(visit: Visit, low: Lowering) -> None:
+def _communication(
+    program: Program, leaves: Leaves, on: dict[str, set[int]], notes: dict[str, None]
+) -> None:
+    """Write into `on` and `notes` what the devices send in a program for leaves on a mesh."""
+    shardings = [x and x.sharding for x in leaves]
+    stages = program.on_mesh.stages if program.lowering.matrices else []
+    sent = traffic(stages, leaves, shardings)
+    for i, words in ((i, words) for i, several in sent.items() for words in several):
+        on.setdefault(words, set()).add(i)
+    for advice in advice_on(program, leaves, shardings):
+        on.setdefault(advice.effect, set()).update(advice.leaves)
+        notes[advice.sentence] = None
+    for tx, own in callers(program, leaves):
+        if hasattr(tx, "sends"):
+            for i, words in tx.sends(own).items():
+                on.setdefault(words, set()).add(i)
+
+
+def _look_inside(visit: Visit, low: Lowering, leaves: Leaves) -> None:
     """Also lower what a wrapper calls by itself, for the leaves that reach the wrapper."""
     own = leaves_of(visit)
     if not visit.inside and not isinstance(visit.tx, Recipe) and visit.tx.children:
-        inside = [x if i in own else None for i, x in enumerate(low.leaves)]
-        for child in visit.tx.children:
+        reached = [x if i in own else None for i, x in enumerate(leaves)]
+        for part, inside in given_inside(visit.tx, reached, low.structure):
             below = Lowering(inside, low.structure, visit)
-            below.lower(child, below.source())
+            below.lower(part, below.source())
+            visit.inside[-1].low = below
+            _look_inside(visit.inside[-1], below, inside)
+        return
     for inner in visit.inside:
-        _look_inside(inner, low)
+        _look_inside(inner, low, leaves)
 
 
 def _follow(
@@ -175,7 +195,7 @@ def _follow(
                 name = names.get(labels[i], str(labels[i]))
                 ways[i] = [*ways[i][0], name], _reason(rule, low.paths[i], low.leaves[i])
     for inner in visit.inside:
-        _follow(inner, low, ways, names, notes)
+        _follow(inner, inner.low or low, ways, names, notes)
 
 
 def _reason(rule: Any, path: str, leaf: Any) -> str:

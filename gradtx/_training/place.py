@@ -1,15 +1,17 @@
 """`place`: tell the transformations of matrices in an optimizer how the parameters are sharded."""
 
 import dataclasses
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from gradtx._compose.rules import Rule
 from gradtx._core.foreign import as_transform
+from gradtx._core.inside import Leaves, with_shardings
 from gradtx._core.sharding import named_axes
-from gradtx._core.trees import PyTree, flatten, paths
+from gradtx._core.trees import PyTree, Structure, flatten, paths
 from gradtx._core.values import Value
 from gradtx._matrices.laid_out import laid_out
 from gradtx._training.shardings import named_mesh, of_leaves
+from gradtx._wrappers.zero1 import zero1
 
 T = TypeVar("T")
 
@@ -22,7 +24,8 @@ def place(tx: T, params: PyTree, param_shardings: PyTree = None) -> T:
     axes. Inside `jax.shard_map`, where a leaf is the part that the device holds, it is needed: without
     it, `muon` would take the part for a whole matrix.
 
-    Each rule `axes` becomes `laid_out(axes, specs)`. The numbers and the state stay the same, so a run
+    Each rule `axes` becomes `laid_out(axes, specs)`, where the specs inside of `zero1` are those of the
+    parameters that `zero1` has split. The numbers and the state stay the same, so a run
     may be continued with the optimizer that `place` returns, and on another mesh with another one.
 
     Args:
@@ -47,41 +50,57 @@ def place(tx: T, params: PyTree, param_shardings: PyTree = None) -> T:
     laid_out(hidden_matrices(), {'kernel': (None, 'data')})
     """
     as_transform(tx, "place(tx=...)")
-    leaves, _ = flatten(params)
-    named = {
-        path: (sharding, x)
-        for path, x, sharding in zip(
-            paths(params), leaves, of_leaves(params, param_shardings), strict=True
-        )
-        if sharding is not None and hasattr(x, "shape")
-    }
-    mesh = named_mesh({path or ".": sharding for path, (sharding, _) in named.items()}, "place")
+    leaves, structure = flatten(params)
+    shardings = of_leaves(params, param_shardings)
+    shardings = [s if hasattr(x, "shape") else None for x, s in zip(leaves, shardings, strict=True)]
+    where = paths(params)
+    named = {path or ".": s for path, s in zip(where, shardings, strict=True) if s is not None}
+    mesh = named_mesh(named, "place")
     if mesh is None:
         return tx
-    specs = {}
-    for path, (sharding, x) in named.items():
-        axes = named_axes(sharding.spec, mesh, len(x.shape))
-        if any(axes):
-            specs[path] = tuple((n[0] if len(n) == 1 else n) or None for n in axes)
-    return _placed(tx, specs)
+    shapes = [None if s is None else x for x, s in zip(leaves, shardings, strict=True)]
+    return _placed(tx, _Parameters(where, with_shardings(shapes, shardings), structure))
 
 
-def _placed(x: Any, specs: dict[str, Any]) -> Any:
-    """`x` with these specs in every rule for matrices, at any depth."""
+class _Parameters(NamedTuple):
+    """The paths of the parameters, and their shapes with their shardings."""
+
+    paths: list[str]
+    leaves: Leaves
+    structure: Structure
+
+    @property
+    def specs(self) -> dict[str, Any]:
+        """By path, the mesh axes of every axis, for the leaves that are sharded."""
+        found = {}
+        for path, x in zip(self.paths, self.leaves, strict=True):
+            if x is not None:
+                axes = named_axes(x.sharding.spec, x.sharding.mesh, len(x.shape))
+                if any(axes):
+                    found[path] = tuple((n[0] if len(n) == 1 else n) or None for n in axes)
+        return found
+
+
+def _placed(x: Any, params: _Parameters) -> Any:
+    """`x` with the specs of these parameters in every rule for matrices, at any depth."""
+    if isinstance(x, zero1):  # inside, the parameters are sharded in another way
+        ((inner, leaves),) = x.given_inside(params.leaves, params.structure)
+        new = _placed(inner, params._replace(leaves=leaves))
+        return x if new is inner else dataclasses.replace(x, inner=new)
     if isinstance(x, laid_out):
-        return laid_out(x.rule, specs)
+        return laid_out(x.rule, params.specs)
     if isinstance(x, Rule) and hasattr(x, "axes"):
-        return laid_out(x, specs)  # pyright: ignore[reportArgumentType]
+        return laid_out(x, params.specs)  # pyright: ignore[reportArgumentType]
     if isinstance(x, Value):
         fields = [f.name for f in dataclasses.fields(x)]  # pyright: ignore[reportArgumentType]
         old = {name: getattr(x, name) for name in fields}
-        new = {name: _placed(value, specs) for name, value in old.items()}
+        new = {name: _placed(value, params) for name, value in old.items()}
         changed = {name: value for name, value in new.items() if value is not old[name]}
         return dataclasses.replace(x, **changed) if changed else x  # pyright: ignore
     if isinstance(x, dict):
-        new = {key: _placed(value, specs) for key, value in x.items()}
+        new = {key: _placed(value, params) for key, value in x.items()}
         return type(x)(new) if any(new[key] is not x[key] for key in x) else x
     if type(x) is tuple:
-        new = tuple(_placed(value, specs) for value in x)
+        new = tuple(_placed(value, params) for value in x)
         return new if any(a is not b for a, b in zip(new, x, strict=True)) else x
     return x

@@ -8,8 +8,7 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 from gradtx._core.authors import described
 from gradtx._core.boundary import as_param
 from gradtx._core.foreign import as_transform
-from gradtx._core.layouts import warn_of_layout
-from gradtx._core.program import known_program
+from gradtx._core.inside import warn_of_layouts, with_shardings
 from gradtx._core.trees import PyTree, flatten, is_none, paths
 
 
@@ -58,7 +57,7 @@ def state_shardings(tx: Any, params: PyTree, param_shardings: PyTree = None) -> 
         return jax.tree.map(lambda _: one, jax.eval_shape(tx.init, params))
     # This comes before the trace of `init`, which would warn of the same.
     owned = [as_param(x) if hasattr(x, "shape") else None for x in leaves]
-    warn_of_layout(known_program(tx, owned, structure), owned, shardings, 2)
+    warn_of_layouts(tx, with_shardings(owned, shardings), structure, 2)
     # Under axes of the type Explicit, the type of an array has its sharding, so tracing finds it.
     names = mesh.axis_names
     typed = AbstractMesh(mesh.axis_sizes, names, axis_types=(AxisType.Explicit,) * len(names))

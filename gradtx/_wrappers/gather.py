@@ -44,10 +44,10 @@ class Part(NamedTuple):
         )
 
 
-def gathered(arrays: list[Any], parts: list[Part | None]) -> list[Any]:
-    """The arrays, each of them whole again; one without a part is returned unchanged."""
-    out = list(arrays)
+def together(arrays: list[Any], parts: list[Part | None]) -> list[list[int]]:
+    """The numbers of the arrays that one collective gathers, for all that have a part."""
     groups: dict[Any, list[list[int]]] = {}
+    sizes: list[int] = [0 if x is None else x.size * x.dtype.itemsize for x in arrays]
     for i, (x, part) in enumerate(zip(arrays, parts, strict=True)):
         if x is None or part is None:
             continue
@@ -57,17 +57,22 @@ def gathered(arrays: list[Any], parts: list[Part | None]) -> list[Any]:
         else:
             key = part.mesh, part.axes, x.dtype
         several = groups.setdefault(key, [[]])
-        if several[-1] and sum(arrays[k].nbytes for k in several[-1]) + x.nbytes > MOST_BYTES:
+        if several[-1] and sum(sizes[k] for k in several[-1]) + sizes[i] > MOST_BYTES:
             several.append([])
         several[-1].append(i)
-    for several in groups.values():
-        for own in several:
-            part = parts[own[0]]
-            assert part is not None
-            join = _by_shards if part.known else _by_constraint
-            found = join([arrays[i] for i in own], [parts[i] for i in own])
-            for i, x in zip(own, found, strict=True):
-                out[i] = x
+    return [own for several in groups.values() for own in several]
+
+
+def gathered(arrays: list[Any], parts: list[Part | None]) -> list[Any]:
+    """The arrays, each of them whole again; one without a part is returned unchanged."""
+    out = list(arrays)
+    for own in together(arrays, parts):
+        part = parts[own[0]]
+        assert part is not None
+        join = _by_shards if part.known else _by_constraint
+        found = join([arrays[i] for i in own], [parts[i] for i in own])
+        for i, x in zip(own, found, strict=True):
+            out[i] = x
     return out
 
 

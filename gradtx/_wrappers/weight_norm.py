@@ -10,10 +10,11 @@ from gradtx._compose.iterates import check_around
 from gradtx._core.authors import described
 from gradtx._core.dtypes import compute_dtype
 from gradtx._core.foreign import AsTransform
+from gradtx._core.inside import Leaves
 from gradtx._core.latex import THETA, Page, Tex, fraction, plus, times
 from gradtx._core.sharding import varying_like
 from gradtx._core.transform import Transform
-from gradtx._core.trees import PyTree, flatten, paths
+from gradtx._core.trees import PyTree, Structure, flatten, paths
 from gradtx._matrices.axes import MatrixRule, hidden_matrices
 from gradtx._matrices.grids import (
     block_norms,
@@ -144,6 +145,11 @@ class weight_norm(Transform):
             for k, was in enumerate((leaves, lengths, sizes))
         )
         return out, WeightNormState(lengths, sizes, directions, gains)
+
+    def given_inside(self, leaves: Leaves, structure: Structure) -> list[tuple[Any, Leaves]]:
+        """What the optimizers are given (`gradtx/_core/inside.py`): the lengths have other shapes."""
+        lengths = jax.eval_shape(self.init_tree, structure.unflatten(leaves)).lengths
+        return [(self.directions, leaves), (self.gains, flatten(lengths)[0])]
 
     def _grids(self, tree: PyTree) -> list[Any]:
         """The grid of every leaf with one block per row, and None for an absent leaf."""

@@ -4,13 +4,17 @@ from collections.abc import Hashable
 from typing import Any
 
 import jax
-from jax.sharding import NamedSharding
+from jax.sharding import NamedSharding, PartitionSpec
 
 from gradtx._compose.wrapper import Wrapper
+from gradtx._core.dtypes import compute_dtype
+from gradtx._core.inside import Leaves
 from gradtx._core.latex import Page, Tex
-from gradtx._core.sharding import is_explicit, mesh_axes, mesh_of
-from gradtx._core.trees import PyTree, flatten
-from gradtx._wrappers.gather import Part, gathered
+from gradtx._core.layouts import with_others
+from gradtx._core.sharding import is_explicit, mesh_axes, mesh_of, named_axes
+from gradtx._core.trees import PyTree, Structure, flatten
+from gradtx._matrices.units import Spec
+from gradtx._wrappers.gather import Part, gathered, together
 
 
 class zero1(Wrapper):
@@ -80,11 +84,26 @@ class zero1(Wrapper):
         out, state = self.inner.update_tree(own, state, params, extra)
         return structure.unflatten(gathered(structure.flatten_up_to(out), parts)), state
 
+    def given_inside(self, leaves: Leaves, structure: Structure) -> list[tuple[Any, Leaves]]:
+        """What `inner` is given in a compiled step (`gradtx/_core/inside.py`)."""
+        return [(self.inner, [*map(_split_shape, leaves, self._parts(leaves, compiled=True))])]
+
+    def sends(self, leaves: Leaves) -> dict[int, str]:
+        """What a compiled step sends for each leaf, in words, for `routing`."""
+        arrays = [x and jax.ShapeDtypeStruct(x.shape, compute_dtype(x)) for x in leaves]
+        found: dict[int, str] = {}
+        for own in together(arrays, self._parts(leaves, compiled=True)):
+            found |= dict.fromkeys(own, "1 all-gather of updates" + with_others(len(own) - 1))
+        return found
+
     def tex(self, g: Tex, page: Page) -> Tex:
         return self.inner.tex(g, page)
 
-    def _parts(self, leaves: list[Any]) -> list[Part | None]:
-        """How each leaf is split; None for a leaf that is not split."""
+    def _parts(self, leaves: list[Any], *, compiled: bool = False) -> list[Part | None]:
+        """How each leaf is split; None for a leaf that is not split.
+
+        If `compiled` is True, shardings over Auto axes are ignored, which a compiled step does not know.
+        """
         axes = self.axis if isinstance(self.axis, tuple) else (self.axis,)
         manual = [a for a in axes if a in jax.sharding.get_abstract_mesh().manual_axes]
         if manual:
@@ -100,13 +119,18 @@ class zero1(Wrapper):
                 f"`zero1(axis={self.axis!r})`: the mesh of the parameters has the axes "
                 f"{mesh.axis_names}, and not {missing[0]!r}."
             )
-        return [None if x is None else _part(x, mesh, axes) for x in leaves]
+        unknown = compiled and not is_explicit(mesh)
+        specs = [None if x is None or unknown else mesh_axes(x) for x in leaves]
+        return [
+            None if x is None else _part(x, mesh, axes, spec)
+            for x, spec in zip(leaves, specs, strict=True)
+        ]
 
 
-def _part(x: Any, mesh: Any, axes: tuple[Any, ...]) -> Part | None:
-    whole = mesh_axes(x)
-    known = whole is not None or all(n in axes or mesh.shape[n] == 1 for n in mesh.axis_names)
-    whole = ((),) * x.ndim if whole is None else whole
+def _part(x: Any, mesh: Any, axes: tuple[Any, ...], found: Spec | None) -> Part | None:
+    """How a leaf is split, given its sharding, or None if the sharding is not known."""
+    known = found is not None or all(n in axes or mesh.shape[n] == 1 for n in mesh.axis_names)
+    whole: Spec = ((),) * x.ndim if found is None else found
     if any(a in names for names in whole for a in axes):
         return None
     devices = 1
@@ -132,3 +156,14 @@ def _split(x: Any, part: Part | None) -> Any:
     if is_explicit(part.mesh):
         return jax.sharding.reshard(x, sharding)
     return jax.lax.with_sharding_constraint(x, sharding)
+
+
+def _split_shape(x: Any, part: Part | None) -> Any:
+    """The shape of a leaf with the sharding that `_split` gives it in a compiled step."""
+    if x is None or part is None:
+        return x
+    spec: list[Any] = list(named_axes(x.sharding.spec, part.mesh, len(x.shape)))
+    spec = [tuple(n for n in names if n not in part.axes) for names in spec]
+    spec[part.place] = part.whole[part.place] + part.axes
+    sharding = NamedSharding(part.mesh, PartitionSpec(*(names or None for names in spec)))
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)

@@ -184,3 +184,23 @@ def test_on_auto_axes_shards_are_kept_except_along_the_axis_that_is_split(spec, 
             0
         ],
     )
+
+
+@pytest.mark.parametrize(("sizes", "spec"), [((8,), P()), ((4, 2), P(None, "model"))])
+def test_place_says_how_the_matrices_inside_are_sharded(sizes, spec):
+    """Told how they were before they were split, a step on Auto axes would gather each of them."""
+    w = jax.ShapeDtypeStruct(
+        (16, 32), jnp.float32, sharding=NamedSharding(mesh_of("Auto", *sizes), spec)
+    )
+    params = {f"w{i}": w for i in range(8)}
+    tx = zero1(gradtx.orthogonalize_newton_schulz(steps=1), "data")
+    placed = gradtx.place(tx, params)
+    assert placed == zero1(gradtx.place(tx.inner, params, split_by(spec, w)), "data")
+    assert gradtx.place(zero1(adamw(0.1), "data"), params) == zero1(adamw(0.1), "data")
+    step = jax.jit(lambda p: placed.update(p, placed.init(p))[0]).lower(params).compile()
+    found = COLLECTIVE.findall(step.as_text())
+    assert sorted(found) == ["all-gather", "all-to-all", "all-to-all"]
+
+
+def split_by(spec, w):
+    return NamedSharding(w.sharding.mesh, P("data", *spec[1:]))
