@@ -48,15 +48,17 @@ def finished(folder, *arguments):
 def kill(folder, kind, draw):
     """Start the example and kill it: whether an unfinished checkpoint is left."""
     process = started(folder)
-    lines = []
+    lines, last = [], None
     if kind == "at any time":  # mostly while modules are imported and the step is compiled
         time.sleep(draw.uniform(0.0, 6.0))
     else:
         target = draw.choice([20, 30])  # after the first checkpoint
         for line in process.stdout:
             lines.append(line)
-            first = int(re.search(r"starts at step (\d+)", lines[0])[1])
-            if line.startswith(f"step {first + target}:"):
+            # A warning of a library may come before or between the lines of the example.
+            if found := re.search(r"starts at step (\d+)", line):
+                last = f"step {int(found[1]) + target}:"
+            if last and line.startswith(last):
                 break
         if kind == "at any step":
             time.sleep(draw.uniform(0.0, 0.2))
@@ -67,7 +69,7 @@ def kill(folder, kind, draw):
     process.kill()
     process.wait()
     process.stdout.close()
-    assert process.returncode == -9, "the run has ended before it was killed"
+    assert process.returncode == -9, f"the run has ended before it was killed: {''.join(lines)}"
     return bool(list(folder.glob(TEMPORARY)))
 
 
