@@ -62,7 +62,6 @@ from gradtx._transforms.adaptive import scale_by_adagrad as scale_by_adagrad
 from gradtx._transforms.adaptive import scale_by_rms as scale_by_rms
 from gradtx._transforms.adaptive import scale_by_stddev as scale_by_stddev
 from gradtx._transforms.block_norms import block_norm as block_norm
-from gradtx._transforms.block_norms import block_rms as block_rms
 from gradtx._transforms.accumulators import sum_of_squares as sum_of_squares
 from gradtx._transforms.bias_correction import bias_correction as bias_correction
 from gradtx._transforms.clip import adaptive_grad_clip as adaptive_grad_clip
@@ -110,7 +109,7 @@ from gradtx._wrappers.plateau import reduce_on_plateau as reduce_on_plateau
 from gradtx._matrices.rows import equilibrate_rows as equilibrate_rows
 from gradtx._matrices.rows import keep_norm as keep_norm
 from gradtx._matrices.graft import graft as graft
-from gradtx._matrices.graft import matrix_norm as matrix_norm
+from gradtx._matrices.norms import matrix_norm as matrix_norm
 from gradtx._matrices.rows import scale_by_neuron_rms as scale_by_neuron_rms
 from gradtx._matrices.rows import scale_to_rms as scale_to_rms
 from gradtx._matrices.newton_schulz import newton_schulz as newton_schulz
@@ -128,7 +127,6 @@ from gradtx._matrices.update_floor import floor_update_ratio as floor_update_rat
 from gradtx._transforms.param_size import scale_by_param_size as scale_by_param_size
 from gradtx._matrices.balanced import orthogonalize_balanced as orthogonalize_balanced
 from gradtx._matrices.matrix_blocks import matrix_blocks as matrix_blocks
-from gradtx._matrices.products import matrix_rms as matrix_rms
 from gradtx._matrices.products import scale_by_dual_norm as scale_by_dual_norm
 from gradtx._matrices.products import scale_to_operator_norm as scale_to_operator_norm
 from gradtx._transforms.dadapt import scale_by_dadapt as scale_by_dadapt
@@ -137,6 +135,8 @@ from gradtx._transforms.prodigy import scale_by_prodigy as scale_by_prodigy
 from gradtx._transforms.scale import scale as scale
 from gradtx._transforms.scale import scale_by_learning_rate as scale_by_learning_rate
 from gradtx._transforms.scale import scale_by_sign as scale_by_sign
+from gradtx._transforms.parameters import absolute as absolute
+from gradtx._transforms.parameters import parameters as parameters
 from gradtx._transforms.scale_by_path import scale_by_path as scale_by_path
 from gradtx._transforms.param_scale import scale_by_param_block_norm as scale_by_param_block_norm
 from gradtx._transforms.param_scale import scale_by_param_block_rms as scale_by_param_block_rms

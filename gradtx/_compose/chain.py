@@ -98,6 +98,18 @@ class chain(Transform):
     def __repr__(self) -> str:
         return f"chain({', '.join(map(repr, self.links))})"
 
+    @property
+    def ignores_updates(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return any(link.ignores_updates for link in self.links)
+
+    @property
+    def linear(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        # What follows a link that ignores the gradients squares no gradient.
+        for link in self.links:
+            if link.ignores_updates or not link.linear:
+                return link.linear
+        return bool(self.links)
+
     def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
         states = []
         for link in self.links:

@@ -37,6 +37,7 @@ class constant(Elementwise):
 
     value: Hyper
     linear = True
+    ignores_updates = True
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         value = jnp.asarray(self.value).astype(real_dtype(update.dtype))
@@ -118,6 +119,7 @@ class fanout(Transform):
 
     combine: Any
     branches: tuple[Inside | Hyper, ...]
+    ignores_updates = property(lambda self: all(x.ignores_updates for x in self.terms))  # pyright: ignore
 
     def __init__(
         self, combine: Combine, *args: Branch, branches: Sequence[Branch] | None = None
@@ -164,9 +166,7 @@ class fanout(Transform):
     def terms(self) -> tuple[Transform, ...]:
         """The branches as transformations: each number is replaced by a `constant`."""
         if "_branches" not in self.__dict__:
-            terms: list[Transform] = []
-            for branch in self.branches:
-                terms.append(branch if isinstance(branch, Transform) else constant(branch))
+            terms = [x if isinstance(x, Transform) else constant(x) for x in self.branches]
             self.__dict__["_branches"] = tuple(terms)
         return self.__dict__["_branches"]
 
@@ -220,7 +220,7 @@ def _branch(x: Any) -> Any:
 
 def _passes(branch: Transform) -> bool:
     """Whether a branch passes an infinite or NaN entry of the gradient on to its update."""
-    return branch.linear and not isinstance(branch, constant)
+    return branch.linear and not branch.ignores_updates
 
 
 def _operand(x: Any, rank: int) -> str:

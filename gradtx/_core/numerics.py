@@ -208,7 +208,10 @@ def nonzero_or_one(unit: Alike) -> Alike:
 
 
 def filled_like(x: Alike, value: Any) -> Alike:
-    """An array of one number with the shape, the dtype and the sharding of `x`."""
+    """An array of one number, or one per matrix, with the shape, the dtype and the sharding of `x`."""
+    if jnp.ndim(value):  # `full_like` would lose the sharding of `x`, see `placed_like`
+        value = jnp.asarray(value, x.dtype)
+        return jnp.where(x == x, value, value)
     return placed_like(jnp.full_like(x, value), x)
 
 

@@ -59,6 +59,7 @@ class Transform(Value, Pair):
     is_foreign: ClassVar[bool] = False
     keeps_zero: ClassVar[bool] = False  # whether zero updates stay zero, for `routing`
     keeps_updates: ClassVar[bool] = False  # whether the updates pass unchanged
+    ignores_updates: ClassVar[bool] = False  # whether the new updates do not depend on them
     wide_updates: ClassVar[bool] = False  # whether `update` returns float32 at least
     # Checks and converts the content of a field that takes transformations; set by `foreign.py`.
     _adopt: ClassVar[Callable[..., Any]]

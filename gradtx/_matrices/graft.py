@@ -1,56 +1,14 @@
 """Grafting: the direction of one transformation with the norm of another."""
 
 from collections.abc import Hashable
-from typing import Any
-
-import jax.numpy as jnp
 
 from gradtx._compose.chain import chain, identity
 from gradtx._compose.recipe import Recipe
 from gradtx._core.foreign import AsTransform
-from gradtx._core.latex import Page, Tex
-from gradtx._core.numerics import filled_like, nonzero_or_one, sqrt
-from gradtx._core.shapes import Matrices
 from gradtx._core.transform import Transform
 from gradtx._matrices.axes import MatrixRule
-from gradtx._matrices.matrixwise import Matrixwise
-from gradtx._transforms.block_norms import block_norm, product
-
-
-class matrix_norm(Matrixwise):
-    r"""Every entry of the update is the Frobenius norm of its matrix.
-
-    $$ u = \|g\|_F $$
-
-    Args:
-        axes: the rule that says which axes of a leaf are its matrix. Stacked layers are separate
-            matrices.
-
-    Raises:
-        ValueError: if a leaf has fewer than two axes.
-        TypeError: if `axes` is not a rule for matrices.
-
-    Source: Carlson et al., 2015 (the normalized gradient of a layer).
-
-    >>> import gradtx, jax.numpy as jnp
-    >>> gradtx.matrix_norm().update(jnp.array([[3.0, 0.0], [0.0, 4.0]]), ())[0]
-    Array([[5., 5.],
-           [5., 5.]], dtype=float32)
-    """
-
-    linear = True  # it takes gradients of any size
-    keeps_zero = True
-    only_sums = True
-
-    def update_matrix(self, x: Matrices, state: Any) -> tuple[Matrices, Any]:
-        largest = jnp.max(jnp.abs(x), axis=(-2, -1), keepdims=True, initial=0)
-        # XLA may multiply by the reciprocal of the unit, which must not be too small for the dtype.
-        unit = nonzero_or_one(jnp.minimum(largest, jnp.finfo(x.dtype).max * 2.0**-16))
-        ratio = sqrt(jnp.sum(jnp.square(jnp.abs(x) / unit), axis=(-2, -1), keepdims=True))
-        return filled_like(x, product(unit, ratio)), state
-
-    def tex(self, g: Tex, page: Page) -> Tex:
-        return page.norm(page.symbol(g), "_F", r"\text{: the Frobenius norm of one matrix}")
+from gradtx._matrices.norms import matrix_norm
+from gradtx._transforms.block_norms import block_norm
 
 
 class graft(Recipe):
@@ -89,5 +47,9 @@ class graft(Recipe):
     axis_name: Hashable | None = None
 
     def expand(self) -> Transform:
-        size = block_norm(self.axis_name) if self.axes is None else matrix_norm(axes=self.axes)
+        size = (
+            block_norm(axis_name=self.axis_name)
+            if self.axes is None
+            else matrix_norm(axes=self.axes)
+        )
         return chain(self.direction, identity() / size) * chain(self.norm, size)

@@ -1,24 +1,19 @@
-"""Sizes of matrices: inner products, root mean squares and operator norms."""
+"""Products of matrices with updates, and matrices that are divided by their operator norm."""
 
+from dataclasses import KW_ONLY
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
+from gradtx._compose.chain import identity
+from gradtx._compose.recipe import Recipe
 from gradtx._compose.wrapper import Wrapper, as_inner
-from gradtx._core.latex import Page, Tex, fraction, times
-from gradtx._core.numerics import filled_like, nonzero_or_one, sqrt
+from gradtx._core.latex import Page, Tex, times
 from gradtx._core.shapes import Matrices
+from gradtx._core.transform import Transform
+from gradtx._matrices.axes import MatrixRule, hidden_matrices
 from gradtx._matrices.matrixwise import Matrixwise
-
-
-def _divided(x: Matrices) -> tuple[Any, Matrices]:
-    """The largest entry of every matrix, and the matrix divided by it, so that squares are finite."""
-    largest = jnp.max(jnp.abs(x), axis=(-2, -1), keepdims=True, initial=0)
-    # XLA may multiply by the reciprocal of the unit, which must not be too small for the dtype.
-    unit = nonzero_or_one(jnp.minimum(largest, jnp.finfo(x.dtype).max * 2.0**-16))
-    unit = jax.lax.stop_gradient(unit)
-    return unit, x / unit.astype(x.dtype)
+from gradtx._matrices.norms import divided, matrix_norm
 
 
 class scale_by_dual_norm(Wrapper, Matrixwise):
@@ -57,7 +52,7 @@ class scale_by_dual_norm(Wrapper, Matrixwise):
     only_sums = True
 
     def update_matrix(self, x: Matrices, state: Any, given: Matrices) -> tuple[Matrices, Any]:
-        unit, small = _divided(given)
+        unit, small = divided(given)
         product = jnp.sum((x.conj() * small).real, axis=(-2, -1), keepdims=True)
         # In this order, an entry that is 0 stays 0 where the product with the unit is infinite.
         return (x * product.astype(x.dtype)) * unit.astype(x.dtype), state
@@ -69,51 +64,16 @@ class scale_by_dual_norm(Wrapper, Matrixwise):
         return times(page.function("inner", words, u, g), u)
 
 
-class matrix_rms(Matrixwise):
-    r"""Every entry of the update is the root mean square of its matrix.
-
-    $$ u = \|g\|_F / \sqrt{m n} $$
-
-    Args:
-        axes: the rule that says which axes of a leaf are its matrix, of shape $m \times n$. Stacked
-            layers are separate matrices.
-
-    Raises:
-        ValueError: if a leaf has fewer than two axes.
-        TypeError: if `axes` is not a rule for matrices.
-
-    >>> import gradtx, jax.numpy as jnp
-    >>> gradtx.matrix_rms().update(jnp.array([[3.0, 0.0], [0.0, 4.0]]), ())[0]
-    Array([[2.5, 2.5],
-           [2.5, 2.5]], dtype=float32)
-    """
-
-    linear = True  # it takes gradients of any size
-    keeps_zero = True
-    only_sums = True
-
-    def update_matrix(self, x: Matrices, state: Any) -> tuple[Matrices, Any]:
-        unit, small = _divided(x)
-        size = max(x.shape[-2] * x.shape[-1], 1)
-        square = jnp.sum(jnp.square(jnp.abs(small)), axis=(-2, -1), keepdims=True) / size
-        return filled_like(x, (unit * sqrt(square)).astype(x.dtype)), state
-
-    def tex(self, g: Tex, page: Page) -> Tex:
-        words = r"\text{: the root mean square of one matrix}"
-        return page.function("matrix rms", words, page.symbol(g))
-
-
-class scale_to_operator_norm(Matrixwise):
+class scale_to_operator_norm(Recipe):
     r"""Every matrix is divided by its largest singular value, and a matrix of zeros stays zero.
 
     $$ u = g / \|g\|_{\mathrm{op}} $$
 
-    The largest singular value is computed from above, as the norm $(\operatorname{tr} (G G^T)^p)^{1/2p}$
-    with $p = 2^k$, by $k$ products of the smaller square matrix with itself. For a matrix of rank $r$
-    this is too large by a factor of at most $r^{1/2p}$: for $k = 5$ and $r = 1000$ at most 1.12.
+    The largest singular value is computed from above, as the `matrix_norm` of the order $2^{k+1}$. For a
+    matrix of rank 1000 and $k = 5$, this is too large by a factor of at most 1.12.
 
     Args:
-        steps: $k \ge 1$, the number of products.
+        steps: $k \ge 1$, the number of products of a square matrix with itself.
         precision: the precision of products, as in `jax.numpy.matmul`. With None, accelerators round
             factors to fewer digits. Even 8 binary digits change the norm by less than 1e-4.
         axes: the rule that says which axes of a leaf are its matrix.
@@ -131,35 +91,14 @@ class scale_to_operator_norm(Matrixwise):
 
     steps: int = 5
     precision: str | None = None
-    linear = True  # it takes gradients of any size
-    keeps_zero = True
-    grouped = True
-    transposes = True
+    _: KW_ONLY
+    axes: MatrixRule = hidden_matrices()
 
     def validate(self) -> None:
-        super().validate()
         if self.steps < 1:
             raise ValueError(f"`scale_to_operator_norm(steps={self.steps})` must be 1 or more.")
+        super().validate()
 
-    def update_matrix(self, x: Matrices, state: Any) -> tuple[Matrices, Any]:
-        _, small = _divided(x)
-        size = sqrt(jnp.sum(jnp.square(jnp.abs(small)), axis=(-2, -1), keepdims=True))
-        small = small / nonzero_or_one(size).astype(x.dtype)
-        wide = small if small.shape[-2] <= small.shape[-1] else small.mT
-        gram = jnp.matmul(wide, wide.conj().mT, precision=self.precision)
-        norm, power = jnp.ones_like(size), 1.0
-        for _ in range(self.steps):
-            # The largest eigenvalue of the Gram matrix is divided out before it is squared again.
-            top = jnp.trace(gram, axis1=-2, axis2=-1).real[..., None, None]
-            top = nonzero_or_one(top)
-            gram, power = gram / top.astype(x.dtype), power / 2
-            norm = norm * top**power
-            gram = jnp.matmul(gram, gram, precision=self.precision)
-        top = jnp.trace(gram, axis1=-2, axis2=-1).real[..., None, None]
-        norm = norm * nonzero_or_one(top) ** (power / 2)
-        return small / norm.astype(x.dtype), state
-
-    def tex(self, g: Tex, page: Page) -> Tex:
-        g = page.symbol(g)
-        words = r"\text{: the largest singular value of one matrix, nearly}"
-        return fraction(g, page.norm(g, r"_{\mathrm{op}}", words))
+    def expand(self) -> Transform:
+        order = 2 ** (self.steps + 1)
+        return identity() / matrix_norm(order, precision=self.precision, axes=self.axes)

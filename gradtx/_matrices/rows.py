@@ -8,18 +8,25 @@ axes are the matrix, and stacked layers are separate matrices. The variants are 
     AdaMuon   momentum, sign, orthogonalize, identity / (root(second_moment) + eps), scale_to_rms
 """
 
+from dataclasses import KW_ONLY
 from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
+from gradtx._compose.chain import identity
+from gradtx._compose.recipe import Recipe
 from gradtx._compose.wrapper import Wrapper, as_inner
 from gradtx._core.dtypes import accumulator
 from gradtx._core.latex import Page, Tex, fraction, plus, sqrt as sqrt_tex, square, times
 from gradtx._core.numerics import abs_square, average_of_squares, sqrt
 from gradtx._core.shapes import Matrices
+from gradtx._core.transform import Transform
 from gradtx._core.values import Hyper
+from gradtx._matrices.axes import MatrixRule, hidden_matrices
 from gradtx._matrices.matrixwise import Matrixwise
+from gradtx._matrices.norms import matrix_norm
 
 
 def _rescaled(x: Matrices, target: Any, axis: tuple[int, ...] = (-2, -1)) -> Matrices:
@@ -74,7 +81,7 @@ class equilibrate_rows(Matrixwise):
         return fraction(g, page.norm(g, r"_{\mathrm{row}}", words))
 
 
-class scale_to_rms(Matrixwise):
+class scale_to_rms(Recipe):
     r"""Every matrix is scaled to the same root mean square, and a matrix of zeros stays zero.
 
     $$ u = r \sqrt{mn}\, g / \|g\|_F $$
@@ -91,19 +98,15 @@ class scale_to_rms(Matrixwise):
     """
 
     rms: Hyper = 0.2
+    _: KW_ONLY
+    axes: MatrixRule = hidden_matrices()
     limits = {"rms": "[0, inf)"}
-    linear = True  # it takes gradients of any size
-    keeps_zero = True
-    only_sums = True
 
-    def update_matrix(self, x: Matrices, state: Any) -> tuple[Matrices, Any]:
-        size = (x.shape[-2] * x.shape[-1]) ** 0.5
-        return _rescaled(x, jnp.asarray(self.rms, jnp.finfo(x.dtype).dtype) * size), state
+    def state(self) -> Any:
+        return optax.ScaleByScheduleState if callable(self.rms) else None
 
-    def tex(self, g: Tex, page: Page) -> Tex:
-        g = page.symbol(g)
-        size = page.function("matrix rms", r"\text{: the root mean square of one matrix}", g)
-        return times(page.number(self.rms, "r"), fraction(g, size))
+    def expand(self) -> Transform:
+        return identity() / matrix_norm(rms=True, axes=self.axes) * self.rms
 
 
 class keep_norm(Wrapper, Matrixwise):

@@ -11,9 +11,10 @@ from gradtx._core.values import Hyper
 from gradtx._matrices.axes import MatrixRule, hidden_matrices
 from gradtx._matrices.blockwise import blockwise_second_moment
 from gradtx._matrices.matrix_blocks import matrix_blocks
+from gradtx._matrices.norms import matrix_norm
 from gradtx._matrices.orthogonalize import ShapeFactor, scale_by_shape
 from gradtx._matrices.polynomials import Polynomials
-from gradtx._matrices.products import matrix_rms, scale_by_dual_norm, scale_to_operator_norm
+from gradtx._matrices.products import scale_by_dual_norm, scale_to_operator_norm
 from gradtx._optimizers.adam import adamw
 from gradtx._optimizers.muon import group_names_of, orthogonalize, routed
 from gradtx._transforms.bias_correction import bias_correction
@@ -140,7 +141,7 @@ class namo(Recipe):
         polar = chain(orthogonalize(self), scale_by_shape(self.scaling, self.axes))
         decay = chain(freeze(), decoupled_weight_decay(self.weight_decay))
         square = blockwise_second_moment(self.b2, matrix_blocks(self.axes))
-        step = chain(momentum, (polar + decay) * matrix_rms(axes=self.axes)) / (
+        step = chain(momentum, (polar + decay) * matrix_norm(rms=True, axes=self.axes)) / (
             root(bias_correction(square)) + self.eps
         )
         rate = scale_by_learning_rate(self.learning_rate)

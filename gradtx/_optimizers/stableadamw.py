@@ -12,7 +12,7 @@ from gradtx._compose.recipe import Recipe
 from gradtx._core.transform import Transform
 from gradtx._core.values import Hyper
 from gradtx._transforms.bias_correction import bias_correction
-from gradtx._transforms.block_norms import block_rms
+from gradtx._transforms.block_norms import block_norm
 from gradtx._transforms.decay import decoupled_weight_decay
 from gradtx._transforms.moments import scale_by_momentum, second_moment
 from gradtx._transforms.roots import root
@@ -75,7 +75,10 @@ class stableadamw(Recipe):
     def expand(self) -> Transform:
         m = bias_correction(scale_by_momentum(self.b1, accumulator_dtype=self.mu_dtype))
         v = root(once(bias_correction(second_moment(self.b2))))
-        excess = chain(identity() / fanout("maximum", v, self.eps), block_rms(self.axis_name))
+        excess = chain(
+            identity() / fanout("maximum", v, self.eps),
+            block_norm(rms=True, axis_name=self.axis_name),
+        )
         decay = decoupled_weight_decay(self.weight_decay, mask=self.mask)
         step = chain(m / (v + self.eps), decay) / fanout("maximum", excess, 1.0)
         return chain(step, scale_by_learning_rate(self.learning_rate))

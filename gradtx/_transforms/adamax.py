@@ -1,20 +1,17 @@
-"""Adamax without a learning rate, and its infinity moment: a maximum that decays."""
+"""Adamax without a learning rate, and its infinity moment: a running maximum that decays."""
 
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import optax
 
 from gradtx._compose.recipe import Recipe
-from gradtx._core.dtypes import accumulator
-from gradtx._core.latex import Page, Tex, plus, times
 from gradtx._core.transform import Transform
-from gradtx._core.unit import Elementwise
 from gradtx._core.values import Hyper
 from gradtx._transforms.adam import ScheduledAdamState
 from gradtx._transforms.bias_correction import bias_correction
 from gradtx._transforms.moments import scale_by_momentum
+from gradtx._transforms.parameters import absolute
+from gradtx._transforms.roots import running_max
 
 
 class InfinityMomentState(NamedTuple):
@@ -23,7 +20,7 @@ class InfinityMomentState(NamedTuple):
     nu: Any
 
 
-class infinity_moment(Elementwise):
+class infinity_moment(Recipe):
     r"""The infinity moment is the largest size of the gradients so far, which decays at every step.
 
     $$ u_t = v_t = \max(b\, v_{t-1}, |g_t| + \epsilon), \qquad v_0 = 0 $$
@@ -35,7 +32,8 @@ class infinity_moment(Elementwise):
         decay: $b$, in [0, 1].
         eps: $\epsilon \ge 0$.
 
-    The state is `InfinityMomentState(nu)`, where `nu` is $v$, which is real.
+    The state is `InfinityMomentState(nu)`, where `nu` is $v$, which is real. Where a hyperparameter is a
+    schedule, the state is that of `expand()`.
 
     Raises:
         ValueError: if a number lies outside its interval.
@@ -52,20 +50,13 @@ class infinity_moment(Elementwise):
     decay: Hyper = 0.999
     eps: Hyper = 0.0
     limits = {"decay": "[0, 1]", "eps": "[0, inf)"}
-    degrees = {"nu": 1}
+    renames = {"maximum": "nu"}
 
-    def init_leaf(self, param: Any) -> InfinityMomentState:
-        return InfinityMomentState(accumulator(param, real=True))
+    def state(self) -> Any:
+        return None if callable(self.decay) or callable(self.eps) else InfinityMomentState
 
-    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        nu = jnp.maximum(self.decay * state.nu, jnp.abs(update) + self.eps)
-        return nu, InfinityMomentState(nu)
-
-    def tex(self, g: Tex, page: Page) -> Tex:
-        size = plus(Tex(rf"\left|{g.text}\right|"), page.number(self.eps, r"\epsilon"))
-        old = lambda v: times(page.number(self.decay, r"\beta"), Tex(f"{v}_{{t-1}}"))
-        largest = lambda v: Tex(rf"\max\left({old(v).text}, {size.text}\right)")
-        return page.from_zero(page.define("v", largest))
+    def expand(self) -> Transform:
+        return running_max(absolute() + self.eps, self.decay)
 
 
 class scale_by_adamax(Recipe):
@@ -91,6 +82,7 @@ class scale_by_adamax(Recipe):
     b1: Hyper = 0.9
     b2: Hyper = 0.999
     eps: Hyper = 1e-8
+    renames = {"maximum": "nu"}
 
     def state(self) -> Any:
         return ScheduledAdamState if callable(self.b1) else optax.ScaleByAdamState

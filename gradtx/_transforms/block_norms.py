@@ -1,10 +1,11 @@
 """The size of one leaf: as an update, and as a bound on the update.
 
-In Optax a leaf is called a block. `block_norm` and `block_rms` replace every entry by the size of its
-leaf, so that quotients and products of transformations can use this size:
+In Optax a leaf is called a block. `block_norm` replaces every entry by the size of its leaf, so that
+quotients and products of transformations can use this size:
 
     normalized gradient    identity() / block_norm()
-    update clipping        identity() / fanout("maximum", block_rms(), 1.0)
+    update clipping        identity() / fanout("maximum", block_norm(rms=True), 1.0)
+    adafactor's scale      identity() * fanout("maximum", chain(parameters(), block_norm(rms=True)), c)
 """
 
 import math
@@ -52,59 +53,40 @@ class block_norm(Elementwise):
     $$ u = \|g\| $$
 
     Args:
+        rms: whether the norm is divided by the root of the number of entries, which makes it the root
+            mean square of the leaf.
         axis_name: inside `shard_map`, the mesh axis, or the tuple of axes, over which the leaves are
             sharded. With None, every device takes the norm of what it holds.
 
     A leaf whose gradient is not finite becomes NaN.
 
-    Source: Nesterov, 1984 (the normalized gradient).
+    Sources: Nesterov, 1984 (the normalized gradient); Shazeer & Stern, 2018, arXiv:1804.04235, section 6
+    (the root mean square).
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx = gradtx.identity() / gradtx.block_norm()
     >>> tx.update(jnp.array([30.0, 40.0]), tx.init(jnp.zeros(2)))[0]
     Array([0.6, 0.8], dtype=float32)
-    """
-
-    axis_name: Hashable | None = None
-    linear = True  # it takes gradients of any size
-    keeps_zero = True
-
-    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        return filled_like(update, norm_of(update, self.axis_name)), state
-
-    def tex(self, g: Tex, page: Page) -> Tex:
-        return leaf_norm(page.symbol(g), page)
-
-
-class block_rms(Elementwise):
-    r"""Every entry of the update is the root mean square of its leaf.
-
-    $$ u = \operatorname{rms}(g) $$
-
-    Args:
-        axis_name: inside `shard_map`, the mesh axis, or the tuple of axes, over which the leaves are
-            sharded. With None, every device takes the root mean square of what it holds.
-
-    A leaf whose gradient is not finite becomes NaN.
-
-    Source: Shazeer & Stern, 2018, arXiv:1804.04235, section 6.
-
-    >>> import gradtx, jax.numpy as jnp
-    >>> gradtx.block_rms().update(jnp.array([1.0, -7.0]), ())[0]
+    >>> gradtx.block_norm(rms=True).update(jnp.array([1.0, -7.0]), ())[0]
     Array([5., 5.], dtype=float32)
     """
 
+    rms: bool = False
     axis_name: Hashable | None = None
     linear = True  # it takes gradients of any size
     keeps_zero = True
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         unit, ratio = norm_parts(update, self.axis_name)
-        size = product(unit, ratio / math.sqrt(entries_of(update, self.axis_name)))
-        return filled_like(update, size), state
+        if self.rms:
+            ratio = ratio / math.sqrt(entries_of(update, self.axis_name))
+        return filled_like(update, product(unit, ratio)), state
 
     def tex(self, g: Tex, page: Page) -> Tex:
-        return page.function("rms", r"\text{: the root mean square of one array}", page.symbol(g))
+        g = page.symbol(g)
+        if not self.rms:
+            return leaf_norm(g, page)
+        return page.function("rms", r"\text{: the root mean square of one array}", g)
 
 
 class clip_by_block_norm(Elementwise):

@@ -37,6 +37,10 @@ class freeze(Elementwise):
     mask: Any = None
     linear = True
 
+    @property
+    def ignores_updates(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.mask is None
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "mask", as_mask(self.mask))
         super().__post_init__()

@@ -1,17 +1,22 @@
 """Updates that are scaled by the norm or the root mean square of the parameters."""
 
-import math
 from collections.abc import Hashable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
+from gradtx._compose.chain import chain, identity
+from gradtx._compose.fanout import fanout
+from gradtx._compose.recipe import Recipe
 from gradtx._core.latex import THETA, Page, Tex, fraction, plus, times
 from gradtx._core.numerics import norm_parts
+from gradtx._core.transform import Transform
 from gradtx._core.unit import Elementwise
 from gradtx._core.values import Hyper
-from gradtx._transforms.block_norms import entries_of, leaf_norm, norm_of, product
+from gradtx._transforms.block_norms import block_norm, leaf_norm, norm_of
+from gradtx._transforms.parameters import parameters
 
 
 class scale_by_trust_ratio(Elementwise):
@@ -82,7 +87,7 @@ class scale_by_trust_ratio(Elementwise):
         return times(times(page.number(self.trust_coefficient, r"\tau"), ratio), g)
 
 
-class scale_by_param_block_norm(Elementwise):
+class scale_by_param_block_norm(Recipe):
     r"""Every leaf is multiplied by the norm of its parameters.
 
     $$ u = \max(\|\theta\|, c)\, g $$
@@ -101,17 +106,15 @@ class scale_by_param_block_norm(Elementwise):
     min_scale: Hyper = 1e-3
     axis_name: Hashable | None = None
     limits = {"min_scale": "[0, inf)"}
-    linear = True
-    keeps_zero = True
 
-    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        return _scaled(update, norm_of(param, self.axis_name), self.min_scale), state
+    def state(self) -> Any:
+        return optax.ScaleByScheduleState if callable(self.min_scale) else None
 
-    def tex(self, g: Tex, page: Page) -> Tex:
-        return _scaled_tex(leaf_norm(THETA, page), self.min_scale, g, page)
+    def expand(self) -> Transform:
+        return _by_size(self, rms=False)
 
 
-class scale_by_param_block_rms(Elementwise):
+class scale_by_param_block_rms(Recipe):
     r"""Every leaf is multiplied by the root mean square of its parameters.
 
     $$ u = \max(\operatorname{rms}(\theta), c)\, g $$
@@ -135,23 +138,14 @@ class scale_by_param_block_rms(Elementwise):
     min_scale: Hyper = 1e-3
     axis_name: Hashable | None = None
     limits = {"min_scale": "[0, inf)"}
-    linear = True
-    keeps_zero = True
 
-    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        unit, ratio = norm_parts(param, self.axis_name)
-        size = product(unit, ratio / math.sqrt(entries_of(param, self.axis_name)))
-        return _scaled(update, size, self.min_scale), state
+    def state(self) -> Any:
+        return optax.ScaleByScheduleState if callable(self.min_scale) else None
 
-    def tex(self, g: Tex, page: Page) -> Tex:
-        size = page.function("rms", r"\text{: the root mean square of one array}", THETA)
-        return _scaled_tex(size, self.min_scale, g, page)
+    def expand(self) -> Transform:
+        return _by_size(self, rms=True)
 
 
-def _scaled(update: jax.Array, size: jax.Array, least: Any) -> jax.Array:
-    size = jnp.maximum(size, jnp.asarray(least).astype(size.dtype))
-    return update * size.astype(jnp.finfo(update.dtype).dtype)
-
-
-def _scaled_tex(size: Tex, least: Any, g: Tex, page: Page) -> Tex:
-    return times(Tex(rf"\max\left({size.text}, {page.number(least).text}\right)"), g)
+def _by_size(recipe: Any, *, rms: bool) -> Transform:
+    size = chain(parameters(), block_norm(rms, recipe.axis_name))
+    return identity() * fanout("maximum", size, recipe.min_scale)

@@ -2,15 +2,16 @@
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
+import optax
 
-from gradtx._core.latex import THETA, Page, Tex, plus, times
-from gradtx._core.unit import Elementwise
+from gradtx._compose.chain import chain, identity
+from gradtx._compose.recipe import Recipe
+from gradtx._core.transform import Transform
 from gradtx._core.values import Hyper
+from gradtx._transforms.parameters import absolute, parameters
 
 
-class scale_by_param_size(Elementwise):
+class scale_by_param_size(Recipe):
     r"""Every entry is multiplied by the absolute value of its parameter, plus a constant.
 
     $$ u = (|\theta| + \eta)\, g $$
@@ -33,12 +34,9 @@ class scale_by_param_size(Elementwise):
 
     offset: Hyper = 0.0
     limits = {"offset": "[0, inf)"}
-    linear = True
-    keeps_zero = True
 
-    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        return (jnp.abs(param) + self.offset).astype(update.dtype) * update, state
+    def state(self) -> Any:
+        return optax.ScaleByScheduleState if callable(self.offset) else None
 
-    def tex(self, g: Tex, page: Page) -> Tex:
-        offset = page.number(self.offset, r"\eta")
-        return times(plus(Tex(rf"\left|{THETA.text}\right|"), offset), g)
+    def expand(self) -> Transform:
+        return identity() * (chain(parameters(), absolute()) + self.offset)

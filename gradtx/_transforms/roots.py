@@ -1,4 +1,4 @@
-"""Wrappers around a second moment: its square root, and the largest value that it has had."""
+"""Wrappers around a moment: its square root, and the largest value that it has had, which may decay."""
 
 from typing import Any, Literal, NamedTuple
 
@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from gradtx._compose.recipe import Recipe
 from gradtx._compose.wrapper import Wrapper, as_inner
 from gradtx._core.dtypes import accumulator
-from gradtx._core.latex import Page, Tex, sqrt as sqrt_tex
-from gradtx._core.numerics import sqrt
+from gradtx._core.latex import Page, Tex, sqrt as sqrt_tex, times
+from gradtx._core.numerics import real_parts, sqrt
 from gradtx._core.transform import Transform
 from gradtx._core.unit import Elementwise
 from gradtx._core.values import Hyper
@@ -87,20 +87,27 @@ class RunningMaxState(NamedTuple):
 class running_max(Wrapper, Elementwise):
     r"""Every entry of the update is the largest that the inner transformation has given so far.
 
-    $$ u_t = \max(u_{t-1}, f(g_t)), \qquad u_0 = 0 $$
+    $$ u_t = \max(b\, u_{t-1}, f(g_t)), \qquad u_0 = 0 $$
 
     Optax's AMSGrad divides by the root of `running_max(bias_correction(second_moment(b)))`, torch's by
     the root of `bias_correction(running_max(second_moment(b)))`.
 
     Args:
         inner: $f$, a transformation whose updates are real, such as `second_moment`.
+        decay: $b$, in [0, 1], by which the largest value falls in every step. With 1, it never falls.
+
+    The state is `RunningMaxState(maximum, inner)`.
 
     Raises:
         TypeError: if `inner` is not a transformation.
+        ValueError: if `decay` lies outside its interval.
 
-    Source: Reddi, Kale & Kumar, 2018, arXiv:1904.09237.
+    Sources: Reddi, Kale & Kumar, 2018, arXiv:1904.09237; Kingma & Ba, 2014, arXiv:1412.6980, section 7.1
+    (with a decay).
     """
 
+    decay: Hyper = 1.0
+    limits = {"decay": "[0, 1]"}
     linear = as_inner
     keeps_zero = True
 
@@ -110,10 +117,12 @@ class running_max(Wrapper, Elementwise):
         return RunningMaxState(accumulator(param, real=True), inner)
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any, given: Any) -> Any:
-        maximum = jnp.maximum(state.maximum, update)
+        # In a sum with a number, the update of a complex gradient is complex, with the imaginary part 0.
+        maximum = jnp.maximum(self.decay * state.maximum, real_parts(update)[0])
         return maximum, state._replace(maximum=maximum)
 
     def tex(self, g: Tex, page: Page) -> Tex:
         x = page.symbol(self.inner.tex(g, page))
-        largest = lambda m: Tex(rf"\max\left({m}_{{t-1}}, {x.text}\right)")
+        old = lambda m: times(page.number(self.decay, r"\beta"), Tex(f"{m}_{{t-1}}"))
+        largest = lambda m: Tex(rf"\max\left({old(m).text}, {x.text}\right)")
         return page.from_zero(page.define(x.accented("bar"), largest))

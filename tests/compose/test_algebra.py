@@ -308,6 +308,19 @@ def test_operators_join_what_the_branches_give():
             same(op(a, b).init(PARAMS), (a.init(PARAMS), b.init(PARAMS)))
 
 
+@pytest.mark.parametrize("other", ["parameters()", "chain(freeze(), decoupled_weight_decay(0.1))"])
+def test_an_infinite_gradient_shows_beside_a_branch_that_ignores_gradients(other):
+    tx = rms() + zoo.evaluate(other)
+    u, _ = tx.update(jnp.array([jnp.inf, 2.0]), tx.init(jnp.ones(2)), jnp.ones(2))
+    assert np.isnan(u[0]) and np.isfinite(u[1])
+
+
+def test_what_follows_the_parameters_in_a_chain_leaves_large_gradients_as_they_are():
+    tx, g = identity() * chain(gradtx.parameters(), gradtx.absolute()), jnp.array([2e30, -1e30])
+    w = jnp.array([-0.5, 2.0])
+    np.testing.assert_array_equal(tx.update(g, tx.init(w), w)[0], jnp.array([1e30, -2e30]))
+
+
 def test_operators_bind_and_print_as_in_python():
     a, b = scale_by_momentum(), rms()
     for code in ("a / (b + 1e-08)", "a / b / a", "a / (b / a)", "a - (b - 1.0)", "(a + b) * 2.0"):

@@ -74,7 +74,9 @@ def test_a_sum_over_a_matrix_of_which_a_device_holds_a_part_is_refused(code):
         jax.eval_shape(mapped, put)
 
 
-@pytest.mark.parametrize("code", ["hyperball(0.1)", "chain(matrix_rms(), floor_update_ratio(0.1))"])
+@pytest.mark.parametrize(
+    "code", ["hyperball(0.1)", "chain(matrix_norm(rms=True), floor_update_ratio(0.1))"]
+)
 def test_layers_of_a_stack_are_whole_matrices(code):
     tx = gradtx.masked(zoo.evaluate(code), {"kernel": True, "layers": True, "bias": False})
     mapped, put = inside(tx, LAYERS)

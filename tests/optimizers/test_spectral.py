@@ -120,6 +120,24 @@ def test_an_operator_norm_is_approached_from_above_and_does_not_depend_on_the_sc
         ).all()
 
 
+@pytest.mark.parametrize("order", [2, 4, 64])
+def test_a_norm_of_a_matrix_is_that_of_its_singular_values(order):
+    x = rng(11).normal(size=(2, 5, 7))
+    want = (np.linalg.svd(x, compute_uv=False) ** order).sum(-1) ** (1 / order)
+    for rms, size in ((False, 1.0), (True, 35**0.5)):
+        u, _ = gradtx.matrix_norm(order, rms).update(jnp.asarray(x), ())
+        # Each of the products rounds 7 times, and the root makes the errors smaller.
+        assert_allclose(
+            u, np.broadcast_to(want[:, None, None] / size, x.shape), rtol=roundings(50, "float32")
+        )
+
+
+@pytest.mark.parametrize("order", [0, 1, 3, -2])
+def test_the_order_of_a_norm_is_a_power_of_two(order):
+    with pytest.raises(ValueError, match="must be a power of two"):
+        gradtx.matrix_norm(order)
+
+
 @pytest.mark.parametrize("size", [1e-25, 3e38])
 def test_a_dual_norm_of_any_size_gives_no_nan(size):
     tx = gradtx.scale_by_dual_norm(gradtx.scale_by_sign())

@@ -59,7 +59,7 @@ TRANSFORMS = {
 WITHOUT_EQUATION = {"foreign", "masked", "partition", "multi_transform", "tunable"}
 WITHOUT_EQUATION |= {"every", "skip_nonfinite"}
 WITHOUT_ERROR = {"identity", "scale_by_sign", "normalize", "zero_nans"}
-WITHOUT_ERROR |= {"block_norm", "block_rms", "difference"}
+WITHOUT_ERROR |= {"block_norm", "difference", "absolute"}
 # Composition and plain arithmetic.
 WITHOUT_SOURCE = WITHOUT_EQUATION | {"chain", "fanout", "identity", "constant", "root", "clip"}
 WITHOUT_SOURCE |= {"named_chain", "stateless", "stateless_with_tree_map"}
@@ -67,7 +67,7 @@ WITHOUT_SOURCE |= {"freeze", "set_to_zero", "scale", "scale_by_schedule", "tap",
 # Each of its modes names a source.
 WITHOUT_SOURCE |= {"scale_by_shape", "scale_by_path"}
 WITHOUT_SOURCE |= {"accumulate", "skip_spikes"}  # a mean, and a bound on deviations
-WITHOUT_SOURCE |= {"delayed", "once", "matrix_rms", "scale_to_operator_norm"}
+WITHOUT_SOURCE |= {"delayed", "once", "parameters", "absolute", "scale_to_operator_norm"}
 WITHOUT_SOURCE |= {"zero_nans", "keep_params_nonnegative"}  # a bound on updates
 
 

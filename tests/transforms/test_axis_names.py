@@ -32,9 +32,9 @@ CASES = [
         LAST,
     ),
     (
-        "chain({m}, block_rms(axis_name='d') / root(block_second_moment(0.5, axis_name='d')), "
+        "chain({m}, block_norm(True, 'd') / root(block_second_moment(0.5, axis_name='d')), "
         "scale_by_trust_ratio(eps=0.5, axis_name='d'), clip_by_block_norm(0.1, axis_name='d'))",
-        "chain({m}, block_rms() / root(block_second_moment(0.5)), scale_by_trust_ratio(eps=0.5), "
+        "chain({m}, block_norm(True) / root(block_second_moment(0.5)), scale_by_trust_ratio(eps=0.5), "
         "clip_by_block_norm(0.1))",
         LAST,
     ),
