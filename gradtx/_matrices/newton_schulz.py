@@ -1,18 +1,9 @@
 r"""Newton-Schulz iteration: the orthogonal factor of a matrix, computed with matrix products alone.
 
-Each step applies an odd polynomial to the singular values, $X \leftarrow a X + Z X$ with
-$Z = b R + c R^2$ and $R = X X^H$. Several steps can be computed in two forms:
-
-- standard: $R$ is computed anew for every step.
-- Gram: $X$ is left alone, and only $m \times m$ matrices are updated, $Q \leftarrow Q (Z + a I)$ from
-  $Q = I$, and $R \leftarrow (Z + a I) R (Z + a I)$. At the end $X \leftarrow Q X$.
-
-In exact arithmetic both forms agree. With rounding, the Gram form needs restarts, where it sets
-$X \leftarrow Q X$ and computes $R$ anew; `restarts.py` decides after which steps. The standard form
-restarts after every step.
+`iteration.py` has the two forms in which the steps are computed, and `restarts.py` decides which one
+takes fewer operations.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -23,14 +14,10 @@ from jax.typing import DTypeLike
 
 from gradtx._core.authors import described
 from gradtx._core.dtypes import promote
-from gradtx._core.numerics import abs_square, sqrt
 from gradtx._matrices.groups import in_turn
+from gradtx._matrices.iteration import divide, frobenius, iterate
 from gradtx._matrices.polynomials import Polynomials, resolve_coefficients
-from gradtx._matrices.restarts import Segments, plan
-
-# Any number of axes, then a matrix, or one number for each matrix.
-Stack = Annotated[jax.Array, "*batch m n"]
-PerMatrix = Annotated[jax.Array, "*batch 1 1"]
+from gradtx._matrices.restarts import plan
 
 _CHOICES = {
     "form": ("auto", "standard", "gram"),
@@ -136,9 +123,9 @@ def newton_schulz(
     def orthogonalize(matrix: jax.Array) -> jax.Array:
         matrix = matrix.astype(wide)
         # The largest entry is divided out first, so that squares neither overflow nor underflow.
-        matrix = _divide(matrix, jnp.max(jnp.abs(matrix), axis=(-2, -1), keepdims=True))
-        matrix = _divide(matrix, _frobenius(matrix))
-        return _run(matrix, segments, norm, dtype, precision, symmetric).astype(x.dtype)
+        matrix = divide(matrix, jnp.max(jnp.abs(matrix), axis=(-2, -1), keepdims=True))
+        matrix = divide(matrix, frobenius(matrix))
+        return iterate(matrix, segments, norm, dtype, precision, symmetric).astype(x.dtype)
 
     tall = x.shape[-2] > x.shape[-1]
     as_wide = x.mT if tall else x
@@ -168,82 +155,3 @@ def _product_eps(dtype: jnp.dtype, precision: Any) -> float:
     if jnp.finfo(dtype).bits == 32 and jax.default_backend() != "cpu" and not exact:
         dtype = jnp.bfloat16
     return float(jnp.finfo(dtype).eps)
-
-
-def _frobenius(x: Stack) -> PerMatrix:
-    return sqrt(jnp.sum(abs_square(x), axis=(-2, -1), keepdims=True))
-
-
-def _divide(x: Stack, size: PerMatrix) -> Stack:
-    # Only zero is replaced, so that an infinity or a NaN in the matrix makes the result NaN.
-    return x / jnp.where(size == 0, 1, size).astype(x.dtype)
-
-
-def _run(
-    x: Stack, segments: Segments, norm: str, dtype: Any, precision: Any, symmetric: bool
-) -> Stack:
-    """Apply the segments to matrices `[..., m, n]` of norm one.
-
-    Products are summed in the dtype of `x`, and their operands are rounded to `dtype`.
-    """
-    wide = x.dtype
-    dot = functools.partial(jnp.matmul, precision=precision, preferred_element_type=wide)
-    # In place of `dot(x, x.mT)`, which XLA:CPU carries out in bfloat16 with a transposition, at half
-    # the speed.
-    inner = functools.partial(
-        jnp.einsum, "...ik,...jk->...ij", precision=precision, preferred_element_type=wide
-    )
-
-    half = x.shape[-2] // 2
-
-    def hermitian(p: jax.Array, q: jax.Array) -> jax.Array:
-        return _mirrored(dot, p, q, q[..., half:]) if symmetric else dot(p, q)
-
-    def gram(x: jax.Array) -> jax.Array:
-        y = x.conj()
-        return _mirrored(inner, x, y, y[..., half:, :]) if symmetric else inner(x, y)
-
-    eye = jnp.eye(x.shape[-2], dtype=wide).reshape(*(1,) * (x.ndim - 2), *2 * x.shape[-2:-1])
-
-    # Q and R must be updated with the same Z. If one of them kept digits that the other has lost, the
-    # Gram form would be less stable (measured), so every operand is rounded before a product reads it.
-    def store(value: jax.Array) -> jax.Array:
-        return value.astype(dtype)
-
-    def plus(product: jax.Array, a: float, value: jax.Array) -> jax.Array:
-        return store(product + a * value.astype(wide))
-
-    x = store(x)
-    for number, segment in enumerate(segments):
-        r, q = gram(x), None
-        if number == 0 and norm == "schatten":
-            size = _frobenius(r)
-            r, x = _divide(r, size), store(_divide(x.astype(wide), sqrt(size)))
-        r = store(r)
-        for step, (a, b, c) in enumerate(segment):
-            z = plus(c * hermitian(r, r), b, r) if c else store(b * r.astype(wide))
-            if len(segment) == 1:
-                x = plus(dot(z, x), a, x)
-            else:
-                q = plus(z.astype(wide), a, eye) if q is None else plus(hermitian(q, z), a, q)
-            if step < len(segment) - 1:
-                zr = plus(hermitian(z, r), a, r)
-                r = plus(hermitian(zr, z), a, zr)
-        x = x if q is None else store(dot(q, x))
-    return x
-
-
-def _mirrored(
-    product: Any,
-    p: Annotated[jax.Array, "*batch m _"],
-    q: Annotated[jax.Array, "*batch _ _"],
-    right: Annotated[jax.Array, "*batch _ _"],
-) -> Annotated[jax.Array, "*batch m m"]:
-    """The Hermitian matrix `product(p, q)`, whose lower left block is mirrored and not computed.
-
-    `right` is the part of `q` that gives the right half of the columns.
-    """
-    half = p.shape[-2] // 2
-    upper = product(p[..., :half, :], q)
-    lower = [upper[..., :, half:].mT.conj(), product(p[..., half:, :], right)]
-    return jnp.concatenate([upper, jnp.concatenate(lower, axis=-1)], axis=-2)

@@ -1,6 +1,6 @@
 r"""Where the Gram form of the Newton-Schulz iteration restarts, and what each form costs.
 
-`newton_schulz.py` defines $X$, $R$ and $Q$. With rounding, the matrix $R$ of the Gram form drifts away
+`iteration.py` defines $X$, $R$ and $Q$. With rounding, the matrix $R$ of the Gram form drifts away
 from $X X^H$, until $R$ has negative eigenvalues, which grow. A restart sets $X \leftarrow Q X$ and
 computes $R = X X^H$ anew. The steps between two restarts are a segment. In the standard form every
 segment has one step.
