@@ -36,19 +36,25 @@ def divide(x: Stack, size: PerMatrix) -> Stack:
 
 
 def iterate(
-    x: Stack, segments: Segments, norm: str, dtype: Any, precision: Any, symmetric: bool
+    x: Stack,
+    segments: Segments,
+    norm: str,
+    dtype: Any,
+    precision: Any,
+    symmetric: bool,
+    sum_first: bool,
 ) -> Stack:
     """Apply the segments to matrices `[..., m, n]` of norm one.
 
-    Products are summed in the dtype of `x`, and their operands are rounded to `dtype`.
+    Products are summed in the dtype of `x`, and their operands are rounded to `dtype`. With `sum_first`,
+    $(Z + a I) X$ is computed and not $Z X + a X$, and a product leaves in `dtype` too.
     """
     wide = x.dtype
-    dot = functools.partial(jnp.matmul, precision=precision, preferred_element_type=wide)
+    options: Any = {"precision": precision, "preferred_element_type": dtype if sum_first else wide}
+    dot = functools.partial(jnp.matmul, **options)
     # In place of `dot(x, x.mT)`, which XLA:CPU carries out in bfloat16 with a transposition, at half
     # the speed.
-    inner = functools.partial(
-        jnp.einsum, "...ik,...jk->...ij", precision=precision, preferred_element_type=wide
-    )
+    inner = functools.partial(jnp.einsum, "...ik,...jk->...ij", **options)
 
     half = x.shape[-2] // 2
 
@@ -67,21 +73,25 @@ def iterate(
         return value.astype(dtype)
 
     def plus(product: jax.Array, a: float, value: jax.Array) -> jax.Array:
-        return store(product + a * value.astype(wide))
+        return product if sum_first else store(product + a * value.astype(wide))
 
     x = store(x)
     for number, segment in enumerate(segments):
         r, q = gram(x), None
         if number == 0 and norm == "schatten":
-            size = frobenius(r)
-            r, x = divide(r, size), store(divide(x.astype(wide), sqrt(size)))
+            size = frobenius(r.astype(wide))
+            r, x = divide(r.astype(wide), size), store(divide(x.astype(wide), sqrt(size)))
         r = store(r)
         for step, (a, b, c) in enumerate(segment):
-            z = plus(c * hermitian(r, r), b, r) if c else store(b * r.astype(wide))
+            z = b * r.astype(wide)
+            z = c * hermitian(r, r).astype(wide) + z if c else z
+            z = store(z + a * eye if sum_first else z)
             if len(segment) == 1:
                 x = plus(dot(z, x), a, x)
+            elif q is None:
+                q = z if sum_first else plus(z.astype(wide), a, eye)
             else:
-                q = plus(z.astype(wide), a, eye) if q is None else plus(hermitian(q, z), a, q)
+                q = plus(hermitian(q, z), a, q)
             if step < len(segment) - 1:
                 zr = plus(hermitian(z, r), a, r)
                 r = plus(hermitian(zr, z), a, zr)

@@ -61,7 +61,8 @@ def newton_schulz(
             least. The normalization comes before the cast, and sums within a product are float32 at
             least. In bfloat16 both forms have errors of 0.02 on Gaussian matrices, 0.2 on
             ill-conditioned ones, and 0.4 to 0.8 on matrices of low rank, where they lift null
-            directions. With exact float32 products the errors are 3e-5.
+            directions. On a GPU, which rounds once more to save time, the errors are up to half as
+            large again. With exact float32 products the errors are 3e-5.
         precision: the precision of products, as in `jax.numpy.matmul`. With None, accelerators round
             the operands of float32 products to TF32 or bfloat16; "highest" keeps all digits.
         restart: the numbers of steps after which the Gram form restarts. None means as few restarts as
@@ -112,11 +113,15 @@ def newton_schulz(
     wide = promote(wide, dtype)
 
     m, n = sorted(x.shape[-2:])
-    on_cpu = jax.default_backend() == "cpu"
+    on_cpu, on_gpu = (jax.default_backend() == device for device in ("cpu", "gpu"))
     symmetric = on_cpu and m >= 768 if symmetric is None else symmetric
     coefficients = resolve_coefficients(coefficients, steps)
     eps = _product_eps(dtype, precision)
     segments = plan(m, n, coefficients, form, restart, eps=eps, symmetric=symmetric)
+    # On a GPU, a sum after a product is a pass of its own over memory. With 16 bits the sum comes first,
+    # which saves 15 to 40% of the time (measured on an H100). With 32 bits, of which a GPU multiplies
+    # the first 11, the errors of ill-conditioned matrices would be twenty times as large.
+    sum_first = on_gpu and jnp.finfo(dtype).bits == 16
     if x.size == 0:
         return x
 
@@ -125,7 +130,8 @@ def newton_schulz(
         # The largest entry is divided out first, so that squares neither overflow nor underflow.
         matrix = divide(matrix, jnp.max(jnp.abs(matrix), axis=(-2, -1), keepdims=True))
         matrix = divide(matrix, frobenius(matrix))
-        return iterate(matrix, segments, norm, dtype, precision, symmetric).astype(x.dtype)
+        matrix = iterate(matrix, segments, norm, dtype, precision, symmetric, sum_first)
+        return matrix.astype(x.dtype)
 
     tall = x.shape[-2] > x.shape[-1]
     as_wide = x.mT if tall else x

@@ -332,17 +332,23 @@ def test_float64_stays_float64_and_may_be_asked_for():
 # Precision, forms and cost
 
 
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
 @pytest.mark.parametrize("name", ["polar_express", "jordan", "dion"])
-def test_bfloat16_errs_by_percents_and_never_overshoots(name):
+def test_bfloat16_errs_by_percents_and_never_overshoots(name, device, monkeypatch):
+    # What a GPU computes is computed here by a CPU. It rounds sums before they are multiplied.
+    monkeypatch.setattr(jax, "default_backend", lambda: device)
+    more = {"cpu": 1, "gpu": 1.5}[device]
     bounds = {"gaussian": 0.03, "condition 1e4": 0.2, "condition 1e6": 0.25, "low rank": 0.8}
     matrices = hard_matrices(64, 256)
     heavy_tail = np.exp(2 * np.random.default_rng(1).standard_normal(64))
     matrices["lognormal"] = with_spectrum(heavy_tail, 256)
-    variants = [{"coefficients": name, "form": form, "dtype": "bfloat16"} for form in FORMS]
+    run_both = jax.jit(
+        lambda x: [newton_schulz(x, name, form=form, dtype="bfloat16") for form in FORMS]
+    )
     for kind, x in matrices.items():
         reference = exact(x, name)
-        for y in run_all(x, variants):
-            assert error(y, reference) < bounds.get(kind, 0.15), kind
+        for y in run_both(x):
+            assert error(y, reference) < more * bounds.get(kind, 0.15), kind
             assert np.linalg.norm(y, 2) < 1.1 * np.linalg.norm(reference, 2), kind
 
 
@@ -352,6 +358,19 @@ def test_a_low_precision_dtype_rounds_only_after_the_normalization(dtype):
     y = run(x, dtype=dtype)
     np.testing.assert_array_equal(run(x * 2.0**-80, dtype=dtype), y)
     np.testing.assert_array_equal(y, y.astype(dtype).astype(jnp.float32))
+
+
+def test_16_bits_on_a_gpu_need_no_pass_over_the_matrix_after_its_products(monkeypatch):
+    """Five of the fifteen products of the standard form give a new X. On a GPU they are stored as they
+    are, in 16 bits. Elsewhere they leave in 32 bits, for the sum that follows."""
+    x = gaussian(2, 64, 256)
+    for device, wide in (("cpu", 5), ("gpu", 0)):
+        monkeypatch.setattr(jax, "default_backend", lambda device=device: device)
+        options = {"form": "standard", "dtype": "bfloat16", "batching": "batched"}
+        text = jax.jit(lambda x, options=options: newton_schulz(x, **options)).lower(x).as_text()
+        products = [line for line in text.splitlines() if "dot_general" in line]
+        assert len(products) == 15
+        assert sum("-> tensor<2x64x256xf32>" in line for line in products) == wide
 
 
 def test_tall_bfloat16_input_runs_in_bfloat16():
