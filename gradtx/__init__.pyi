@@ -49,8 +49,8 @@ from gradtx._transforms.nadam import scale_by_nadam_momentum as scale_by_nadam_m
 from gradtx._transforms.adan import scale_by_adan as scale_by_adan
 from gradtx._transforms.adopt import scale_by_adopt as scale_by_adopt
 from gradtx._transforms.lion import scale_by_lion as scale_by_lion
-from gradtx._transforms.block_moment import block_second_moment as block_second_moment
-from gradtx._transforms.block_moment import scale_by_novograd as scale_by_novograd
+from gradtx._matrices.block_moment import block_second_moment as block_second_moment
+from gradtx._matrices.block_moment import scale_by_novograd as scale_by_novograd
 from gradtx._optimizers.optimistic import (
     scale_by_optimistic_gradient as scale_by_optimistic_gradient,
 )
@@ -66,7 +66,7 @@ from gradtx._transforms.accumulators import sum_of_squares as sum_of_squares
 from gradtx._transforms.bias_correction import bias_correction as bias_correction
 from gradtx._transforms.clip import adaptive_grad_clip as adaptive_grad_clip
 from gradtx._transforms.clip import clip as clip
-from gradtx._transforms.clip import clip_by_block_rms as clip_by_block_rms
+from gradtx._transforms.block_norms import clip_by_block_rms as clip_by_block_rms
 from gradtx._transforms.block_norms import clip_by_block_norm as clip_by_block_norm
 from gradtx._transforms.clip import clip_by_global_norm as clip_by_global_norm
 from gradtx._transforms.clip_by_average_norm import clip_by_average_norm as clip_by_average_norm
@@ -126,6 +126,7 @@ from gradtx._matrices.radial import radial_step as radial_step
 from gradtx._matrices.update_floor import floor_update_ratio as floor_update_ratio
 from gradtx._transforms.param_size import scale_by_param_size as scale_by_param_size
 from gradtx._matrices.balanced import orthogonalize_balanced as orthogonalize_balanced
+from gradtx._matrices.matrix_blocks import leaf_blocks as leaf_blocks
 from gradtx._matrices.matrix_blocks import matrix_blocks as matrix_blocks
 from gradtx._matrices.products import scale_by_dual_norm as scale_by_dual_norm
 from gradtx._matrices.products import scale_to_operator_norm as scale_to_operator_norm

@@ -2,11 +2,12 @@
 
 from typing import Any, NamedTuple
 
-from gradtx._compose.fanout import joined
-from gradtx._compose.iterates import check_around
+from gradtx._compose.chain import chain, identity
+from gradtx._compose.once import once
+from gradtx._compose.recipe import Recipe
 from gradtx._core.foreign import AsTransform
-from gradtx._core.latex import Page, Tex, fraction, plus
 from gradtx._core.lowering import Lowering
+from gradtx._core.places import Named
 from gradtx._core.terms import Stream
 from gradtx._core.transform import Transform
 
@@ -18,7 +19,7 @@ class OverResidualState(NamedTuple):
     size: Any
 
 
-class over_residual(Transform):
+class over_residual(Recipe):
     r"""The update of a transformation is divided by the size of what this update leaves of the gradient.
 
     $$ u = \frac{f(g)}{h(g - f(g))} $$
@@ -46,19 +47,15 @@ class over_residual(Transform):
 
     inner: AsTransform
     size: AsTransform
-    linear = False
+    linear = (
+        False  # the gradient and what is subtracted are both large, and their difference overflows
+    )
+
+    def expand(self) -> Transform:
+        made = once(self.inner)
+        return made / chain(identity() - made, self.size)
 
     def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
-        check_around(self, self.inner)
-        check_around(self, self.size)
-        # Both are large where the gradient is, so that their difference could overflow.
-        stream = low.bounded(low.compute(stream) if self.whole else stream)
-        made, inner = low.lower(self.inner, stream)
-        rest = joined(low, "subtract", stream, made)
-        size, state = low.lower(self.size, rest)
-        return joined(low, "divide", made, size), OverResidualState(inner, state)
-
-    def tex(self, g: Tex, page: Page) -> Tex:
-        g = page.symbol(g)
-        made = page.symbol(self.inner.tex(g, page))
-        return fraction(made, self.size.tex(plus(g, made, "-"), page))
+        stream, state = super().lower(low, stream)
+        inner, (_, size) = state
+        return stream, Named(OverResidualState(inner, size), state)

@@ -24,6 +24,9 @@ class Recipe(Transform):
     in the composition's state. `renames` maps a name there to the name to use instead. Counters of the
     same name always agree, so they are stored once. `gradtx.expanded_state` returns the nested state.
 
+    Entries of gradients that are too large to be squared are clipped where a part of the composition
+    squares them. A subclass that declares `linear = False` has them clipped before the first part.
+
     >>> import gradtx
     >>> class signsgd(gradtx.Recipe):
     ...     learning_rate: gradtx.Hyper = 0.1
@@ -84,6 +87,7 @@ class Recipe(Transform):
     def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
         recipes = low.once("recipes", list)  # those around a place, see `once`
         recipes.append(object())
+        stream = low.bounded(stream) if type(self).linear is False else stream
         stream, state = low.lower(self.children[0], stream)
         recipes.pop()
         named: Any = self.state

@@ -1,4 +1,4 @@
-"""Blocks of parameters that are whole matrices."""
+"""Blocks of parameters that are whole matrices or whole leaves."""
 
 from typing import Any
 
@@ -44,3 +44,21 @@ class matrix_blocks(Value):
         if len(axes.outputs) == 1 and isinstance(axes.blocks, int):
             grid[axes.outputs[0]] = axes.blocks
         return tuple(grid)
+
+
+class leaf_blocks(Value):
+    r"""Every leaf is one block with a scalar, for `blockwise_second_moment`.
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> gradtx.leaf_blocks().blocks("layers/kernel", jnp.ones((6, 8, 16)))
+    ()
+    """
+
+    def blocks(self, path: str, leaf: Any) -> tuple[int, ...]:
+        """No number for any axis, so that the leaf is one block.
+
+        Args:
+            path: the path of the leaf, such as `layers/0/attention/query/kernel`.
+            leaf: an array, or whatever else has a shape.
+        """
+        return ()

@@ -10,7 +10,7 @@ from gradtx._core.transform import Transform
 from gradtx._core.values import Fixed, Hyper
 from gradtx._optimizers.convention import Conventional
 from gradtx._schedules.inverse_sqrt import warmup_inverse_sqrt_schedule
-from gradtx._transforms.clip import clip_by_block_rms
+from gradtx._transforms.block_norms import clip_by_block_rms
 from gradtx._transforms.decay import decoupled_weight_decay
 from gradtx._transforms.factored import scale_by_factored_rms
 from gradtx._transforms.freeze import freeze

@@ -9,7 +9,7 @@ from gradtx._compose.partition import partition
 from gradtx._compose.recipe import Recipe
 from gradtx._core.transform import Transform
 from gradtx._core.values import Hyper
-from gradtx._transforms.clip import clip_by_block_rms
+from gradtx._transforms.block_norms import clip_by_block_rms
 from gradtx._transforms.decay import decoupled_weight_decay
 from gradtx._transforms.factored import factored_second_moment
 from gradtx._transforms.moments import scale_by_momentum

@@ -6,7 +6,7 @@ from gradtx._compose.chain import chain
 from gradtx._compose.recipe import Recipe
 from gradtx._core.transform import Transform
 from gradtx._core.values import Hyper
-from gradtx._transforms.block_moment import scale_by_novograd
+from gradtx._matrices.block_moment import scale_by_novograd
 from gradtx._transforms.scale import scale_by_learning_rate
 
 

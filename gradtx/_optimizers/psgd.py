@@ -18,7 +18,8 @@ from gradtx._optimizers.adam import adamw
 from gradtx._optimizers.routed import group_names, routed
 from gradtx._schedules.exponential import exponential_decay
 from gradtx._transforms.bias_correction import bias_correction
-from gradtx._transforms.clip import clip, clip_by_block_rms
+from gradtx._transforms.block_norms import clip_by_block_rms
+from gradtx._transforms.clip import clip
 from gradtx._transforms.moments import scale_by_momentum
 
 # max(0.03, min(1, exp(-0.001 (t - 500))))

@@ -11,12 +11,22 @@ import jax.numpy as jnp
 import optax
 from jax.typing import DTypeLike
 
+from gradtx._compose.chain import chain, identity
+from gradtx._compose.once import once
+from gradtx._compose.recipe import Recipe
 from gradtx._core.dtypes import accumulator
-from gradtx._core.latex import Page, Tex, plus, square
+from gradtx._core.latex import Page, Tex, square
 from gradtx._core.layout import shared
-from gradtx._core.numerics import abs_square, average
+from gradtx._core.lowering import Lowering
+from gradtx._core.numerics import abs_square
+from gradtx._core.places import Named
+from gradtx._core.schedule import ScheduledState
+from gradtx._core.terms import Stream
+from gradtx._core.transform import Transform
 from gradtx._core.unit import Elementwise, refuse_schedule
 from gradtx._core.values import Fixed, Hyper
+from gradtx._schedules.lifted import lifted
+from gradtx._transforms.moments import scale_by_momentum, second_moment
 from gradtx._transforms.narrow import (
     begin_rounding,
     begins_if_narrow,
@@ -107,7 +117,13 @@ class CenteredMomentState(NamedTuple):
     nu: Any
 
 
-class centered_second_moment(Elementwise):
+class _CountedCenteredState(NamedTuple):
+    count: Any
+    mu: Any
+    nu: Any
+
+
+class centered_second_moment(Recipe):
     r"""The update is the running variance of the gradients.
 
     $$ u_t = s_t = b\, s_{t-1} + \frac{1 - b}{b}\, |g_t - m_t|^2, \qquad
@@ -137,27 +153,24 @@ class centered_second_moment(Elementwise):
     decay: Hyper = 0.9
     initial: Fixed = 0.0
     limits = {"decay": "[0, 1)", "initial": "[0, inf)"}
-    degrees = {"mu": 1, "nu": 2}
+    linear = False  # the difference of two numbers must be finite
 
     def validate(self) -> None:
         refuse_schedule(self, "initial")
+        super().validate()
 
-    def init_leaf(self, param: Any) -> CenteredMomentState:
-        return CenteredMomentState(
-            mu=accumulator(param), nu=accumulator(param, real=True, fill=self.initial)
-        )
+    def state(self) -> Any:
+        return _CountedCenteredState if callable(self.decay) else CenteredMomentState
 
-    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        mu = average(state.mu, update, self.decay)
-        # The distance is taken from the new mean, so that XLA need not keep a copy of the old one. It is
-        # halved, because the difference of two numbers whose squares are finite may have an infinite
-        # square; `weight` has the factor 4. At b = 0 the distance is 0, and so is the variance.
-        half = 0.5 * update - 0.5 * mu
-        weight = 4 * (1 - self.decay) / jnp.maximum(jnp.asarray(self.decay), 1e-6)
-        nu = self.decay * state.nu + weight * abs_square(half)
-        return nu, CenteredMomentState(mu, nu)
+    def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
+        stream, state = super().lower(low, stream)
+        if callable(self.decay):
+            count, *moments = state.public
+            state = Named(ScheduledState(count, CenteredMomentState(*moments)), state.plain)
+        return stream, state
 
-    def tex(self, g: Tex, page: Page) -> Tex:
-        v = page.average("v", self.decay, square(g), initial=self.initial)
-        m = page.average("m", self.decay, g)
-        return page.define("s", lambda _: plus(v, square(m), "-"))
+    def expand(self) -> Transform:
+        # The distance is taken from the new mean, which is nearer by the factor b. At b = 0 it is 0.
+        m = once(scale_by_momentum(self.decay), "mean")
+        away = (identity() - m) / lifted("raised_to", self.decay, 0.5)
+        return chain(away, second_moment(self.decay, initial=self.initial))

@@ -15,8 +15,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gradtx._compose.recipe import Recipe
 from gradtx._core.latex import Page, Tex, fraction, times
 from gradtx._core.numerics import filled_like, norm_parts, shard_axes
+from gradtx._core.transform import Transform
 from gradtx._core.unit import Elementwise
 from gradtx._core.values import Hyper
 from gradtx._transforms.clip import at_most_one, shrink
@@ -98,6 +100,7 @@ class clip_by_block_norm(Elementwise):
 
     Args:
         max_norm: $c \ge 0$, a number, a schedule, or an array under `vmap`.
+        rms: whether the root mean square of the leaf is bounded, in place of its norm.
         axis_name: inside `shard_map`, the mesh axis, or the tuple of axes, over which the leaves are
             sharded. With None, every device takes the norm of what it holds.
 
@@ -113,6 +116,7 @@ class clip_by_block_norm(Elementwise):
     """
 
     max_norm: Hyper
+    rms: bool = False
     axis_name: Hashable | None = None
     limits = {"max_norm": "[0, inf)"}
     linear = True  # it takes gradients of any size
@@ -120,9 +124,39 @@ class clip_by_block_norm(Elementwise):
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         unit, ratio = norm_parts(update, self.axis_name)
-        factor, unit = shrink(unit, ratio, self.max_norm)
+        limit = self.max_norm
+        if self.rms:
+            limit = limit * math.sqrt(entries_of(update, self.axis_name))
+        factor, unit = shrink(unit, ratio, limit)
         return update / unit * factor, state
 
     def tex(self, g: Tex, page: Page) -> Tex:
         g = page.symbol(g)
-        return times(at_most_one(fraction(page.number(self.max_norm), leaf_norm(g, page))), g)
+        size = block_norm(self.rms).tex(g, page)
+        return times(at_most_one(fraction(page.number(self.max_norm), size)), g)
+
+
+class clip_by_block_rms(Recipe):
+    r"""Every leaf is shrunk so that its root mean square is at most `threshold`.
+
+    $$ u = g / \max(1, \operatorname{rms}(g) / c) $$
+
+    A leaf whose gradient is not finite becomes NaN.
+
+    Args:
+        threshold: $c \ge 0$, a number, a schedule, or an array under `vmap`.
+        axis_name: inside `shard_map`, the mesh axis, or the tuple of axes, over which the leaves are
+            sharded. With None, every device takes the root mean square of what it holds.
+
+    Raises:
+        ValueError: if `threshold` is negative.
+
+    Source: Shazeer & Stern, 2018, arXiv:1804.04235, section 6.
+    """
+
+    threshold: Hyper
+    axis_name: Hashable | None = None
+    limits = {"threshold": "[0, inf)"}
+
+    def expand(self) -> Transform:
+        return clip_by_block_norm(self.threshold, True, self.axis_name)

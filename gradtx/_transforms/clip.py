@@ -1,6 +1,5 @@
-"""Clipping: bounds on single entries, and on the norm of the tree, of a leaf, or of a neuron."""
+"""Clipping: bounds on single entries, and on the norm of the tree or of a neuron."""
 
-import math
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -102,43 +101,6 @@ class clip_by_global_norm(Elementwise):
         g = page.symbol(g)
         norm = page.norm(g, "", r"\text{: the norm of all arrays together}")
         return times(at_most_one(fraction(page.number(self.max_norm), norm)), g)
-
-
-class clip_by_block_rms(Elementwise):
-    r"""Every leaf is shrunk so that its root mean square is at most `threshold`.
-
-    $$ u = g / \max(1, \operatorname{rms}(g) / c) $$
-
-    A leaf whose gradient is not finite becomes NaN.
-
-    Args:
-        threshold: $c \ge 0$, a number, a schedule, or an array under `vmap`.
-        axis_name: inside `shard_map`, the mesh axis, or the tuple of axes, over which the leaves are
-            sharded. With None, every device takes the root mean square of what it holds.
-
-    Raises:
-        ValueError: if `threshold` is negative.
-
-    Source: Shazeer & Stern, 2018, arXiv:1804.04235, section 6.
-    """
-
-    threshold: Hyper
-    axis_name: Hashable | None = None
-    limits = {"threshold": "[0, inf)"}
-    linear = True  # it takes gradients of any size
-    keeps_zero = True
-
-    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        unit, ratio = norm_parts(update, self.axis_name)
-        axes = shard_axes(update, self.axis_name)
-        size = update.size * (jax.lax.axis_size(axes) if axes else 1)
-        factor, unit = shrink(unit, ratio, self.threshold * math.sqrt(size))
-        return update / unit * factor, state
-
-    def tex(self, g: Tex, page: Page) -> Tex:
-        g = page.symbol(g)
-        size = page.function("rms", r"\text{: the root mean square of one array}", g)
-        return times(at_most_one(fraction(page.number(self.threshold), size)), g)
 
 
 class adaptive_grad_clip(Elementwise):

@@ -63,5 +63,5 @@ class mars_gradient(Recipe):
         # Multiplications by a power of two are exact.
         small = 2.0**-8
         part = identity() * small + difference(self.from_zero) * lifted("*", small, weight)
-        limit = clip_by_block_norm(lifted("*", small, self.max_norm), self.axis_name)
+        limit = clip_by_block_norm(lifted("*", small, self.max_norm), axis_name=self.axis_name)
         return chain(part, limit, scale(1 / small))

@@ -1,40 +1,20 @@
-"""A second moment with one number per leaf, and NovoGrad's quotient, which divides by its root."""
+"""The squared norm of every leaf, averaged, and NovoGrad's quotient, which divides by its root."""
 
 from collections.abc import Hashable
-from typing import Any, NamedTuple
-
-import jax
-import jax.numpy as jnp
 
 from gradtx._compose.chain import chain, identity
 from gradtx._compose.recipe import Recipe
-from gradtx._core.latex import Page, Tex
-from gradtx._core.numerics import (
-    abs_square,
-    average_of_squares,
-    filled_like,
-    real_parts,
-    shard_axes,
-    squarable,
-)
-from gradtx._core.reduced import reduced_accumulator
-from gradtx._core.sharding import varying_like
 from gradtx._core.transform import Transform
 from gradtx._core.values import Hyper
+from gradtx._matrices.blockwise import blockwise_second_moment
+from gradtx._matrices.matrix_blocks import leaf_blocks
 from gradtx._schedules.conventions import from_first
-from gradtx._transforms.block_norms import entries_of, leaf_norm
 from gradtx._transforms.decay import decoupled_weight_decay
-from gradtx._transforms.moments import Moment, scale_by_momentum
+from gradtx._transforms.moments import scale_by_momentum
 from gradtx._transforms.roots import root
 
 
-class BlockSecondMomentState(NamedTuple):
-    """The state of `block_second_moment`: the average of the squared norm, one number per leaf."""
-
-    nu: Any
-
-
-class block_second_moment(Moment):
+class block_second_moment(Recipe):
     r"""Every entry of the update is the running average of the squared norm of its leaf.
 
     $$ u_t = v_t = b\, v_{t-1} + (1 - b)\, \|g_t\|^2 $$
@@ -44,7 +24,7 @@ class block_second_moment(Moment):
         axis_name: inside `shard_map`, the mesh axis, or the tuple of axes, over which the leaves are
             sharded. With None, every device takes the norm of what it holds.
 
-    The state is `BlockSecondMomentState(nu)`, where `nu` is $v$, one number per leaf.
+    The state is `BlockwiseMomentState(nu)`, where `nu` is $v$, one number per leaf.
 
     Raises:
         ValueError: if `decay` lies outside its interval.
@@ -60,27 +40,9 @@ class block_second_moment(Moment):
     decay: Hyper = 0.999
     axis_name: Hashable | None = None
     limits = {"decay": "[0, 1)"}
-    degrees = {"nu": 2}
 
-    def init_leaf(self, param: Any) -> BlockSecondMomentState:
-        return BlockSecondMomentState(varying_like(reduced_accumulator(param, (), ()), param))
-
-    def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
-        # Every entry is bounded so that the sum of all squares is finite.
-        bounded = squarable(update, entries_of(update, self.axis_name))
-        square = jnp.sum(abs_square(bounded))
-        if axes := shard_axes(update, self.axis_name):
-            square = jax.lax.psum(square, axes)
-        nu = average_of_squares(state.nu, square, self.decay)
-        return filled_like(real_parts(update)[0], nu), BlockSecondMomentState(nu)
-
-    def tex(self, g: Tex, page: Page) -> Tex:
-        square = Tex(rf"{leaf_norm(page.symbol(g), page).text}^{{2}}")
-        return page.average("v", self.decay, square)
-
-    def gain(self, log_kept: Any, decay: Any) -> Any:
-        """The output for a constant squared norm of 1, see `Moment.gain`."""
-        return -jnp.expm1(log_kept)
+    def expand(self) -> Transform:
+        return blockwise_second_moment(self.decay, leaf_blocks(), True, self.axis_name)
 
 
 class scale_by_novograd(Recipe):
@@ -102,7 +64,7 @@ class scale_by_novograd(Recipe):
             sharded. With None, every device takes the norm of what it holds.
 
     This and every other number may be a schedule, or an array under `vmap`. The state is that of
-    `expand()`: a counter and `BlockSecondMomentState(nu)`, and `optax.TraceState(trace)`.
+    `expand()`: a counter and `BlockwiseMomentState(nu)`, and `optax.TraceState(trace)`.
 
     Raises:
         ValueError: if a number lies outside its interval, or if `update` is called without the
