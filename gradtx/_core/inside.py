@@ -17,7 +17,6 @@ import jax
 from gradtx._core.layouts import warn_of_layout
 from gradtx._core.program import Program, known_program
 from gradtx._core.trees import Structure
-from gradtx._core.tuned import started
 from gradtx._core.whole import Tree
 
 Leaves = list[jax.ShapeDtypeStruct | None]
@@ -35,12 +34,7 @@ def callers(program: Program, leaves: Leaves) -> Iterator[tuple[Any, Leaves]]:
     for stage in program.lowering.trees:
         if isinstance(stage, Tree):
             own = [x if has else None for x, has in zip(leaves, stage.owned, strict=True)]
-            tx = stage.tx
-            if stage.tuned:
-                tx = program.lowering.once(
-                    ("started", stage.cell), lambda stage=stage: started(stage.tx)
-                )
-            yield tx, own
+            yield stage.start, own
 
 
 def programs(tx: Any, leaves: Leaves, structure: Structure) -> Iterator[tuple[Program, Leaves]]:

@@ -34,6 +34,8 @@ class Tree:
     def __init__(self, tx: Any, source: int, result: int, owned: list[bool]) -> None:
         self.tx, self.source, self.result, self.owned = tx, source, result, owned
         self.tuned = holds_tuned(tx)
+        # The transformation before the first step: one object, which says once what is to be said once.
+        self.start = started(tx) if self.tuned else tx
 
     def init(
         self, cells: list[Any], params: list[Any], absent: list[Any], structure: Structure
@@ -41,7 +43,7 @@ class Tree:
         """Fill its cells before the first step."""
         gap = absent if self.tx.is_foreign else [None] * len(params)
         own = [p if has else x for p, x, has in zip(params, gap, self.owned, strict=True)]
-        state = started(self.tx).init_tree(structure.unflatten(own))
+        state = self.start.init_tree(structure.unflatten(own))
         if not self.tx.is_foreign:
             for x in jax.tree.leaves(state, is_leaf=is_placeholder):
                 if isinstance(x, shared):

@@ -10,7 +10,7 @@ from jax.sharding import AxisType
 
 from gradtx._core.sharding import left_axes
 from gradtx._matrices.plans import Plan
-from gradtx._matrices.staged import stage_order
+from gradtx._matrices.staged import can_share_shardings, stage_order
 from gradtx._matrices.units import UnitLeaf
 
 
@@ -65,20 +65,23 @@ def is_gathered(plan: Plan, leaf: UnitLeaf) -> bool:
 
 
 def moves_to(plan: Plan, leaf: UnitLeaf) -> str | None:
-    """The mesh axis over which the compiler shards the layers of this stack in a step, if it was not.
+    """The mesh axis over which the compiler shards the layers of this stack in a step, if it moves it.
 
-    The stack of a group comes back sharded over the first mesh axis of the stages. The compiler leaves
-    it so, unless the mesh axis shards another axis of the leaf, or does not divide the layers.
+    Where JAX cannot give an array the sharding of another one, the compiler leaves the stack of a group
+    as it comes back: its layers are sharded over the first mesh axis of the stages, and nothing else is.
 
     Args:
         plan: the group, whose layout is known here.
         leaf: one of its leaves.
     """
-    if AxisType.Auto not in plan.mesh.axis_types or leaf.spec is None or not leaf.batch:
+    if can_share_shardings() or AxisType.Auto not in plan.mesh.axis_types:
         return None
+    if leaf.spec is None or not leaf.batch:
+        return None
+    layers = leaf.order[0]
     for name in stage_order(plan)[:1]:
-        divides = leaf.shape[leaf.order[0]] % plan.mesh.shape[name] == 0
-        if divides and not any(name in names for names in leaf.spec):
+        found = tuple((name,) if i == layers else () for i in range(len(leaf.shape)))
+        if leaf.shape[layers] % plan.mesh.shape[name] == 0 and leaf.spec != found:
             return name
     return None
 
@@ -107,9 +110,10 @@ def advice_on_layers(path: str, others: int, name: str) -> str:
     """
     return (
         "On a mesh with axes of the type Auto, a compiled step returns the update and the state of "
-        f"{and_others(path, others)} with the layers sharded over {name!r}, which they were not, and "
-        "the next step is compiled again. Use the optimizer that `gradtx.place(tx, params)` returns, "
-        "pass `out_shardings` to `jax.jit`, or make the axes of the mesh Explicit."
+        f"{and_others(path, others)} with the layers sharded over {name!r}, and nothing else. The "
+        "parameters are not sharded so, and the next step is compiled again. Use the optimizer that "
+        "`gradtx.place(tx, params)` returns, pass `out_shardings` to `jax.jit`, or make the axes of the "
+        "mesh Explicit."
     )
 
 

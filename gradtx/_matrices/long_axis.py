@@ -76,7 +76,7 @@ def _by_constraints(
     for k, (leaf, own) in enumerate(zip(plan.leaves, leaves, strict=True)):
         units = [send(x) for x in own[:inputs]]
         if params is not None:
-            units = [sharded_alike(x, params[k]) for x in units]
+            units = [sharded_alike(plan.mesh, x, params[k]) for x in units]
         units = [leaf.take(x) for x in units]
         states = zip(own[inputs:], plan.group.states, strict=True)
         taken.append([*units, *(x.reshape(leaf.units, *shape) for x, (shape, _) in states)])
@@ -90,9 +90,11 @@ def _by_constraints(
     for k, (leaf, own, parts) in enumerate(zip(plan.leaves, leaves, cuts, strict=True)):
         units = [leaf.put(x, leaf.shape) for x in parts[:wanted]]
         if params is not None:
-            units = [sharded_alike(x, params[k]) for x in units]
+            units = [sharded_alike(plan.mesh, x, params[k]) for x in units]
         states = zip(parts[wanted:], own[inputs:], strict=True)
-        done.append([*units, *(sharded_alike(x.reshape(old.shape), old) for x, old in states)])
+        done.append(
+            [*units, *(sharded_alike(plan.mesh, x.reshape(old.shape), old) for x, old in states)]
+        )
     return done
 
 

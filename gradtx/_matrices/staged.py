@@ -8,46 +8,101 @@ matrices under `shard_map`, and the stack goes back by the same steps.
 """
 
 import functools
+import itertools
 import math
 from typing import Any
 
 import jax
+from jax.core import Tracer
 from jax.sharding import NamedSharding, PartitionSpec
 
+from gradtx._core.sharding import is_explicit
 from gradtx._matrices.groups import cut
 from gradtx._matrices.hops import Held, Rows
 from gradtx._matrices.plans import Plan
 from gradtx._matrices.units import UnitLeaf, joined, repeated
 
+try:
+    from jax.experimental.shard_alike import shard_alike
+    from jax.experimental.xla_metadata import set_xla_metadata
+except ImportError:
+    shard_alike: Any = None
+    set_xla_metadata: Any = None
 
-def sharded_alike(x: Held, like: Held) -> Held:
-    """`x` with the sharding of another array of its shape, whatever that is.
 
-    JAX 0.12 cannot ask for that. A stack may then take one more exchange, and its state may move.
+_pairs = itertools.count()
+
+
+def can_share_shardings() -> bool:
+    """Whether JAX can give an array the sharding of another one, which JAX 0.12 cannot."""
+    return shard_alike is not None
+
+
+def sharded_alike(mesh: Any, x: Held, like: Held) -> Held:
+    """`x` with the sharding of another array of its shape on this mesh, whatever that is.
+
+    Where JAX cannot do that, `x` is returned. A stack may then take one more exchange, and its state may
+    move. On an Explicit mesh, types say how arrays are sharded.
     """
-    try:
-        from jax.experimental.shard_alike import shard_alike
-    except ImportError:
+    if shard_alike is None or is_explicit(mesh):
         return x
-    return shard_alike(like, x)[1]
+    # What comes out of a `shard_map` has the sharding that its specs say, which would win over that of
+    # `like`. This constraint leaves all axes to the compiler.
+    free = NamedSharding(mesh, PartitionSpec(*(PartitionSpec.UNCONSTRAINED,) * x.ndim))
+    x = jax.lax.with_sharding_constraint(x, free)
+    # JAX lowers equal equations once, and would shard all pairs of one shape alike.
+    with set_xla_metadata(pair=str(next(_pairs))):
+        return shard_alike(like, x)[1]
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def staged(
     plan: Plan, leaves: list[list[Held]], numbers: list[Any], params: list[Held] | None
 ) -> list[list[Held]]:
     """The wanted results and the new arrays of the state, for every leaf; as `exchanged`.
 
-    With the parameters of the leaves, the results of stacks are sharded like these.
+    The results are sharded like the parameters of the leaves. If these are not given, the results of
+    stacks are sharded like what comes in.
     """
+    # JAX traces equal calls of a compiled function once, and would shard the arrays of all calls alike.
+    run = _alike if isinstance(leaves[0][0], Tracer) else _compiled
+    return run(plan, leaves, numbers, params)
+
+
+def _alike(
+    plan: Plan, leaves: list[list[Held]], numbers: list[Any], params: list[Held] | None
+) -> list[list[Held]]:
+    """`staged`, with the shardings of what comes in, of the results, and of the state."""
+    inputs, wanted = plan.steps.inputs, len(plan.steps.wanted)
+    given, likes = [], list[Any]()
+    for k, (leaf, own) in enumerate(zip(plan.leaves, leaves, strict=True)):
+        like: Any = own[0] if params is None and leaf.batch else params and params[k]
+        units = own[:inputs]
+        if leaf.batch and params is not None:
+            units = [sharded_alike(plan.mesh, x, like) for x in units]
+        given.append([*units, *own[inputs:]])
+        likes.append(like)
+    done = []
+    for like, own, new in zip(likes, leaves, _in_stages(plan, given, numbers), strict=True):
+        units = new[:wanted]
+        if like is not None:
+            units = [sharded_alike(plan.mesh, x, like) for x in units]
+        # With another sharding than before, the state would make the next step a program of its own.
+        states = zip(new[wanted:], own[inputs:], strict=True)
+        done.append([*units, *(sharded_alike(plan.mesh, x, old) for x, old in states)])
+    return done
+
+
+_compiled = jax.jit(_alike, static_argnums=0)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _in_stages(plan: Plan, leaves: list[list[Held]], numbers: list[Any]) -> list[list[Held]]:
+    """`staged`, with the shardings that the constraints leave."""
     inputs, wanted = plan.steps.inputs, len(plan.steps.wanted)
     group = plan.group
     taken = []
-    for k, (leaf, own) in enumerate(zip(plan.leaves, leaves, strict=True)):
-        units = own[:inputs]
-        if leaf.batch and params is not None:
-            units = [sharded_alike(x, params[k]) for x in units]
-        units = [leaf.take(x) for x in units]
+    for leaf, own in zip(plan.leaves, leaves, strict=True):
+        units = [leaf.take(x) for x in own[:inputs]]
         states = zip(own[inputs:], group.states, strict=True)
         taken.append([*units, *(x.reshape(leaf.units, *shape) for x, (shape, _) in states)])
     sizes = [leaf.units for leaf in plan.leaves]
@@ -87,13 +142,10 @@ def staged(
     new = [x[:count].astype(dtype) if i < wanted else x[:count] for i, x in enumerate(new)]
     done = []
     cuts = zip(*(cut(x, sizes) for x in new), strict=True)
-    for k, (leaf, own, parts) in enumerate(zip(plan.leaves, leaves, cuts, strict=True)):
+    for leaf, own, parts in zip(plan.leaves, leaves, cuts, strict=True):
         units = [leaf.put(x, leaf.shape) for x in parts[:wanted]]
-        if params is not None:
-            units = [sharded_alike(x, params[k]) for x in units]
         states = zip(parts[wanted:], own[inputs:], strict=True)
-        # With another sharding than before, the state would make the next step a program of its own.
-        done.append([*units, *(sharded_alike(x.reshape(old.shape), old) for x, old in states)])
+        done.append([*units, *(x.reshape(old.shape) for x, old in states)])
     return done
 
 

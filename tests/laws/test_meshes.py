@@ -183,12 +183,10 @@ def collectives(program):
 
 
 ITERATES = ("orthogonalize", "muon", "scion")
-# On Auto axes, XLA chooses where results of an exchange of matrices and the new state lie: in layouts in
-# which it shards the layers of the stack over the first mesh axis, and in all layouts with JAX 0.12,
-# which cannot ask for the sharding of another array.
+# On Auto axes, XLA chooses where results of an exchange of matrices and the new state lie if JAX cannot
+# ask for the sharding of another array, as JAX 0.12.
 EXCHANGES = (*ITERATES, "neuron", "operator_norm", "matrix_norm(64)")
-CHOSEN = ("replicated", "tensor-parallel")
-CHOSEN = CHOSEN if find_spec("jax.experimental.shard_alike") else tuple(LAYOUTS)
+CHOSEN = () if find_spec("jax.experimental.shard_alike") else tuple(LAYOUTS)
 # What needs whole matrices or whole leaves, or cuts a leaf into blocks that are not shards.
 WHOLES = (
     *ITERATES,

@@ -12,6 +12,7 @@ from rounding import roundings
 
 import gradtx
 from benchmarks.hlo import collectives, products
+from gradtx._matrices.staged import can_share_shardings
 
 DEVICES, M, N = 8, 64, 1024
 LAYOUTS = {
@@ -42,7 +43,7 @@ def test_one_huge_matrix_takes_a_sum_over_the_devices_for_each_restart(layout, k
     # The norm of the matrix takes two numbers.
     assert all(c.bytes == 4 for c in found if c.kind == "all-reduce" and c not in squares)
     rest = Counter(c.kind for c in found if c.kind != "all-reduce")
-    if kind == "Explicit" or layout != "short axis" or hasattr(jax.experimental, "shard_alike"):
+    if kind == "Explicit" or layout != "short axis" or can_share_shardings():
         assert rest == moved
     # Two products of the long axis for each of two segments, shared; the others are of m x m matrices:
     # R R, Q Z, Z R and (Z R) Z in the first segment, and R R once more.
@@ -81,3 +82,20 @@ def test_a_matrix_that_moves_to_its_long_axis_travels_in_bfloat16(kind):
     assert rounded(P("x"), "bfloat16") == 2
     # On Auto axes, the program does not know how the matrix lies.
     assert rounded(P(None, "x"), "bfloat16") == (2 if kind == "Auto" else 0)
+
+
+@pytest.mark.parametrize("kind", ["Auto", "Explicit"])
+@pytest.mark.parametrize("spec", [P(None, "x"), P("x")])
+def test_the_rows_of_a_matrix_that_devices_share_stay_where_they_lie(kind, spec):
+    if kind == "Auto" and not can_share_shardings():
+        pytest.skip("JAX 0.12 cannot ask for the same sharding")
+    mesh = jax.make_mesh((DEVICES,), ("x",), axis_types=(AxisType[kind],))
+    x = jax.device_put(jax.random.normal(jax.random.key(0), (M, 2 * N)), NamedSharding(mesh, spec))
+    tx = gradtx.normuon(0.1, steps=1)
+    (route,) = gradtx.routing(tx, x)
+    assert route.effects == f"sums of {M}x{M} products"
+    state = jax.device_put(tx.init(x), gradtx.state_shardings(tx, x))
+    updates, new = jax.jit(tx.update)(x, state, x)
+    assert updates.sharding.is_equivalent_to(x.sharding, 2)
+    for y, old in zip(*map(jax.tree.leaves, (new, state)), strict=True):
+        assert y.sharding.is_equivalent_to(old.sharding, y.ndim)

@@ -9,16 +9,18 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
 import gradtx
+from gradtx._matrices import staged
 
 LINE, GRID = ((8,), ("x",)), ((4, 2), ("x", "y"))
 # The mesh, the shape and the spec of a stack, and the mesh axis over which a compiled step shards its
-# layers, if it does.
+# layers if JAX cannot give an array the sharding of another one.
 STACKS = [
-    (LINE, (8, 4, 8), P(), "x"),
-    (LINE, (8, 4, 8), P(None, None, "x"), None),
-    (GRID, (8, 4, 8), P(None, None, "y"), "x"),
-    (GRID, (8, 4, 8), P("x", None, "y"), None),
-    (GRID, (2, 4, 8), P(None, None, "y"), None),
+    (LINE, (8, 8, 16), P(), "x"),
+    (LINE, (8, 8, 16), P(None, None, "x"), "x"),
+    (LINE, (8, 8, 16), P("x"), None),
+    (GRID, (8, 8, 16), P(None, None, "y"), "x"),
+    (GRID, (8, 8, 16), P("x", None, "y"), "x"),
+    (GRID, (2, 8, 16), P(None, None, "y"), "y"),
 ]
 
 
@@ -29,28 +31,67 @@ def said(f, *args):
     return [str(x.message) for x in found]
 
 
-@pytest.mark.skipif(
+def placed_stack(mesh, shape, spec):
+    mesh = jax.make_mesh(*mesh, axis_types=(AxisType.Auto,) * len(mesh[0]))
+    return jax.device_put(jnp.ones(shape), NamedSharding(mesh, spec))
+
+
+needs_shard_alike = pytest.mark.skipif(
     not find_spec("jax.experimental.shard_alike"),
     reason="JAX 0.12 cannot ask for the same sharding",
 )
+
+
+@needs_shard_alike
+@pytest.mark.parametrize(("mesh", "shape", "spec", "_"), STACKS)
+def test_the_updates_and_the_state_of_a_stack_lie_as_the_parameter(mesh, shape, spec, _):
+    w = placed_stack(mesh, shape, spec)
+    tx = gradtx.normuon(0.1, steps=1)
+    state = jax.device_put(tx.init(w), gradtx.state_shardings(tx, w))
+    step = jax.jit(tx.update)
+    updates, new = step(w, state, w)
+    assert updates.sharding.is_equivalent_to(w.sharding, 3)
+    for x, old in zip(*map(jax.tree.leaves, (new, state)), strict=True):
+        assert x.sharding.is_equivalent_to(old.sharding, x.ndim)
+    step(updates, new, w)
+    assert step._cache_size() == 1
+    tx = gradtx.orthogonalize_newton_schulz(steps=1)
+    without = jax.jit(lambda g: tx.update(g, ())[0])(w)
+    assert without.sharding.is_equivalent_to(w.sharding, 3)
+
+
+@needs_shard_alike
+def test_stacks_of_one_shape_keep_their_several_shardings():
+    specs = P(None, None, "y"), P(None, "y"), P("x"), P()
+    params = [placed_stack(GRID, (8, 8, 16), spec) for spec in specs]
+    tx = gradtx.normuon(0.1, steps=1)
+    updates, _ = jax.jit(tx.update)(params, tx.init(params), params)
+    for u, p in zip(updates, params, strict=True):
+        assert u.sharding.is_equivalent_to(p.sharding, 3)
+
+
 @pytest.mark.parametrize(("mesh", "shape", "spec", "moved"), STACKS)
-def test_a_stack_that_a_compiled_step_moves_is_said_and_stays_after_place(mesh, shape, spec, moved):
-    mesh = jax.make_mesh(*mesh, axis_types=(AxisType.Auto,) * len(mesh[0]))
-    w = jax.device_put(jnp.ones(shape), NamedSharding(mesh, spec))
+def test_where_jax_cannot_keep_a_stack_it_is_said_and_stays_after_place(
+    mesh, shape, spec, moved, monkeypatch
+):
+    monkeypatch.setattr(staged, "shard_alike", None)
+    jax.clear_caches()
+    w = placed_stack(mesh, shape, spec)
     tx = gradtx.orthogonalize_newton_schulz(steps=1)
     sentences = said(tx.init, w)
     assert len(sentences) == (moved is not None)
     assert all(f"layers sharded over '{moved}'" in x for x in sentences)
-    assert [row.effects.endswith(f"layers move to '{moved}'") for row in gradtx.routing(tx, w)] == [
-        moved is not None
-    ]
+    effects = [row.effects for row in gradtx.routing(tx, w)]
+    assert [x.endswith(f"layers move to '{moved}'") for x in effects] == [moved is not None]
     updates = jax.jit(lambda g: tx.update(g, (), g)[0])(w)
     assert updates.sharding.is_equivalent_to(w.sharding, 3) == (moved is None)
     if moved is not None:
+        assert updates.sharding.spec == P(moved)
         placed = gradtx.place(tx, w)
         assert not said(placed.init, w)
         updates = jax.jit(lambda g: placed.update(g, (), g)[0])(w)
         assert updates.sharding.is_equivalent_to(w.sharding, 3)
+    jax.clear_caches()  # of programs in which nothing is sharded alike
 
 
 def test_init_with_sharded_parameters_says_once_what_the_compiled_step_gathers():
