@@ -56,7 +56,8 @@ class once(Wrapper):
         # arguments of a jitted function. The branches that square gradients see them bounded, which does
         # not make them other gradients.
         recipes = tuple(low.once("recipes", list))
-        first = low.once(("once", self.name, recipes, tuple(map(_unbounded, stream))), list)
+        given = tuple(_unbounded(low, i, term) for i, term in enumerate(stream))
+        first = low.once(("once", self.name, recipes, given), list)
         if first:
             self._check(first[0])
             return first[1], optax.EmptyState()
@@ -80,5 +81,14 @@ class once(Wrapper):
         return self.inner.tex(g, page)
 
 
-def _unbounded(term: Any) -> Any:
-    return term.args[0] if term is not None and term.tx in (BOUNDED, SQUARABLE) else term
+def _unbounded(low: Lowering, i: int, term: Any) -> Any:
+    """The term of leaf `i` before it was clipped, also if the clipped entries were computed already."""
+    if term is None:
+        return None
+    clipped = term
+    if term.register >= 0:
+        stream = low.once(("computed", term.register), lambda: None)
+        clipped = term if stream is None else stream[i]
+    if clipped.tx is BOUNDED or clipped.tx is SQUARABLE:
+        return _unbounded(low, i, clipped.args[0])
+    return term

@@ -128,6 +128,7 @@ class Lowering:
         self.flush_begins()
         register = self.register()
         self.stages.append(Pass(register, groups_of(stream, self.probes)))
+        self.once(("computed", register), lambda: stream)
         term = Term(None, None, (), register)
         return [None if x is None else term for x in stream]
 
@@ -180,10 +181,7 @@ class Lowering:
         variants: list[Any] | None = None,
     ) -> tuple[Call, Any]:
         """The place in the program of a transformation of one array at a time, and its state."""
-        owned: list[int] = []
-        for i, term in enumerate(streams[0]):
-            if term is not None:
-                owned.append(i)
+        owned = [i for i, term in enumerate(streams[0]) if term is not None]
         first = owned[0] if owned else None
         shape = (1, 1) if first is None else self.leaves[first].shape
         model = tx if variants is None or first is None else variants[first]

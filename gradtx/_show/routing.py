@@ -160,7 +160,7 @@ def _communication(
 def _look_inside(visit: Visit, low: Lowering, leaves: Leaves) -> None:
     """Also lower what a wrapper calls by itself, for the leaves that reach the wrapper."""
     own = leaves_of(visit)
-    if not visit.inside and not isinstance(visit.tx, Recipe) and visit.tx.children:
+    if not visit.inside and visit.tx._overrides("update_tree"):
         reached = [x if i in own else None for i, x in enumerate(leaves)]
         for part, inside in given_inside(visit.tx, reached, low.structure):
             below = Lowering(inside, low.structure, visit)

@@ -21,6 +21,7 @@ from gradtx import (
     keep_norm,
     once,
     orthogonalize_newton_schulz,
+    rms,
     root,
     scale,
     scale_by_momentum,
@@ -40,6 +41,8 @@ def in_branches(mean):
         "before a norm of the tree": mean + chain(mean, clip_by_global_norm(0.1)),
         "beside a tap": chain(mean + tap("here"), identity()) * mean,
         "before a stage of matrices": mean + chain(mean, orthogonalize_newton_schulz()),
+        # The gradients are clipped for the norm, and computed before they reach the inner branches.
+        "after clipping": mean / chain(clip_by_global_norm(0.1) - mean, rms(0.5)),
     }
 
 
