@@ -240,7 +240,7 @@ from gradtx._optimizers.adafactor import adafactor as adafactor
 from gradtx._optimizers.adagrad import adagrad as adagrad
 from gradtx._optimizers.adam import adam as adam
 from gradtx._optimizers.adam import adamw as adamw
-from gradtx._optimizers.adam import amsgrad as amsgrad
+from gradtx._optimizers.amsgrad import amsgrad as amsgrad
 from gradtx._optimizers.adam_mini import adam_mini as adam_mini
 from gradtx._optimizers.came import came as came
 from gradtx._optimizers.muon_variants import adamuon as adamuon

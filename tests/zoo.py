@@ -320,6 +320,7 @@ ROWS = [
     Row("prodigy(fading, estim_lr0=0.01)", needs_params=True),
     Row("dadapt_adamw(fading, estim_lr0=0.01)", needs_params=True),
     Row("dog(0.5, ('learning_rate', 0.1), eps=fading)", needs_params=True),
+    Row("dog(0.5, ('distance', 0.1), average=8)", needs_params=True),
     Row("scale_by_param_size(fading)", bounded=False, needs_params=True),
     # Parameters kept in another precision
     Row("master_weights(chain(rms(fading), scale_by_momentum()))", needs_params=True),
@@ -422,6 +423,7 @@ ROWS = [
     Row("adam(0.1, b1=fading, b2=0.99)"),
     Row("adam(0.1, mu_dtype='bfloat16')"),
     Row("adamw(0.1)", at_zero=decay(1e-4, -0.1), needs_params=True),
+    Row("adamw(0.1, cautious_update=True)", at_zero=decay(1e-4, -0.1), needs_params=True),
     Row(
         "adamw(0.1, weight_decay=0.01, mask=by_rank(2))",
         at_zero=matrices(decay(0.01, -0.1)),
@@ -432,6 +434,7 @@ ROWS = [
     Row("sm3(0.1)"),
     Row("adam_mini(0.1)"),
     Row("muon(0.1, nesterov=False, scaling='spectral')"),
+    Row("muon(0.1, adaptive=True)", bounded=False),
     Row("muon(0.1, weight_decay=0.01)", at_zero=decay(0.01, -0.1), needs_params=True),
     Row("normuon(0.1)"),
     Row("adamuon(0.1)", at_zero=decay(0.01, -0.1), needs_params=True),
@@ -441,6 +444,7 @@ ROWS = [
     Row("scion(0.01)", at_zero=decay(-0.01), needs_params=True),
     # Compositions with a name
     Row("scale_by_lion(0.8, fading)"),
+    Row("lion(0.1, weight_decay=0.0, cautious_update=True)"),
     Row("lion(0.1, fading, mu_dtype='bfloat16')", at_zero=decay(1e-3, -0.1), needs_params=True),
     Row("signum(fading)"),
     Row("ademamix(0.1, b3=0.99, ramp_steps=3)"),

@@ -11,6 +11,7 @@ from gradtx._optimizers.convention import descent
 from gradtx._transforms.lion import scale_by_lion
 from gradtx._transforms.moments import scale_by_momentum
 from gradtx._transforms.scale import scale_by_sign
+from gradtx._wrappers.cautious import cautious
 
 
 class lion(Recipe):
@@ -31,6 +32,8 @@ class lion(Recipe):
         weight_decay: the rate of decay $\lambda \ge 0$.
         mask: which leaves decay: a rule `(path, leaf) -> bool`, a tree of bools, or a function from the
             parameters to such a tree. None means all leaves.
+        cautious_update: whether only those entries move whose update agrees with the gradient, as in
+            C-Lion (`cautious`).
 
     The state holds `MomentumState(mu)`, where `mu` is $m$, and
     `LearningRateState(step, last_learning_rate)`.
@@ -40,7 +43,8 @@ class lion(Recipe):
             parameters while there is a decay.
         TypeError: if a hyperparameter is not a number, an array or a schedule.
 
-    Source: Chen et al., 2023, arXiv:2302.06675, algorithm 2.
+    Sources: Chen et al., 2023, arXiv:2302.06675, algorithm 2; Liang et al., 2024, arXiv:2411.16085,
+    (C-Lion).
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx, w = gradtx.lion(0.1, weight_decay=0.0), jnp.zeros(2)
@@ -54,9 +58,11 @@ class lion(Recipe):
     mu_dtype: DTypeLike | None = None
     weight_decay: Hyper = 1e-3
     mask: Any = None
+    cautious_update: bool = False
 
     def expand(self) -> Transform:
-        return descent(self, scale_by_lion(self.b1, self.b2, self.mu_dtype))
+        step = scale_by_lion(self.b1, self.b2, self.mu_dtype)
+        return descent(self, cautious(step) if self.cautious_update else step)
 
 
 class signum(Recipe):

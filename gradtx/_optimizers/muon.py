@@ -16,9 +16,12 @@ from gradtx._core.values import Hyper
 from gradtx._matrices.axes import MatrixRule, hidden_matrices
 from gradtx._matrices.orthogonalize import ShapeFactor, orthogonalize_newton_schulz, scale_by_shape
 from gradtx._matrices.polynomials import Polynomials
+from gradtx._matrices.products import scale_by_dual_norm
 from gradtx._matrices.rows import equilibrate_rows
 from gradtx._optimizers.adam import adamw
 from gradtx._optimizers.optax_arguments import MUON
+from gradtx._transforms.bias_correction import bias_correction
+from gradtx._transforms.clip import clip
 from gradtx._transforms.decay import decoupled_weight_decay
 from gradtx._transforms.moments import scale_by_momentum
 from gradtx._transforms.scale import scale_by_learning_rate
@@ -64,6 +67,9 @@ class muon(Recipe):
             `learning_rate`, `weight_decay` and `mask`.
         exchange_dtype: the dtype in which sharded matrices travel between devices. "bfloat16" halves the
             bytes, and None means the dtype of the matrices.
+        adaptive: whether the update of a matrix is multiplied by its product with the momentum, as in
+            `polargrad`, so that it shrinks with the gradient (`scale_by_dual_norm`). The momentum is
+            then bias-corrected, since its size matters.
 
     The state holds one entry per group, "muon" and "adamw": `MomentumState(mu)` for the matrices and the
     state of `auxiliary` for the rest, each with `LearningRateState(step, last_learning_rate)`.
@@ -74,7 +80,8 @@ class muon(Recipe):
         TypeError: if a hyperparameter is not a number, an array or a schedule, if `axes` is not a rule
             for matrices, or if `auxiliary` is not a transformation.
 
-    Sources: Jordan et al., "Muon", 2024; Liu et al., 2025, arXiv:2502.16982.
+    Sources: Jordan et al., "Muon", 2024; Liu et al., 2025, arXiv:2502.16982; Bernstein & Newhouse, 2024,
+    arXiv:2409.20325 (`adaptive`).
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx, w = gradtx.muon(0.1, scaling="original"), jnp.zeros((2, 2))
@@ -101,16 +108,20 @@ class muon(Recipe):
     axes: MatrixRule = hidden_matrices()
     auxiliary: Transform | optax.GradientTransformation | None = None
     exchange_dtype: DTypeLike | None = None
+    adaptive: bool = False
     instead = MUON
     group_names = property(group_names_of)  # what `routing` calls the two groups
 
     def expand(self) -> Transform:
-        step = chain(
-            scale_by_momentum(self.beta, nesterov=self.nesterov, accumulator_dtype=self.mu_dtype),
-            *([equilibrate_rows(axes=self.axes)] if self.equilibrate else []),
-            orthogonalize(self, form=self.form, dtype=self.ns_dtype),
-            scale_by_shape(self.scaling, self.axes),
-        )
+        m = scale_by_momentum(self.beta, nesterov=self.nesterov, accumulator_dtype=self.mu_dtype)
+        polar = orthogonalize(self, form=self.form, dtype=self.ns_dtype)
+        if self.equilibrate:
+            polar = chain(equilibrate_rows(axes=self.axes), polar)
+        if self.adaptive:
+            # The largest numbers, divided by the gain of a momentum, are infinite.
+            m = chain(clip(1e30), bias_correction(m))
+            polar = scale_by_dual_norm(polar, axes=self.axes)
+        step = chain(m, polar, scale_by_shape(self.scaling, self.axes))
         step = cautious(step) if self.cautious_update else step
         return routed(self, step, mask=self.mask, cautious=self.cautious_decay)
 

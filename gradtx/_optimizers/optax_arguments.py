@@ -1,7 +1,6 @@
 """What to write for arguments that Optax's optimizers have and those of gradtx do not."""
 
 MUON = {
-    "adaptive": "leave it out, since only Optax's Muon has this scale",
     "consistent_rms": 'write `scaling="match_rms"`, which is `consistent_rms=0.2`',
     "eps": "leave it out, since no quotient in the iteration needs it",
     "muon_weight_dimension_numbers": "write `axes=`, a rule such as `hidden_matrices()`",

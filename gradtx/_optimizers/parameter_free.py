@@ -6,11 +6,13 @@ from gradtx._compose.chain import chain
 from gradtx._compose.recipe import Recipe
 from gradtx._core.transform import Transform
 from gradtx._core.values import Fixed, Hyper
+from gradtx._schedules.averaging import polynomial_weight
 from gradtx._transforms.dadapt import scale_by_dadapt
 from gradtx._transforms.decay import decoupled_weight_decay
 from gradtx._transforms.dog import scale_by_dog
 from gradtx._transforms.prodigy import scale_by_prodigy
 from gradtx._transforms.scale import scale, scale_by_learning_rate
+from gradtx._wrappers.averaged import averaged
 
 
 class prodigy(Recipe):
@@ -135,8 +137,7 @@ class dog(Recipe):
     $$ u = -\eta\, \frac{\bar r_t}{\sqrt{G_t + \epsilon}}\, (g_t + \lambda\, \theta) $$
 
     where $\bar r$ is the largest distance from the first parameters so far, and $G$ the sum of all
-    squared norms of what the fraction multiplies. Both are those of the whole tree. The authors evaluate
-    with an average of the parameters: `averaged(dog(), polynomial_weight(8))`.
+    squared norms of what the fraction multiplies. Both are those of the whole tree.
 
     Args:
         learning_rate: $\eta$, a factor of the step.
@@ -145,15 +146,19 @@ class dog(Recipe):
         weight_decay: $\lambda \ge 0$, which is added to the gradient. None means none.
         mask: which leaves decay: a rule `(path, leaf) -> bool`, a tree of bools, or a function from the
             parameters to such a tree. None means all leaves.
+        average: $\gamma \ge 0$ of the average of the parameters that is evaluated, in which the
+            parameters of step $t$ have about the weight $t^\gamma$ (`polynomial_weight`). The authors
+            take 8. None means no average.
 
     The state holds `optax.contrib.DoGState(is_init_step, init_params, max_dist, sum_sq_norm_grads)`.
+    With an average, it is `AveragedState(count, average, inner)`, and `eval_params` returns the average.
 
     Raises:
         ValueError: if a number lies outside its interval, if `init_step` is not a pair of a word and a
             number, or if `update` is called without the parameters.
         TypeError: if a hyperparameter is not a number, an array or a schedule.
 
-    Source: Ivgi et al., 2023, arXiv:2302.12022, eq. 1-2.
+    Source: Ivgi et al., 2023, arXiv:2302.12022, eq. 1-2; the average is that of the experiments there.
 
     >>> import gradtx, jax.numpy as jnp
     >>> tx, params = gradtx.dog(init_step=("distance", 0.5)), jnp.zeros(2)
@@ -166,10 +171,11 @@ class dog(Recipe):
     eps: Hyper = 1e-8
     weight_decay: Hyper | None = None
     mask: Any = None
+    average: Fixed | None = None
 
     def expand(self) -> Transform:
         step = scale_by_dog(self.init_step, self.eps)
-        rate = scale_by_learning_rate(self.learning_rate)
-        if self.weight_decay is None:
-            return chain(step, rate)
-        return chain(decoupled_weight_decay(self.weight_decay, mask=self.mask), step, rate)
+        step = chain(step, scale_by_learning_rate(self.learning_rate))
+        if self.weight_decay is not None:
+            step = chain(decoupled_weight_decay(self.weight_decay, self.mask), *step.links)
+        return step if self.average is None else averaged(step, polynomial_weight(self.average))

@@ -37,6 +37,30 @@ def lion(lr=0.1, b1=0.9, b2=0.99, wd=0.0):
         u = -lr * (sign(c) + wd * x)
 
 
+def caution(u, g):
+    """Liang et al. (2024), arXiv:2411.16085: only where the step agrees with the gradient."""
+    return u * (u * g > 0) / max(np.mean(u * g > 0), 1e-3)
+
+
+def cautious_lion(lr=0.1, b1=0.9, b2=0.99, wd=0.1):
+    m = u = 0.0
+    while True:
+        g, x = yield u
+        c = b1 * m + (1 - b1) * g
+        m = b2 * m + (1 - b2) * g
+        u = -lr * (caution(sign(c), g) + wd * x)
+
+
+def cautious_adamw(lr=0.1, b1=0.9, b2=0.999, eps=1e-8, wd=0.1):
+    m = v = u = t = 0.0
+    while True:
+        g, x = yield u
+        t += 1
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
+        adam = m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps)
+        u = -lr * (caution(adam, g) + wd * x)
+
+
 def signum(lr=0.1, b=0.9):
     m = u = 0.0
     while True:
@@ -250,6 +274,14 @@ def rmnp(lr=0.1, b=0.95, wd=0.1):
 CASES = {
     "lion": (gradtx.lion(0.1, weight_decay=0.1), partial(lion, wd=0.1)),
     "lion, fast": (gradtx.lion(0.1, 0.9, 0.5, weight_decay=0.0), partial(lion, b2=0.5)),
+    "lion, cautious": (
+        gradtx.lion(0.1, weight_decay=0.1, cautious_update=True),
+        cautious_lion,
+    ),
+    "adamw, cautious": (
+        gradtx.adamw(0.1, weight_decay=0.1, cautious_update=True),
+        cautious_adamw,
+    ),
     "signum": (gradtx.signum(0.1), signum),
     "ademamix": (gradtx.ademamix(0.1, b3=0.99, weight_decay=0.01), ademamix),
     "ademamix, ramp": (

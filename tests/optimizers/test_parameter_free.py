@@ -141,6 +141,21 @@ def test_is_the_recursion_of_its_paper(name):
     assert_allclose(points, [x for x, _ in want], rtol=0, atol=2 * rtol)
 
 
+def test_the_average_of_dog_is_that_of_its_experiments():
+    """Ivgi et al. (2023): the average moves to theta_t by (gamma + 1) / (t + gamma) of the way."""
+    points, want = dog_oracle(0.01), 0.0
+    tx = dog(init_step=("distance", 0.01), average=8)
+    with jax.enable_x64(True):
+        x = jnp.asarray(START)
+        state, update = tx.init(x), jax.jit(tx.update)
+        for t, (point, _) in enumerate(points, 1):
+            u, state = update(gradient(x), state, x)
+            x = x + u
+            want = want + 9 / (t + 8) * (point - want)
+            got = gradtx.eval_params(tx, x, state)
+            assert_allclose(got, want, rtol=0, atol=100 * roundings(60 * STEPS))
+
+
 def test_a_huge_gradient_keeps_the_distance_finite():
     params = jnp.ones(8)
     for tx in dog(), prodigy(), dadapt_adamw():

@@ -39,6 +39,15 @@ def polargrad_oracle(gs, w):
         yield w
 
 
+def adaptive_muon_oracle(gs, w):
+    """Bernstein & Newhouse (2024): steepest descent under the operator norm."""
+    for t, (_, m) in enumerate(momenta(gs, 0.95), 1):
+        m = m / (1 - 0.95 ** (t + 1))
+        nuclear = np.linalg.svd(m, compute_uv=False).sum()
+        w = w - LR * (nuclear * np.sqrt(max(1, m.shape[1] / m.shape[0])) * polar(m) + 0.1 * w)
+        yield w
+
+
 def namo_oracle(gs, w):
     """Zhang et al. (2026), algorithm 1, with root mean squares, and each average with its own gain."""
     v, rms = 0.0, lambda x: np.sqrt(np.mean(x**2))
@@ -76,6 +85,10 @@ def aurora_oracle(gs, w):
 
 CASES = {
     "polargrad": (polargrad(LR, weight_decay=0.1, steps=12), polargrad_oracle),
+    "adaptive muon": (
+        gradtx.muon(LR, weight_decay=0.1, steps=12, scaling="original", adaptive=True),
+        adaptive_muon_oracle,
+    ),
     "namo": (namo(LR, steps=12), namo_oracle),
     "contra_muon": (contra_muon(LR, steps=12, scaling="original"), contra_muon_oracle),
     "aurora": (aurora(LR, steps=12), aurora_oracle),
