@@ -87,6 +87,18 @@ def over_nonzero(a: Cut, b: Cut) -> Cut:
     return jnp.where(b == 0, jnp.zeros_like(a), a / jnp.where(b == 0, jnp.ones_like(b), b))
 
 
+def update_to(new: Cut, w: Cut, factor: Cut, step: Cut) -> Cut:
+    """`new - w`, where `new` is `factor * w + step`, without the roundings of `new` for a factor near 1.
+
+    A factor that differs from 1 by some units in the last place moves all entries of one binade by the
+    same number of units. The difference of the rounded numbers has the same error in every step, and the
+    errors would add up.
+    """
+    near = jnp.abs(factor - 1) < 0.5
+    from_one = jnp.where(near, factor - 1, jnp.zeros_like(factor))
+    return jnp.where(near, from_one * w + step, new - w)
+
+
 class OnGrid(Elementwise):
     """The base class of transformations of each matrix, or each row, that also see the parameters.
 

@@ -11,7 +11,14 @@ from gradtx._core.schedule import next_count
 from gradtx._core.shapes import Leaf
 from gradtx._core.values import Hyper
 from gradtx._matrices.axes import MatrixRule, hidden_matrices
-from gradtx._matrices.grids import OnGrid, block_norms, grid_accumulator, in_blocks, over_nonzero
+from gradtx._matrices.grids import (
+    OnGrid,
+    block_norms,
+    grid_accumulator,
+    in_blocks,
+    over_nonzero,
+    update_to,
+)
 
 
 class HyperballState(NamedTuple):
@@ -95,10 +102,13 @@ class hyperball(OnGrid):
         kept = jnp.where(kept > 0, kept, size)
         radius = kept if self.radius is None else jnp.full_like(size, self.radius)
         unit, ratio = block_norms(g, inside)
-        moved = w - rate * radius * over_nonzero(g / unit, ratio)
+        step = rate * radius * over_nonzero(g / unit, ratio)
+        moved = w - step
         unit, length = block_norms(moved, inside)
         new = over_nonzero(moved / unit, length) * radius
-        u = jnp.where(ratio == 0, jnp.zeros_like(w), new - w)
+        factor = over_nonzero(radius / unit, length)
+        u = update_to(new, w, factor, -factor * step)
+        u = jnp.where(ratio == 0, jnp.zeros_like(w), u)
         return u.reshape(update.shape), state._replace(radius=kept.reshape(state.radius.shape))
 
     def tex(self, g: Tex, page: Page) -> Tex:

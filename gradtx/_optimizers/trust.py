@@ -189,9 +189,12 @@ class fromage(Recipe):
     def expand(self) -> Transform:
         square = lifted("*", self.learning_rate, self.learning_rate)
         shrink = lifted("raised_to", lifted("+", 1, square), -0.5)
+        rate = lifted("*", self.learning_rate, shrink)
+        # 1 - shrink would lose its digits, because shrink is nearly 1 for a small learning rate.
+        decay = lifted("/", lifted("*", rate, rate), lifted("+", 1, shrink))
         return chain(
             scale_by_trust_ratio(self.min_norm, axis_name=self.axis_name),
-            scale_by_learning_rate(lifted("*", self.learning_rate, shrink), flip_sign=False),
-            decoupled_weight_decay(lifted("-", 1, shrink)),
+            scale_by_learning_rate(rate, flip_sign=False),
+            decoupled_weight_decay(decay),
             scale(-1.0),
         )

@@ -89,8 +89,10 @@ class scale_by_dog(Transform):
         way = combined(lambda p, start: p - start, params, state.init_params)
         distance = jnp.maximum(state.max_dist, scalar(global_norm(way, self.axis_name)))
         size = scalar(global_norm(updates, self.axis_name))
-        # The root is updated and not the sum, because the square of a huge norm would be infinite.
+        # The square of a huge norm is infinite, so the step is divided by a root that is made of roots.
+        # The sum is not the square of this root, whose roundings would add up over many steps.
         total = _hypotenuse(sqrt(state.sum_sq_norm_grads), size)
+        squares = state.sum_sq_norm_grads + jnp.square(size)
         below = _hypotenuse(total, sqrt(scalar(self.eps)))
         factor = distance / jnp.where(below == 0, jnp.ones_like(below), below)
         if self.init_step[0] == "learning_rate":
@@ -99,7 +101,7 @@ class scale_by_dog(Transform):
             is_init_step=jnp.zeros_like(state.is_init_step),
             init_params=state.init_params,
             max_dist=distance,
-            sum_sq_norm_grads=jnp.minimum(jnp.square(total), jnp.finfo(total.dtype).max),
+            sum_sq_norm_grads=jnp.minimum(squares, jnp.finfo(total.dtype).max),
         )
         return tree_map(lambda u: factor.astype(u.dtype) * u, updates), new
 

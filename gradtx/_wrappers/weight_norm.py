@@ -22,6 +22,7 @@ from gradtx._matrices.grids import (
     in_blocks,
     matrix_grid,
     over_nonzero,
+    update_to,
 )
 
 _LEAST = 1e-12  # in the place of the length of a row of zeros, which has no direction yet
@@ -210,6 +211,8 @@ class _Row:
         self.growth = jnp.sum((g * toward.conj()).real, self._inside, keepdims=True)
         self.turn = self.length / self._size * (g - self.growth * toward)
         self.vector = self._size * toward
+        # The vector is this number times the row.
+        self._factor = self._size * over_nonzero(jnp.sign(self.length) / unit, ratio)
 
     @_promoting
     def moved(self, turn: jax.Array, growth: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -217,7 +220,9 @@ class _Row:
         v, length = self.vector + turn, self.length + growth
         unit, ratio = block_norms(v, self._inside)
         new = length * over_nonzero(v / unit, ratio)
+        factor = over_nonzero(length / unit, ratio)
+        step = update_to(new, self._w, factor * self._factor, factor * turn)
         still = (growth == 0) & jnp.all(turn == 0, self._inside, keepdims=True)
-        u = jnp.where(still, jnp.zeros_like(self._w), new - self._w)
+        u = jnp.where(still, jnp.zeros_like(self._w), step)
         size = jnp.where(still, self._size, jnp.maximum(unit * ratio, _LEAST))
         return u, length, size

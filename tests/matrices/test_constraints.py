@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from rounding import roundings
+from rounding import mixed_roundings, roundings
 from runs import normal, run, run_all
 
 import gradtx
@@ -150,3 +150,27 @@ def test_a_sign_step_on_the_hyperball_does_not_depend_on_the_size_of_the_gradien
         run(chain(scale_by_sign(), hyperball(0.1)), size * G, W) for size in (1.0, 1e200)
     )
     assert_allclose(a, b, ERROR)
+
+
+@pytest.mark.parametrize(
+    "tx", [hyperball(1e-4), gradtx.weight_norm(gradtx.sgd(1e-4), gradtx.sgd(1e-4))], ids=str
+)
+def test_roundings_of_many_small_steps_on_a_sphere_do_not_all_have_one_sign(tx):
+    """A step of 1e-4 is brought back to the sphere by a factor that differs from 1 by less than 1e-7."""
+
+    def last(dtype, steps=10_000):
+        g, w = jnp.asarray(noise, dtype), jnp.asarray(start, dtype)
+
+        def body(carry, i):
+            w, state = carry
+            u, state = tx.update(g[i % len(g)], state, w)
+            return (w + u, state), None
+
+        return jax.jit(lambda: jax.lax.scan(body, (w, tx.init(w)), jnp.arange(steps))[0][0])()
+
+    noise, start = (np.float32(normal(seed, *s)[0]) for seed, s in ((4, (997, 3, 4)), (5, (3, 4))))
+    got = np.asarray(last("float32"))
+    with jax.enable_x64(True):
+        want = np.asarray(last("float64"))
+    # Every step rounds the parameter once, in either direction.
+    assert np.abs(got - want).max() < mixed_roundings(10_000, "float32") * np.abs(want).max()

@@ -19,7 +19,9 @@ from gradtx import (
     cautious,
     chain,
     clip,
+    constant_schedule,
     fanout,
+    fromage,
     identity,
     muon,
     nadam,
@@ -212,3 +214,14 @@ def test_a_complex_entry_keeps_its_direction_where_its_absolute_value_overflows(
     want = [0.5**0.5 * (1 + 1j), 1j, -1]
     for update in (tx.update, jax.jit(tx.update)):
         np.testing.assert_allclose(update(g, tx.init(g), g)[0], want, rtol=0, atol=1e-6)
+
+
+def test_fromage_shrinks_by_an_exact_factor_at_a_small_rate_that_is_a_schedule():
+    """The factor 1 / root(1 + rate^2) is nearly 1, so a difference from 1 would have few digits."""
+    rate, x = 1e-4, jnp.ones(3)
+    tx = fromage(constant_schedule(rate))
+    updates, _ = tx.update(jnp.zeros(3), tx.init(x), x)
+    # The rate enters squared; then come a power, two products, a sum and a quotient.
+    np.testing.assert_allclose(
+        updates, np.expm1(-0.5 * np.log1p(rate**2)), rtol=roundings(16, "float32")
+    )

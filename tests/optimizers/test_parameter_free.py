@@ -165,6 +165,15 @@ def test_a_huge_gradient_keeps_the_distance_finite():
             assert all(jnp.isfinite(x).all() for x in jax.tree.leaves((u, state)))
 
 
+def test_the_sum_of_squares_of_dog_has_only_the_roundings_of_a_sum():
+    """All squares are 16, which float32 adds to 2^23 without a rounding."""
+    tx, x = dog(), jnp.ones(4)
+    state = gradtx.set(tx.init(x), sum_sq_norm_grads=2.0**23)
+    for _ in range(50):
+        _, state = tx.update(jnp.full(4, 2.0), state, x)
+    assert gradtx.get(state, "sum_sq_norm_grads") == 2.0**23 + 50 * 16
+
+
 @pytest.mark.parametrize("pair", [("heuristic", "much"), ("far", 1.0), 0.1])
 def test_the_first_step_of_dog_is_a_word_and_a_number(pair):
     with pytest.raises(ValueError, match=r"`\(\"heuristic\", 1e-6\)`"):
