@@ -1,87 +1,25 @@
-"""What was one step earlier: the difference of two gradients, and a transformation that is delayed."""
+"""What was one step earlier: a transformation that is delayed, and the difference of two gradients."""
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from gradtx._compose.chain import chain, identity
+from gradtx._compose.fanout import fanout
+from gradtx._compose.recipe import Recipe
 from gradtx._compose.wrapper import Wrapper, as_inner
 from gradtx._core.dtypes import accumulator
 from gradtx._core.latex import Page, Tex, plus
-from gradtx._core.layout import shared
 from gradtx._core.lowering import Lowering
-from gradtx._core.schedule import next_count
 from gradtx._core.terms import Stream
+from gradtx._core.transform import Transform
 from gradtx._core.unit import Elementwise
+from gradtx._schedules.conventions import from_first
+from gradtx._schedules.transitions import constant_schedule
 from gradtx._transforms.moments import second_moment
 from gradtx._transforms.narrow import begins_if_narrow
-
-
-class DifferenceState(NamedTuple):
-    """The state of `difference`: the number of steps, and the gradient of the last one."""
-
-    count: Any
-    previous: Any
-
-
-class difference(Elementwise):
-    r"""The update is the gradient minus the gradient of the step before.
-
-    $$ u_t = g_t - g_{t-1}, \qquad g_0 = g_1 $$
-
-    Args:
-        from_zero: whether $g_0 = 0$, so that the first difference is the gradient itself. Otherwise the
-            first difference is 0.
-
-    The state is `DifferenceState(count, previous)`, where `previous` is $g_t$.
-
-    Source: Defazio, Bach & Lacoste-Julien, 2014, arXiv:1407.0202 (differences that reduce variance).
-
-    >>> import gradtx, jax.numpy as jnp
-    >>> tx = gradtx.difference()
-    >>> u, state = tx.update(jnp.full((), 3.0), tx.init(jnp.zeros(())))
-    >>> float(u), float(tx.update(jnp.full((), 5.0), state)[0])
-    (0.0, 2.0)
-    """
-
-    from_zero: bool = False
-    linear = True
-    degrees = {"previous": 1}
-
-    @property
-    def keeps_zero(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return False  # the gradient of the step before is subtracted from a zero gradient
-
-    def init_leaf(self, param: Any) -> DifferenceState:
-        return DifferenceState(shared(0), accumulator(param))
-
-    def begin(self, state: DifferenceState, measured: Any) -> tuple[DifferenceState, Any]:
-        return state._replace(count=next_count(state.count)), state.count == 0
-
-    def update_leaf(
-        self, update: jax.Array, state: DifferenceState, param: Any, first: Any
-    ) -> tuple[jax.Array, DifferenceState]:
-        change = _difference(update, state.previous)
-        if not self.from_zero:
-            # An infinite first gradient shows, because `0 * update` is NaN then.
-            change = jnp.where(first, 0 * update, change)
-        return change, state._replace(previous=update)
-
-    def tex(self, g: Tex, page: Page) -> Tex:
-        g = page.symbol(g)
-        before = g.at("t-1")
-        first = "0" if self.from_zero else g.text
-        page.notes[before.text] = rf"\text{{: its value one step earlier, and in step 1 }}{first}"
-        return page.define("d", lambda _: plus(g, before, "-"))
-
-
-def _difference(a: jax.Array, b: jax.Array) -> jax.Array:
-    """`a - b`, which does not overflow if both are finite."""
-    if jnp.iscomplexobj(a):
-        return jax.lax.complex(_difference(a.real, b.real), _difference(a.imag, b.imag))
-    limit = 0.5 * jnp.finfo(a.dtype).max
-    half = jnp.clip(0.5 * a - 0.5 * b, -limit, limit)
-    return 2 * half + (0 * a + 0 * b)
+from gradtx._transforms.scale import scale
 
 
 class DelayedState(NamedTuple):
@@ -114,6 +52,10 @@ class delayed(Wrapper, Elementwise):
 
     linear = as_inner
 
+    @property
+    def degrees(self) -> dict[str, int]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return {"previous": 1} if self.inner.linear else {}
+
     def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
         inner: Any = self.inner
         if type(inner) is second_moment:
@@ -143,3 +85,55 @@ class _earlier_second_moment(second_moment):
     ) -> tuple[jax.Array, Any]:
         nu, new = super().update_leaf(update, state, param, seed)
         return state.nu + 0 * nu, new
+
+
+class DifferenceState(NamedTuple):
+    """The state of `difference`: the number of steps, and the gradient of the last one."""
+
+    count: Any
+    previous: Any
+
+
+class difference(Recipe):
+    r"""The update is the gradient minus the gradient of the step before.
+
+    $$ u_t = g_t - g_{t-1}, \qquad g_0 = g_1 $$
+
+    Args:
+        from_zero: whether $g_0 = 0$, so that the first difference is the gradient itself. Otherwise the
+            first difference is 0.
+
+    The state is `DifferenceState(count, previous)`, where `previous` is $g_t$.
+
+    Source: Defazio, Bach & Lacoste-Julien, 2014, arXiv:1407.0202 (differences that reduce variance).
+
+    >>> import gradtx, jax.numpy as jnp
+    >>> tx = gradtx.difference()
+    >>> u, state = tx.update(jnp.full((), 3.0), tx.init(jnp.zeros(())))
+    >>> float(u), float(tx.update(jnp.full((), 5.0), state)[0])
+    (0.0, 2.0)
+    """
+
+    from_zero: bool = False
+    state = DifferenceState
+
+    def expand(self) -> Transform:
+        # Both forms have a counter, so that their states are alike.
+        rate = constant_schedule(1.0) if self.from_zero else from_first(1.0)
+        return chain(fanout(subtracted, identity(), delayed(identity())), scale(rate))
+
+    def tex(self, g: Tex, page: Page) -> Tex:
+        g = page.symbol(g)
+        before = g.at("t-1")
+        first = "0" if self.from_zero else g.text
+        page.notes[before.text] = rf"\text{{: its value one step earlier, and in step 1 }}{first}"
+        return page.define("d", lambda _: plus(g, before, "-"))
+
+
+def subtracted(a: jax.Array, b: jax.Array) -> jax.Array:
+    """`a - b`, which does not overflow if both are finite."""
+    if jnp.iscomplexobj(a):
+        return jax.lax.complex(subtracted(a.real, b.real), subtracted(a.imag, b.imag))
+    limit = 0.5 * jnp.finfo(a.dtype).max
+    half = jnp.clip(0.5 * a - 0.5 * b, -limit, limit)
+    return 2 * half + (0 * a + 0 * b)
