@@ -5,6 +5,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import jax
 import optax
 
+from gradtx._core.authors import described
 from gradtx._core.schedule import at_step
 from gradtx._core.shapes import Matrices
 from gradtx._core.values import Value
@@ -178,4 +179,18 @@ class Basis(Value):
         return TypeError(
             f"`{type(self).__name__}` does not define `{method}`. A subclass of `Basis` provides "
             "`into(x, state)` for matrices `[batch, in, out]`, and its adjoint `back(y, state)`."
+        )
+
+
+def check_basis(owner: Any, name: str) -> None:
+    """Check that the field `name` of `owner` holds a basis.
+
+    Raises:
+        TypeError: if it holds something else.
+    """
+    value = getattr(owner, name)
+    if not isinstance(value, Basis):
+        raise TypeError(
+            f"`{type(owner).__name__}({name}=...)` must be a basis, such as `eigenbasis()`, not "
+            f"{described(value)}."
         )

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gradtx._bases.basis import Basis, Now
+from gradtx._bases.basis import Basis, Now, check_basis
 from gradtx._core.shapes import Matrices
 
 
@@ -41,6 +41,7 @@ class blocked(Basis):
     block: int = 1024
 
     def validate(self) -> None:
+        check_basis(self, "basis")
         if self.block < 1:
             raise ValueError(f"`blocked(block={self.block})` must be a whole number, 1 or more.")
         if self.basis.size(self.block, self.block + 1) != (self.block, self.block + 1):

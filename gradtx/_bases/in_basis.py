@@ -7,12 +7,11 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
 from gradtx._bases.arithmetic import structure_of_state
-from gradtx._bases.basis import Basis
+from gradtx._bases.basis import Basis, check_basis
 from gradtx._bases.leaf import basis_leaves
 from gradtx._bases.step import Step
 from gradtx._compose.chain import identity
 from gradtx._compose.wrapper import Wrapper
-from gradtx._core.authors import described
 from gradtx._core.branches import choose
 from gradtx._core.foreign import AsTransform
 from gradtx._core.inside import Leaves
@@ -101,16 +100,7 @@ class in_basis(Transform):
     linear = False  # a product with a basis sums products of entries, which must stay finite
 
     def validate(self) -> None:
-        if not isinstance(self.basis, Basis):
-            raise TypeError(
-                f"`in_basis(basis=...)` must be a basis, such as `eigenbasis()`, not "
-                f"{described(self.basis)}."
-            )
-        if not hasattr(self.axes, "axes"):
-            raise TypeError(
-                "`in_basis(axes=...)` must be a rule with a method `axes(path, leaf)` that returns "
-                f"`MatrixAxes`, such as `hidden_matrices()`, not {described(self.axes)}."
-            )
+        check_basis(self, "basis")
 
     def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
         add_adviser(low, gathering)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gradtx._compose.combination import check_combination
 from gradtx._compose.iterates import check_around
 from gradtx._core.authors import described
 from gradtx._core.dtypes import real_dtype
@@ -125,32 +126,7 @@ class fanout(Transform):
         self, combine: Combine, *args: Branch, branches: Sequence[Branch] | None = None
     ) -> None:
         branches = args if branches is None else branches
-        if not isinstance(branches, Sequence):
-            raise TypeError(f"`fanout(branches=...)` must be a list, not {described(branches)}.")
-        if isinstance(combine, str) and combine not in _COMBINE:
-            raise ValueError(
-                f"`fanout(combine={combine!r})` must be a function or one of {sorted(_COMBINE)}."
-            )
-        wanted = (
-            {"subtract": 2, "divide": 2, "arctan2": 2}.get(combine)
-            if isinstance(combine, str)
-            else None
-        )
-        if not isinstance(combine, str) and (
-            not callable(combine) or isinstance(combine, Value | type)
-        ):
-            raise TypeError(
-                f"`fanout(combine=...)` must be a function or one of {sorted(_COMBINE)}, not "
-                f"{described(combine)}."
-            )
-        if wanted and len(branches) != wanted:
-            raise ValueError(
-                f"`fanout({combine!r}, ...)` joins {wanted} branches, and {len(branches)} were given."
-            )
-        if not any(isinstance(b, optax.GradientTransformation) for b in branches):
-            raise TypeError(
-                f"`fanout({combine!r}, ...)` needs at least one transformation among {branches!r}."
-            )
+        check_combination(combine, branches, _COMBINE)
         object.__setattr__(self, "combine", combine)
         object.__setattr__(self, "branches", tuple(map(_branch, branches)))
         self.__post_init__()

@@ -7,6 +7,7 @@ import optax
 
 from gradtx._compose.by import by_path
 from gradtx._compose.labels import as_mask, as_rule, label_leaves, mask_leaves, rule_name
+from gradtx._core.authors import described
 from gradtx._core.foreign import AsTransform, Inside
 from gradtx._core.latex import OTHERWISE, Page, Tex, cases, escape, if_rule
 from gradtx._core.lowering import Lowering
@@ -65,7 +66,7 @@ class partition(Transform):
         if not isinstance(given, Mapping) or len({type(label) for label in given}) > 1:
             raise TypeError(
                 "`partition(transforms=...)` must be a mapping from labels, all of one type, to "
-                f"transformations, not {given!r}."
+                f"transformations, not {described(given)}."
             )
         if self.param_labels is None:
             raise TypeError(

@@ -74,7 +74,9 @@ class Recipe(Transform):
         except jax.errors.JAXTypeError:
             raise  # there is a tracer where a number must be known, which JAX's message explains
         except (ValueError, TypeError) as error:
-            raise type(error)(f"In `{self!r}`: {error}") from None
+            shown = repr(self)
+            shown = f"{type(self).__name__}(...)" if " at 0x" in shown else shown
+            raise type(error)(f"In `{shown}`: {error}") from None
 
     @property
     def children(self) -> tuple[Transform, ...]:

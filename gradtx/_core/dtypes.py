@@ -142,6 +142,7 @@ def accumulator(
 
     Raises:
         TypeError: if `param` is not an array, or if `dtype` is neither floating nor complex.
+        ValueError: if `fill` is an array of another shape than the parameter.
 
     >>> import gradtx, jax.numpy as jnp
     >>> gradtx.accumulator(jnp.ones(2, jnp.bfloat16))
@@ -149,13 +150,28 @@ def accumulator(
     """
     if not hasattr(param, "dtype"):
         raise TypeError(f"`accumulator(param)` needs an array, not {described(param)}.")
-    wide = jnp.dtype(dtype or promote(param.dtype, jnp.float32))
+    try:
+        if isinstance(dtype, np.ndarray | jax.Array):
+            raise TypeError
+        wide = jnp.dtype(promote(param.dtype, jnp.float32) if dtype is None else dtype)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"`accumulator(dtype=...)` must be a dtype, not {described(dtype)}."
+        ) from None
     if not jnp.issubdtype(wide, jnp.inexact):
         raise TypeError(
             f"An average cannot be kept in {wide}: its dtype must be floating or complex."
         )
+    if not (isinstance(fill, int | float) or hasattr(fill, "dtype")):
+        raise TypeError(f"`accumulator(fill=...)` must be a number, not {described(fill)}.")
     if real:
         wide = real_dtype(wide)
     elif jnp.issubdtype(param.dtype, jnp.complexfloating):
         wide = promote(wide, jnp.complex64)
+    if jnp.ndim(fill) and jnp.shape(fill) != jnp.shape(param):
+        raise ValueError(
+            f"An array of shape {jnp.shape(fill)} cannot be the initial value of an average for a "
+            f"parameter of shape {jnp.shape(param)}. Pass one number, or map over the optimizers of a "
+            "sweep with `jax.vmap`."
+        )
     return jnp.full_like(param, fill, dtype=wide)

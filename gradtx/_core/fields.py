@@ -6,6 +6,7 @@ their names, and mappings become immutable.
 """
 
 import numbers
+import types
 import typing
 from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeAlias
@@ -86,6 +87,23 @@ def number_may_be_none(hint: Any) -> bool | None:
     return False if hint in (Hyper, Fixed) else None
 
 
+def may_hold(value: Any, hint: Any, single: bool) -> bool:
+    """Whether a data field may hold this value, as far as its own kind says.
+
+    A field of a single hyperparameter does not hold a collection, and it holds a value only if that can
+    be called. A field of several hyperparameters holds a list, a tuple or an array.
+    """
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple and takes_schedules(hint) is not None:
+        return isinstance(value, tuple | list) or bool(getattr(value, "shape", ()))
+    is_union = origin in (typing.Union, types.UnionType)
+    if single or (is_union and (Hyper in args or Fixed in args)):
+        if isinstance(value, tuple | list | Mapping):
+            return False
+        return callable(value) or not is_value(type(value))
+    return True
+
+
 def takes_schedules(hint: Any) -> bool | None:
     """For a field of one or several hyperparameters: whether they may be schedules.
 
@@ -146,6 +164,15 @@ def not_a_number(value: Any, owner: Any, name: str) -> TypeError:
     )
 
 
+def not_held(value: Any, owner: Any, name: str) -> TypeError:
+    """The error for a value that a data field may not hold, see `may_hold`."""
+    if typing.get_origin(owner._hints[name]) is not tuple:
+        return not_a_number(value, owner, name)
+    return TypeError(
+        f"`{type(owner).__name__}({name}=...)` must be a tuple of numbers, not {described(value)}."
+    )
+
+
 def convert_static(value: Any, owner: Any, name: str) -> Any:
     """The content of the static field `name` of `owner`, as it is stored.
 
@@ -162,19 +189,8 @@ def convert_static(value: Any, owner: Any, name: str) -> Any:
                 "of `jax.jit` (`static_argnames`), or make the value outside of the traced function."
             )
         case _ if name.endswith("dtype"):
-            try:
-                is_array = isinstance(value, np.generic | np.ndarray | jax.Array)
-                dtype = None if is_array else jnp.dtype(value)
-            except TypeError:
-                dtype = None
-            if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
-                given = repr(dtype.name) if dtype else described(value)
-                raise TypeError(
-                    f"`{type(owner).__name__}({name}=...)` must be a floating or a complex dtype, such "
-                    f"as 'float32', not {given}."
-                )
-            return dtype.name
-        case _ if name == "axis_name" and not isinstance(value, Mapping) and not _are_names(value):
+            return dtype_name(value, f"{type(owner).__name__}({name}=...)")
+        case _ if name == "axis_name" and not are_names(value):
             raise TypeError(
                 f"`{type(owner).__name__}(axis_name=...)` must be the name of a mesh axis, a tuple of "
                 f"such names, or None, not {described(value)}."
@@ -189,8 +205,28 @@ def convert_static(value: Any, owner: Any, name: str) -> Any:
             return value
 
 
-def _are_names(x: Any) -> bool:
-    return isinstance(x, str) or (type(x) in (tuple, list) and all(map(_are_names, x)))
+def dtype_name(value: Any, where: str) -> str:
+    """The name of a dtype; `where` is the argument in messages, such as `"adam(mu_dtype=...)"`.
+
+    Raises:
+        TypeError: if `value` is not a floating or a complex dtype.
+    """
+    try:
+        is_array = isinstance(value, np.generic | np.ndarray | jax.Array)
+        dtype = None if is_array else jnp.dtype(value)
+    except (TypeError, ValueError):
+        dtype = None
+    if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
+        given = repr(dtype.name) if dtype else described(value)
+        raise TypeError(
+            f"`{where}` must be a floating or a complex dtype, such as 'float32', not {given}."
+        )
+    return dtype.name
+
+
+def are_names(x: Any) -> bool:
+    """Whether this is the name of a mesh axis, or a tuple of such names."""
+    return isinstance(x, str) or (type(x) in (tuple, list) and all(map(are_names, x)))
 
 
 def leaf_key(leaf: Any) -> Hashable:

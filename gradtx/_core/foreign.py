@@ -1,5 +1,6 @@
 """Optax's transformations inside gradtx's: `foreign`, and the fields that accept both libraries'."""
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from gradtx._core import boundary
 from gradtx._core.authors import described
 from gradtx._core.dtypes import like
 from gradtx._core.latex import Page, Tex
-from gradtx._core.static import frozendict
+from gradtx._core.static import frozendict, show
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree
 from gradtx._core.values import Hyper, mentions
@@ -31,8 +32,13 @@ class foreign(Transform):
     """
 
     tx: optax.GradientTransformation
+
     linear = True
     is_foreign = True
+
+    def _shown(self, name: str, value: Any) -> str:
+        # The functions of an Optax transformation have no names that Python could find again.
+        return re.sub(r"<function ([\w.<>]+) at 0x\w+>", r"\1", show(value))
 
     def validate(self) -> None:
         if not isinstance(self.tx, optax.GradientTransformation):

@@ -51,7 +51,7 @@ class Measure(Value):
     def __post_init__(self) -> None:
         per = self.per
         depth = isinstance(per, int) and not isinstance(per, bool) and per >= 1
-        if not depth and per not in ("tree", "layer", "leaf"):
+        if not depth and not (isinstance(per, str) and per in ("tree", "layer", "leaf")):
             raise ValueError(
                 f"`{type(self).__name__}(per=...)` must be 'tree', 'layer', 'leaf' or a number of "
                 f"components of the path from 1 on, not {described(per)}."

@@ -79,6 +79,7 @@ def global_norm(tree: PyTree, axis_name: Hashable | None = None) -> Scalar:
 
     Raises:
         TypeError: if a leaf of `tree` is neither an array nor a number.
+        ValueError: if there is no mesh axis of this name.
 
     >>> import gradtx, jax.numpy as jnp
     >>> f"{gradtx.global_norm({'a': jnp.array([3e30]), 'b': jnp.array([4e30])}):.4g}"
@@ -91,7 +92,15 @@ def global_norm(tree: PyTree, axis_name: Hashable | None = None) -> Scalar:
                 f"`global_norm(tree)`: the leaf at `{paths(tree)[i] or '.'}` is {described(x)} and not "
                 "an array. Pass a tree of arrays, such as the gradients."
             )
-    unit, ratio = norm_parts(leaves, axis_name)
+    try:
+        unit, ratio = norm_parts(leaves, axis_name)
+    except (NameError, ValueError) as error:
+        if axis_name is None or not ("axis name" in str(error) or "ashable" in str(error)):
+            raise
+        raise ValueError(
+            f"`global_norm(axis_name={axis_name!r})` must be the name of a mesh axis of the `shard_map` "
+            "around it, or a tuple of such names. Outside of `shard_map`, leave it out."
+        ) from None
     return unit * ratio
 
 

@@ -29,8 +29,9 @@ from gradtx._core.fields import (
     convert_static,
     holds_data,
     leaf_key,
+    may_hold,
     mentions as mentions,
-    not_a_number,
+    not_held,
     number_may_be_none,
     takes_schedules,
 )
@@ -134,8 +135,8 @@ class Value:
         for name in self._data:
             value = getattr(self, name)
             nothing = value is None and not self._numbers.get(name, True)
-            if nothing or (name in self._numbers and not _may_be_single(value)):
-                raise not_a_number(value, self, name)
+            if nothing or not may_hold(value, self._hints[name], name in self._numbers):
+                raise not_held(value, self, name)
             value = convert_data(value, self, name)
             if name in self._schedules:
                 where = f"{type(self).__name__}({name}=...)"
@@ -215,13 +216,6 @@ class Value:
     def _shown(self, name: str, value: Any) -> str:
         """The text of one field, as `repr` prints it."""
         return show(value)
-
-
-def _may_be_single(value: Any) -> bool:
-    """Whether this may be one hyperparameter: no collection, and a value only if it can be called."""
-    if isinstance(value, tuple | list | Mapping):
-        return False
-    return callable(value) or not isinstance(value, Value)
 
 
 def _hints_of(base: type) -> Any:

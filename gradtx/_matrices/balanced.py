@@ -11,7 +11,9 @@ from gradtx._core.shapes import Matrices
 from gradtx._core.values import Hyper
 from gradtx._matrices.matrixwise import Matrixwise
 from gradtx._matrices.newton_schulz import newton_schulz
+from gradtx._matrices.polar_express import MOST_STEPS
 from gradtx._matrices.polynomials import Polynomials, resolve_coefficients
+from gradtx._matrices.precision import check_precision
 
 
 class orthogonalize_balanced(Matrixwise):
@@ -28,15 +30,15 @@ class orthogonalize_balanced(Matrixwise):
     Args:
         coefficients: the polynomials of the Newton-Schulz iteration (`newton_schulz`).
         steps: how many polynomials are applied. None means 5, or the length of a table of triples.
-        rounds: how many times each step computes the orthogonal factor, 1 or more.
+        rounds: how many times each step computes the orthogonal factor, between 1 and 100.
         power: $\beta \ge 0$.
         dtype: the dtype of the matrices between products. None means the dtype of the update.
         precision: the precision of products, as in `jax.numpy.matmul`.
         axes: the rule that says which axes of a leaf are its matrix.
 
     Raises:
-        ValueError: if a name is unknown, if `rounds` is less than 1, if `power` is negative, or if a
-            leaf has fewer than two axes.
+        ValueError: if a name is unknown, if `rounds` is not between 1 and 100, if `power` is negative,
+            or if a leaf has fewer than two axes.
         TypeError: if `axes` is not a rule for matrices.
 
     Source: Dewulf et al., 2026, arXiv:2606.27715 (Aurora).
@@ -63,9 +65,12 @@ class orthogonalize_balanced(Matrixwise):
 
     def validate(self) -> None:
         super().validate()
+        check_precision(self.precision, "orthogonalize_balanced(precision=...)")
         resolve_coefficients(self.coefficients, self.steps)
-        if self.rounds < 1:
-            raise ValueError(f"`orthogonalize_balanced(rounds={self.rounds})` must be 1 or more.")
+        if not 1 <= self.rounds <= MOST_STEPS:
+            raise ValueError(
+                f"`orthogonalize_balanced(rounds={self.rounds})` must lie between 1 and {MOST_STEPS}."
+            )
 
     def update_matrix(self, x: Matrices, state: Any) -> tuple[Matrices, Any]:
         wide = x.shape[-2] < x.shape[-1]

@@ -11,7 +11,7 @@ from gradtx._matrices.shards import refuse_part
 
 
 class BlockRule(Protocol):
-    """A rule that says into how many blocks the axes of a leaf are divided."""
+    """A rule that says how the axes of a leaf are divided, such as `transformer_blocks()`."""
 
     def blocks(self, path: str, leaf: Any, /) -> tuple[int, ...]: ...
 

@@ -40,11 +40,6 @@ class by_fan_in(Rule):
                 raise TypeError(
                     f"`by_fan_in({name}=...)` must be a whole number, 0 or more, not {described(value)}."
                 )
-        if not hasattr(self.axes, "axes"):
-            raise TypeError(
-                "`by_fan_in(axes=...)` must be a rule with a method `axes(path, leaf)` that returns "
-                f"`MatrixAxes`, such as `hidden_matrices()`, not {described(self.axes)}."
-            )
 
     def __call__(self, path: str, leaf: Any) -> bool:
         if len(leaf.shape) < 2 or found(VECTOR, path):

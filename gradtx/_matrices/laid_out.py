@@ -43,11 +43,6 @@ class laid_out(Rule):
     says_bools = False
 
     def validate(self) -> None:
-        if not hasattr(self.rule, "axes"):
-            raise TypeError(
-                "`laid_out(rule=...)` must be a rule with a method `axes(path, leaf)` that returns "
-                f"`MatrixAxes`, such as `hidden_matrices()`, not {described(self.rule)}."
-            )
         for path, spec in self.specs.items():
             try:
                 PartitionSpec(*spec)

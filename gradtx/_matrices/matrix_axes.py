@@ -2,12 +2,13 @@
 
 import itertools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from gradtx._core.arguments import explained
+from gradtx._core.authors import described
 from gradtx._core.shapes import Leaf, Matrices
 from gradtx._core.sharding import manual_axes
 
@@ -169,4 +170,28 @@ class MatrixAxes(NamedTuple):
         return [i for i in range(ndim) if i not in matrix] + matrix
 
 
-MatrixAxes.__new__ = explained(MatrixAxes.__new__)  # pyright: ignore[reportAttributeAccessIssue]
+_new = MatrixAxes.__new__
+
+
+def _checked(cls: Any, inputs: Any, outputs: Any, blocks: Any = 1, spec: Any = None) -> Any:
+    for name, axes in (("inputs", inputs), ("outputs", outputs)):
+        if not _are_counts(axes):
+            raise TypeError(
+                f"`MatrixAxes({name}=...)` must be a tuple of whole numbers, such as `(0,)`, not "
+                f"{described(axes)}."
+            )
+    numbers = (blocks,) if type(blocks) is int else blocks
+    if not _are_counts(numbers) or min(numbers, default=0) < 1:
+        raise TypeError(
+            "`MatrixAxes(blocks=...)` must be a number of matrices, 1 or more, or a tuple of such "
+            f"numbers, not {described(blocks)}."
+        )
+    return _new(cls, inputs, outputs, blocks, spec)
+
+
+def _are_counts(x: Any) -> bool:
+    return isinstance(x, tuple | list) and all(isinstance(i, int) for i in x)
+
+
+_checked.__name__ = "__new__"
+MatrixAxes.__new__ = explained(_checked)  # pyright: ignore[reportAttributeAccessIssue]

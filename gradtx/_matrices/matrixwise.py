@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import jax.numpy as jnp
 
 from gradtx._compose.labels import check_patterns
-from gradtx._core.authors import described, not_a_pair, not_matrices, undefined
+from gradtx._core.authors import not_a_pair, not_matrices, undefined
 from gradtx._core.layout import INNER
 from gradtx._core.layouts import add_adviser
 from gradtx._core.lowering import Lowering
@@ -79,12 +79,6 @@ class Matrixwise(Unit):
     only_sums: ClassVar[bool] = False
 
     def validate(self) -> None:
-        if not hasattr(self.axes, "axes"):
-            raise TypeError(
-                f"`{type(self).__name__}(axes=...)` must be a rule with a method "
-                f"`axes(path, leaf)` that returns `MatrixAxes`, such as `hidden_matrices()`, not "
-                f"{described(self.axes)}."
-            )
         dtype = getattr(self, "exchange_dtype", None)
         if dtype is not None and jnp.finfo(dtype).maxexp < jnp.finfo(jnp.float32).maxexp:
             raise ValueError(

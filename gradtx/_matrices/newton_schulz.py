@@ -14,16 +14,12 @@ from jax.typing import DTypeLike
 
 from gradtx._core.authors import described
 from gradtx._core.dtypes import promote
+from gradtx._core.function_arguments import check_arguments
 from gradtx._matrices.groups import in_turn
 from gradtx._matrices.iteration import divide, frobenius, iterate
 from gradtx._matrices.polynomials import Polynomials, resolve_coefficients
+from gradtx._matrices.precision import check_precision
 from gradtx._matrices.restarts import plan
-
-_CHOICES = {
-    "form": ("auto", "standard", "gram"),
-    "norm": ("frobenius", "schatten"),
-    "batching": ("auto", "map", "batched"),
-}
 
 
 def newton_schulz(
@@ -91,6 +87,8 @@ def newton_schulz(
     >>> bool((values > 0.85).all() and (values < 1.15).all())
     True
     """
+    check_arguments(newton_schulz, locals())
+    check_precision(precision, "newton_schulz(precision=...)")
     try:
         x = jnp.asarray(x)
     except (TypeError, ValueError):
@@ -103,7 +101,6 @@ def newton_schulz(
         raise TypeError(
             f"`newton_schulz(x)`: the dtype of x is {x.dtype}. Cast x to a floating or complex dtype."
         )
-    check_choices("newton_schulz", form=form, norm=norm, batching=batching)
     wide = promote(x.dtype, jnp.float32)
     dtype = wide if dtype is None else jnp.dtype(dtype)
     kind = jnp.complexfloating if jnp.iscomplexobj(x) else jnp.floating
@@ -143,13 +140,6 @@ def newton_schulz(
     else:
         result = orthogonalize(as_wide.reshape(-1, m, n))
     return result.reshape(as_wide.shape).mT if tall else result.reshape(as_wide.shape)
-
-
-def check_choices(owner: str, **choices: str) -> None:
-    """Raise a `ValueError` that names `owner` if `newton_schulz` does not know one of these words."""
-    for name, value in choices.items():
-        if value not in _CHOICES[name]:
-            raise ValueError(f"`{owner}({name}={value!r})` must be one of {_CHOICES[name]}.")
 
 
 def _product_eps(dtype: jnp.dtype, precision: Any) -> float:

@@ -11,6 +11,7 @@ from gradtx._core.numerics import filled_like, nonzero_or_one, sqrt
 from gradtx._core.shapes import Matrices
 from gradtx._matrices.axes import MatrixRule, hidden_matrices
 from gradtx._matrices.matrixwise import Matrixwise
+from gradtx._matrices.precision import check_precision
 from gradtx._transforms.block_norms import product
 
 
@@ -43,7 +44,8 @@ class matrix_norm(Matrixwise):
             layers are separate matrices.
 
     Raises:
-        ValueError: if `order` is not a power of two, or a leaf has fewer than two axes.
+        ValueError: if `order` is not a power of two, if `precision` is unknown, or if a leaf has
+            fewer than two axes.
         TypeError: if `axes` is not a rule for matrices.
 
     Source: Carlson et al., 2015 (the normalized gradient of a layer).
@@ -67,6 +69,7 @@ class matrix_norm(Matrixwise):
 
     def validate(self) -> None:
         super().validate()
+        check_precision(self.precision, "matrix_norm(precision=...)")
         if type(self.order) is not int or self.order < 2 or self.order & (self.order - 1):
             raise ValueError(
                 f"`matrix_norm(order={self.order!r})` must be a power of two: 2 for the Frobenius "

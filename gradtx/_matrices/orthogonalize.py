@@ -6,15 +6,15 @@ from typing import Any, Literal, TypeAlias
 
 from jax.typing import DTypeLike
 
-from gradtx._core.authors import described
 from gradtx._core.latex import Page, Tex, times
 from gradtx._core.shapes import Matrices
 from gradtx._core.unit import Elementwise
 from gradtx._matrices.axes import MatrixRule, hidden_matrices
 from gradtx._matrices.laid_out import laid_out
 from gradtx._matrices.matrixwise import Matrixwise
-from gradtx._matrices.newton_schulz import check_choices, newton_schulz
+from gradtx._matrices.newton_schulz import newton_schulz
 from gradtx._matrices.polynomials import Polynomials, resolve_coefficients
+from gradtx._matrices.precision import check_precision
 from gradtx._transforms.scale import scale
 
 
@@ -76,7 +76,7 @@ class orthogonalize_newton_schulz(Matrixwise):
     def validate(self) -> None:
         super().validate()
         resolve_coefficients(self.coefficients, self.steps)
-        check_choices("orthogonalize_newton_schulz", form=self.form, norm=self.norm)
+        check_precision(self.precision, "orthogonalize_newton_schulz(precision=...)")
 
     def resolved(self) -> dict[str, Any]:
         """The fields that hold None, with the values that act instead, for `summarize`."""
@@ -166,11 +166,6 @@ class scale_by_shape(Elementwise):
         if self.mode not in SHAPE_FACTORS:
             raise ValueError(
                 f"`scale_by_shape(mode={self.mode!r})` must be one of {sorted(SHAPE_FACTORS)}."
-            )
-        if not hasattr(self.axes, "axes"):
-            raise TypeError(
-                "`scale_by_shape(axes=...)` must be a rule with a method `axes(path, leaf)` that "
-                f"returns `MatrixAxes`, such as `hidden_matrices()`, not {described(self.axes)}."
             )
 
     def at_leaf(self, path: str, leaf: Any) -> Elementwise:

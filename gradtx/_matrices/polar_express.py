@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gradtx._core.authors import described
+from gradtx._core.function_arguments import check_arguments
 
 # The coefficients (a, b, c) of one odd quintic a x + b x^3 + c x^5, and the coefficients of all steps.
 Triple = tuple[float, float, float]
@@ -55,7 +55,6 @@ def _nearest_to_one(lower: float, upper: float) -> Triple:
     return a, b, c
 
 
-@_cached
 def polar_express(
     steps: int = 5,
     lower: float = 1e-3,
@@ -92,10 +91,7 @@ def polar_express(
     >>> [round(x, 6) for x in gradtx.polar_express(safety=0.0)[0]]  # the paper's first triple
     [8.287212, -23.595887, 17.300387]
     """
-    if not hasattr(type(steps), "__index__"):
-        raise TypeError(
-            f"`polar_express(steps=...)` must be a whole number, not {described(steps)}."
-        )
+    check_arguments(polar_express, locals())
     if not 1 <= operator.index(steps) <= MOST_STEPS:
         raise ValueError(f"`polar_express(steps={steps})` must lie in [1, {MOST_STEPS}].")
     if not 0 < lower <= 1:
@@ -104,6 +100,11 @@ def polar_express(
         raise ValueError(f"`polar_express(cushion={cushion})` must lie in [0, 1).")
     if not 0 <= safety < math.inf:
         raise ValueError(f"`polar_express(safety={safety})` must lie in [0, inf).")
+    return _solved(operator.index(steps), float(lower), float(cushion), float(safety))
+
+
+@_cached
+def _solved(steps: int, lower: float, cushion: float, safety: float) -> Coefficients:
     low, high, triples = lower, 1.0, []
     for step in range(steps):
         a, b, c = _nearest_to_one(max(low, cushion * high), high)

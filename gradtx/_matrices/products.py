@@ -73,13 +73,14 @@ class scale_to_operator_norm(Recipe):
     matrix of rank 1000 and $k = 5$, this is too large by a factor of at most 1.12.
 
     Args:
-        steps: $k \ge 1$, the number of products of a square matrix with itself.
+        steps: $k$, the number of products of a square matrix with itself, between 1 and 29.
         precision: the precision of products, as in `jax.numpy.matmul`. With None, accelerators round
             factors to fewer digits. Even 8 binary digits change the norm by less than 1e-4.
         axes: the rule that says which axes of a leaf are its matrix.
 
     Raises:
-        ValueError: if `steps` is less than 1, or a leaf has fewer than two axes.
+        ValueError: if `steps` is not between 1 and 29, if `precision` is unknown, or if a leaf has
+            fewer than two axes.
         TypeError: if `axes` is not a rule for matrices.
 
     >>> import gradtx, jax.numpy as jnp
@@ -95,8 +96,10 @@ class scale_to_operator_norm(Recipe):
     axes: MatrixRule = hidden_matrices()
 
     def validate(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"`scale_to_operator_norm(steps={self.steps})` must be 1 or more.")
+        if not 1 <= self.steps <= 29:  # the order is a count of 32 bits
+            raise ValueError(
+                f"`scale_to_operator_norm(steps={self.steps})` must lie between 1 and 29."
+            )
         super().validate()
 
     def expand(self) -> Transform:

@@ -51,7 +51,8 @@ class warmup_inverse_sqrt_schedule(Schedule):
     limits = {**WARMUP_LIMITS, "timescale": "(0, inf)"}
 
     def validate(self) -> None:
-        if self.timescale is None and self.warmup_steps == 0.0:
+        warmup = self.warmup_steps
+        if self.timescale is None and isinstance(warmup, float) and warmup == 0.0:
             raise ValueError(
                 "`warmup_inverse_sqrt_schedule(warmup_steps=0.0)` needs a `timescale`, the number of "
                 "steps by which its decay is measured."

@@ -9,6 +9,7 @@ from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 
 from gradtx._core.authors import described
 from gradtx._core.foreign import as_transform, foreign
+from gradtx._core.function_arguments import check_arguments
 from gradtx._core.trees import PyTree, flatten, is_none, paths
 from gradtx._show.plan_job import compile_step, export_step
 from gradtx._show.plan_result import StepPlan, Traffic
@@ -79,6 +80,7 @@ def plan(
     >>> [(x.kind, x.axes, x.devices, x.runs) for x in found.traffic]
     [('all-to-all', ('data',), 64, 2)]
     """
+    check_arguments(plan, locals())
     tx = as_transform(tx, "plan(tx=...)")
     shapes, mesh = _on_mesh(params, param_shardings)
     axes = dict(zip(mesh.axis_names, mesh.axis_sizes, strict=True))

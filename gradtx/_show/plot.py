@@ -7,6 +7,7 @@ import numpy as np
 import optax
 
 from gradtx._core.foreign import as_transform
+from gradtx._core.function_arguments import check_arguments
 from gradtx._core.static import show
 from gradtx._core.transform import Transform
 from gradtx._show.curve import Curve, curve, horizon, is_schedule, schedules_of
@@ -50,6 +51,7 @@ def plot(what: Any, *, steps: int | None = None, log: bool | None = None) -> Any
     >>> [axes.get_xlabel() for axes in figure.axes]
     ['step']
     """
+    check_arguments(plot, locals())
     match what:
         case SweepResult():
             return plot_sweep(what, log)

@@ -10,6 +10,7 @@ from gradtx._compose.partition import partition
 from gradtx._compose.recipe import Recipe
 from gradtx._core.boundary import as_param
 from gradtx._core.foreign import as_transform
+from gradtx._core.function_arguments import check_arguments
 from gradtx._core.inside import Leaves, callers, given_inside, programs, with_shardings
 from gradtx._core.layouts import advice_on
 from gradtx._core.lowering import Lowering
@@ -106,6 +107,7 @@ def routing(tx: Transform, params: PyTree) -> Routes:
     b     8      adamw    vector
     w     4x8    muon     matrix 4 -> 8  decays
     """
+    check_arguments(routing, locals())
     tx = as_transform(tx, "routing(tx=...)")
     leaves, structure = flatten(params)
     shapes = [as_param(x) if hasattr(x, "shape") else None for x in leaves]

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 
 from gradtx._core.foreign import as_transform
+from gradtx._core.function_arguments import check_arguments
 from gradtx._core.places import cells_of
 from gradtx._core.program import Program
 from gradtx._core.terms import Visit
@@ -121,6 +122,7 @@ def summarize(
     ───────────────────────────────────────────────────────────────
     4.0 kB of state for 1,000 parameters, 4.01 bytes per parameter
     """
+    check_arguments(summarize, locals())
     tx = as_transform(tx, "summarize(tx=...)")
     leaves, structure = flatten(params)
     if params is None:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from gradtx._core.authors import described
 from gradtx._core.dtypes import compute_dtype, is_float8, promote, returned
 from gradtx._core.rounding import round_stochastically
 from gradtx._core.trees import PyTree, flatten
@@ -40,6 +41,7 @@ def apply_updates(
     Raises:
         ValueError: if the updates differ from the parameters in structure, or an update in shape, if
             `rounding` is an unknown word, or if it is "stochastic" and there is no `key`.
+        TypeError: if a leaf that has an update is not an array.
 
     Source: for stochastic rounding, Gupta et al., 2015, arXiv:1502.02551, section 3.1.
 
@@ -51,7 +53,7 @@ def apply_updates(
     """
     if rounding not in ("nearest", "stochastic"):
         raise ValueError(
-            f'`apply_updates(rounding={rounding!r})` must be "nearest" or "stochastic".'
+            f'`apply_updates(rounding={described(rounding)})` must be "nearest" or "stochastic".'
         )
     if rounding == "stochastic" and key is None:
         raise ValueError(
@@ -79,6 +81,12 @@ def apply_updates(
 def _added(p: object, u: object, key: Any) -> object:
     if p is None or u is None:
         return p
+    for x in (p, u):
+        if not (hasattr(x, "dtype") or isinstance(x, int | float | complex)):
+            raise TypeError(
+                f"`apply_updates` needs trees of arrays, and a leaf is {described(x)}. Pass the "
+                "parameters and the updates that `update` returned for them."
+            )
     param, update = jnp.asarray(p), jnp.asarray(u)
     if param.shape != update.shape:
         raise ValueError(

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradtx._core.authors import described
 from gradtx._core.dtypes import compute_dtype
-from gradtx._core.trees import PyTree, is_inexact, tree_map
+from gradtx._core.trees import PyTree, flatten, is_inexact
 
 
 def incremental_update(new_tensors: PyTree, old_tensors: PyTree, step_size: Any) -> PyTree:
@@ -24,6 +24,7 @@ def incremental_update(new_tensors: PyTree, old_tensors: PyTree, step_size: Any)
 
     Raises:
         ValueError: if the trees differ in structure.
+        TypeError: if `step_size` is not a number.
 
     Source: Lillicrap et al., 2015, arXiv:1509.02971, algorithm 1.
 
@@ -31,6 +32,20 @@ def incremental_update(new_tensors: PyTree, old_tensors: PyTree, step_size: Any)
     >>> gradtx.incremental_update({"w": jnp.ones(2)}, {"w": jnp.zeros(2)}, 0.25)
     {'w': Array([0.25, 0.25], dtype=float32)}
     """
+
+    is_scalar = isinstance(step_size, int | float) or getattr(step_size, "shape", None) == ()
+    if not is_scalar or isinstance(step_size, bool):
+        raise TypeError(
+            "`incremental_update(step_size=...)` must be a number or a scalar array, not "
+            f"{described(step_size)}."
+        )
+    leaves, structure = flatten(old_tensors)
+    try:
+        others = structure.flatten_up_to(new_tensors)
+    except ValueError as error:
+        raise ValueError(
+            f"`incremental_update`: the new tree does not fit the structure of the old one: {error}"
+        ) from None
 
     def mixed(new: Any, old: Any) -> Any:
         if not is_inexact(new):
@@ -40,7 +55,7 @@ def incremental_update(new_tensors: PyTree, old_tensors: PyTree, step_size: Any)
         a = jnp.asarray(step_size).astype(dtype)
         return (a * new.astype(dtype) + (1 - a) * old.astype(dtype)).astype(old.dtype)
 
-    return tree_map(mixed, new_tensors, old_tensors)
+    return structure.unflatten(map(mixed, others, leaves))
 
 
 def safe_increment(count: Any) -> jax.Array:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from gradtx._core.authors import described
 from gradtx._core.foreign import as_transform
+from gradtx._core.function_arguments import check_arguments
 from gradtx._core.random_bits import bits_of_keys
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, is_inexact, leaf_items, paths, unboxed
@@ -99,6 +100,7 @@ def migrate(
     >>> state = gradtx.migrate(state, tx, params, report=print)
     5 arrays are carried over.
     """
+    check_arguments(migrate, locals())
     as_transform(tx, "migrate(tx=...)")
     state, params = unboxed(getattr(state, "opt_state", state)), unboxed(params)
     known = set(paths(params))

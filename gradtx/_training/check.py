@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
+from gradtx._core.function_arguments import check_arguments
 from gradtx._core.trees import PyTree, path_string, unboxed
 
 
@@ -32,6 +33,7 @@ def check(state: PyTree) -> None:
         ...
     FloatingPointError: The optimizer has given up at `.` of its state: more than ...
     """
+    check_arguments(check, locals())
     state = unboxed(getattr(state, "opt_state", state))
     holders = jax.tree_util.tree_leaves_with_path(state, is_leaf=_may_give_up)
     for path, node in holders:

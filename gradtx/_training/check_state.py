@@ -10,6 +10,7 @@ import numpy as np
 from gradtx._core.boundary import with_empty_parts_of
 from gradtx._core.differences import differences, listed
 from gradtx._core.foreign import as_transform
+from gradtx._core.function_arguments import check_arguments
 from gradtx._core.static import show
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, unboxed
@@ -47,6 +48,7 @@ def check_state(
       - `adamw.b2` is 0.999 and was 0.95
     If the change is meant, leave out `saved`.
     """
+    check_arguments(check_state, locals())
     tx = as_transform(tx, "check_state(tx=...)")
     if isinstance(saved, str):
         raise TypeError(

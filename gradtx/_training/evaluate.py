@@ -16,6 +16,7 @@ from gradtx._compose.iterates import evaluates, has_iterate
 from gradtx._core.boundary import as_param
 from gradtx._core.dtypes import compute_dtype, promote
 from gradtx._core.foreign import as_transform
+from gradtx._core.function_arguments import check_arguments
 from gradtx._core.places import numbered
 from gradtx._core.program import Program
 from gradtx._core.schedule import ScheduledState
@@ -70,6 +71,7 @@ def eval_params(
     >>> float(params), float(gradtx.eval_params(tx, params, state))
     (-6.0, -3.0)
     """
+    check_arguments(eval_params, locals())
     own = as_transform(tx, "eval_params(tx=...)")
     if params is None:
         raise ValueError(

@@ -10,6 +10,7 @@ from jax.core import Tracer
 
 from gradtx._core.dtypes import cast, compute_dtype
 from gradtx._core.foreign import as_transform
+from gradtx._core.function_arguments import check_arguments
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, is_inexact, path_string, unboxed
 from gradtx._training.watched import Search, Stage
@@ -87,6 +88,7 @@ def locate_nonfinite(
     >>> found
     `scale(1e+38)` at `chain[1]` made 1 of the 2 entries of `w` infinite...
     """
+    check_arguments(locate_nonfinite, locals())
     tx = as_transform(tx, "locate_nonfinite(tx=...)")
     state = unboxed(getattr(state, "opt_state", state))
     if any(isinstance(x, Tracer) for x in jax.tree.leaves((updates, state, params, extra))):

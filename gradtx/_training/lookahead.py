@@ -4,6 +4,7 @@ from typing import Any
 
 from gradtx._core.boundary import as_param
 from gradtx._core.foreign import as_transform
+from gradtx._core.function_arguments import check_arguments
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, flatten
 from gradtx._training.nesterov import moved, shift_of
@@ -35,6 +36,7 @@ def lookahead_params(tx: Transform, params: PyTree, state: Any) -> PyTree:
     >>> float(u), float(gradtx.lookahead_params(tx, u, state))
     (-0.1, -0.15)
     """
+    check_arguments(lookahead_params, locals())
     tx = as_transform(tx, "lookahead_params(tx=...)")
     leaves, structure = flatten(params)
     program = tx.program([as_param(p) for p in leaves], structure)

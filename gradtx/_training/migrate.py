@@ -11,6 +11,7 @@ from gradtx._compose.recipe import Recipe
 from gradtx._core.authors import described
 from gradtx._core.boundary import as_param
 from gradtx._core.dtypes import like
+from gradtx._core.function_arguments import check_arguments
 from gradtx._core.program import Program
 from gradtx._core.random_bits import bits_of_keys
 from gradtx._core.transform import Transform
@@ -49,6 +50,7 @@ def from_optax(tx: Transform, state: Any = None, params: PyTree = None) -> Any:
     """
     if params is None:
         raise ValueError("`from_optax` needs the parameters: call `from_optax(tx, state, params)`.")
+    check_arguments(from_optax, locals())
     program = _program(_checked("from_optax", tx, Transform), params)
     own = jax.eval_shape(lambda leaves: program.init(leaves), program.lowering.leaves)
     if state is None:
@@ -206,6 +208,7 @@ def expanded_state(tx: Recipe, state: Any, params: PyTree) -> Any:
     >>> type(m).__name__
     'BiasCorrectionState'
     """
+    check_arguments(expanded_state, locals())
     program = _program(_checked("expanded_state", tx, Recipe), params)
     plain = plain_state("expanded_state", tx, program, state)
     return _program(tx.children[0], params).from_plain(plain)
@@ -226,6 +229,7 @@ def recipe_state(tx: Recipe, state: Any, params: PyTree) -> Any:
         ValueError: if `state` is not a state of `tx.expand()`.
         TypeError: if `tx` is not a recipe.
     """
+    check_arguments(recipe_state, locals())
     composition = _checked("recipe_state", tx, Recipe).children[0]
     plain = plain_state("recipe_state", composition, _program(composition, params), state)
     return _program(tx, params).from_plain(plain)

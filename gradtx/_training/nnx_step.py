@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from gradtx._core.function_arguments import check_arguments
 from gradtx._training.loss_scale import loss_scale_of, scaled
 from gradtx._training.step import Extra, Loss, check, checked, conjugate, metrics_of
 
@@ -43,6 +44,7 @@ def make_nnx_step(
     >>> sorted(step(model, optimizer, jnp.ones((4, 2))))
     ['learning_rate', 'loss']
     """
+    check_arguments(make_nnx_step, {"has_aux": has_aux, "donate": donate})
     check("make_nnx_step", loss, has_aux, extra_args)
     try:
         from flax import nnx

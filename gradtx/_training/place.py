@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from gradtx._compose.rules import Rule
 from gradtx._core.foreign import as_transform
+from gradtx._core.function_arguments import check_arguments
 from gradtx._core.inside import Leaves, with_shardings
 from gradtx._core.sharding import named_axes
 from gradtx._core.trees import PyTree, Structure, flatten, paths
@@ -49,9 +50,10 @@ def place(tx: T, params: PyTree, param_shardings: PyTree = None) -> T:
     ... ).axes
     laid_out(hidden_matrices(), {'kernel': (None, 'data')})
     """
+    check_arguments(place, locals())
     as_transform(tx, "place(tx=...)")
     leaves, structure = flatten(params)
-    shardings = of_leaves(params, param_shardings)
+    shardings = of_leaves(params, param_shardings, "place")
     shardings = [s if hasattr(x, "shape") else None for x, s in zip(leaves, shardings, strict=True)]
     where = paths(params)
     named = {path or ".": s for path, s in zip(where, shardings, strict=True) if s is not None}

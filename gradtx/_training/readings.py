@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from gradtx._core.dtypes import scalar_dtype
+from gradtx._core.function_arguments import check_arguments
 from gradtx._core.probes import TapState
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, unboxed
@@ -43,6 +44,7 @@ def readings(state: PyTree) -> dict[str, jax.Array]:
     >>> print({name: float(f"{x:.4g}") for name, x in gradtx.readings(state).items()})
     {'grads/global_norm': 5.0, 'learning_rate': 0.001}
     """
+    check_arguments(readings, locals())
     found: list[tuple[str, tuple[str, ...], tuple[str, ...], Any]] = []
     _collect(unboxed(getattr(state, "opt_state", state)), (), (), found)
     plain = Counter(name for name, *_ in found)

@@ -4,6 +4,7 @@ from typing import Any
 
 from gradtx._core.differences import differences, not_a_state
 from gradtx._core.foreign import as_transform
+from gradtx._core.function_arguments import check_arguments
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, unboxed
 from gradtx._training.states import assigned, matches, named_parts
@@ -37,6 +38,7 @@ def reset(state: PyTree, tx: Transform, params: PyTree, *names: Any) -> Any:
     >>> int(gradtx.get(state, "True.count")), int(gradtx.get(state, "False.count"))
     (0, 1)
     """
+    check_arguments(reset, locals())
     tx = as_transform(tx, "reset(tx=...)")
     state, params = unboxed(getattr(state, "opt_state", state)), unboxed(params)
     fresh = tx.init(params)

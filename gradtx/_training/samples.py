@@ -59,6 +59,8 @@ class samples(Candidates):
         if not isinstance(n, int | np.integer) or n < 1:
             raise ValueError(f"`samples(n={described(n)})` must be a positive integer.")
         pairs = tuple((name, _distribution(self, name, given)) for name, given in swept.items())
+        if not isinstance(seed, int | np.integer):
+            raise TypeError(f"`samples(seed=...)` must be a whole number, not {described(seed)}.")
         for name, value in {"tx": tx, "n": int(n), "seed": int(seed), "swept": pairs}.items():
             object.__setattr__(self, name, value)
         self.__post_init__()

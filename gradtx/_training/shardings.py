@@ -8,6 +8,7 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 from gradtx._core.authors import described
 from gradtx._core.boundary import as_param
 from gradtx._core.foreign import as_transform
+from gradtx._core.function_arguments import check_arguments
 from gradtx._core.inside import warn_of_layouts, with_shardings
 from gradtx._core.trees import PyTree, flatten, is_none, paths
 
@@ -45,6 +46,7 @@ def state_shardings(tx: Any, params: PyTree, param_shardings: PyTree = None) -> 
     >>> gradtx.get(shardings, "mu")["w"].spec, gradtx.get(shardings, "count").spec
     (P('data',), P())
     """
+    check_arguments(state_shardings, locals())
     tx = as_transform(tx, "state_shardings(tx=...)")
     leaves, structure = flatten(params)
     is_array = [hasattr(x, "dtype") for x in leaves]
@@ -79,11 +81,32 @@ def state_shardings(tx: Any, params: PyTree, param_shardings: PyTree = None) -> 
     return found[0]
 
 
-def of_leaves(params: PyTree, shardings: PyTree) -> list[Any]:
-    """The sharding of every leaf of the parameters; None for a leaf that has none."""
+def of_leaves(params: PyTree, shardings: PyTree, owner: str = "state_shardings") -> list[Any]:
+    """The sharding of every leaf of the parameters; None for a leaf that has none.
+
+    `owner` is the name of the function in error messages.
+
+    Raises:
+        ValueError: if `shardings` does not fit the structure of the parameters.
+        TypeError: if it holds something else than shardings.
+    """
     if shardings is None:
         return [getattr(x, "sharding", None) for x in flatten(params)[0]]
-    return jax.tree.leaves(jax.tree.broadcast(shardings, params, is_leaf=is_none), is_leaf=is_none)
+    try:
+        all_shardings = jax.tree.broadcast(shardings, params, is_leaf=is_none)
+    except ValueError:
+        raise ValueError(
+            f"`{owner}(param_shardings=...)` does not fit the structure of the parameters: pass one "
+            "sharding for each parameter or subtree of parameters."
+        ) from None
+    found = jax.tree.leaves(all_shardings, is_leaf=is_none)
+    for path, x in zip(paths(params), found, strict=True):
+        if x is not None and not isinstance(x, jax.sharding.Sharding | PartitionSpec):
+            raise TypeError(
+                f"`{owner}(param_shardings=...)` has {described(x)} for the parameter at "
+                f"`{path or '.'}`, where it needs a `NamedSharding`."
+            )
+    return found
 
 
 def named_mesh(shardings: dict[str, Any], owner: str = "state_shardings") -> Any:

@@ -124,6 +124,7 @@ def set(state: PyTree, **values: Any) -> PyTree:
 
     Raises:
         KeyError: if no entry has this name.
+        TypeError: if a new value is not a number or an array.
         ValueError: if a new value has a different structure or shape, or if it is meant for a
             hyperparameter of `tunable` that is a schedule, or that the optimizer would refuse.
 
@@ -219,6 +220,10 @@ def _as_entry(value: Any, old: Any, name: str) -> jax.Array:
     if np.shape(value) != np.shape(old):
         raise ValueError(
             f"`set`: the new value of `{name}` must have shape {np.shape(old)}, not {np.shape(value)}."
+        )
+    if not (hasattr(value, "dtype") or isinstance(value, int | float | complex | list)):
+        raise TypeError(
+            f"`set`: the new value of `{name}` must be a number or an array, not {described(value)}."
         )
     new = jnp.asarray(value, jnp.result_type(old))  # a user may have put a Python number there
     # An array that lies on a mesh keeps its sharding.

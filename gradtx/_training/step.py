@@ -9,6 +9,7 @@ import optax
 
 from gradtx._core.authors import described
 from gradtx._core.foreign import as_transform
+from gradtx._core.function_arguments import check_arguments
 from gradtx._core.trees import PyTree, is_inexact
 from gradtx._training.apply import apply_updates
 from gradtx._training.fixed import Fixed, split
@@ -65,6 +66,7 @@ def make_step(
     >>> params["w"], {name: float(x) for name, x in metrics.items()}
     (Array([0.25, 0.25], dtype=float32), {'learning_rate': 0.25, 'loss': 1.0})
     """
+    check_arguments(make_step, {"has_aux": has_aux, "donate": donate})
     return Step(loss, has_aux, extra_args, donate)
 
 

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from gradtx._core.authors import described
+from gradtx._core.function_arguments import check_arguments
 from gradtx._training.candidates import candidates
 from gradtx._training.members import groups
 from gradtx._training.progress import Progress
@@ -93,6 +95,8 @@ def sweep(
               0.4  1.049e-14  best
                 2  3.487e+09
     """
+    # `check_call` has more to say about `train`.
+    check_arguments(sweep, {k: v for k, v in locals().items() if k != "train"})
     optimizers, settings = candidates(txs)
     named = seed_list(seeds)
     check_call(train, args, named)
@@ -103,6 +107,11 @@ def sweep(
         )
     if chunk is not None and chunk < 1:
         raise ValueError(f"`sweep(chunk={chunk})` must be a positive integer.")
+    if devices is not None and not all(isinstance(d, jax.Device) for d in devices):
+        raise TypeError(
+            "`sweep(devices=...)` must be a list of devices, such as `jax.devices()`, not "
+            f"{described(devices)}."
+        )
     score_of = score_function(score)
     dynamic, rebuild = split_arrays(args)
 

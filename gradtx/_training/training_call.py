@@ -15,14 +15,31 @@ def seed_list(seeds: Any) -> tuple[int, ...] | None:
     """The seeds as a tuple; a number means as many seeds, from 0 on."""
     if seeds is None:
         return None
-    named = tuple(range(seeds)) if isinstance(seeds, int | np.integer) else tuple(map(int, seeds))
+    single = isinstance(seeds, int | np.integer)
+    given = range(int(seeds)) if single else list(seeds)
+    # An array without axes has `__index__`, too.
+    if not all(hasattr(x, "__index__") and not getattr(x, "ndim", 0) for x in given):
+        raise TypeError(
+            "`sweep(seeds=...)` must be a number of seeds or a list of whole numbers, not "
+            f"{described(seeds)}."
+        )
+    named = tuple(map(int, given))
     if not named:
-        raise ValueError(f"`sweep(seeds={seeds!r})` must be at least one seed.")
+        raise ValueError(f"`sweep(seeds={described(seeds)})` must be at least one seed.")
     return named
 
 
-def check_call(train: Any, args: tuple[Any, ...], seeds: tuple[int, ...] | None) -> None:
-    """Raise a sentence if `train` cannot be called as `sweep` calls it."""
+def check_call(
+    train: Any,
+    args: tuple[Any, ...],
+    seeds: tuple[int, ...] | None,
+    name: str = "train",
+    first: str = "tx",
+) -> None:
+    """Raise a sentence if `train` cannot be called as `sweep` calls it.
+
+    `name` and `first` are the names of the function and of its first argument in messages.
+    """
     if not callable(train):
         raise TypeError(
             f"`sweep(train, txs)` needs a function to train with, not {described(train)}."
@@ -35,20 +52,29 @@ def check_call(train: Any, args: tuple[Any, ...], seeds: tuple[int, ...] | None)
     try:
         signature.bind(None, *args, **keyword)
     except TypeError as error:
-        written = ", ".join(["tx", *["..."] * bool(args), *["key=key"] * bool(keyword)])
+        written = ", ".join([first, *["..."] * bool(args), *["key=key"] * bool(keyword)])
         hint = " Pass `seeds=1` to give it a key." if "'key'" in str(error) and not keyword else ""
         raise TypeError(
-            f"`sweep` calls `train({written})`, which does not fit its signature `{signature}`: "
+            f"`sweep` calls `{name}({written})`, which does not fit its signature `{signature}`: "
             f"{error}.{hint}"
         ) from None
 
 
 def score_function(score: Any) -> Callable[[Any], Any]:
     """The function that takes the score from the result of `train`."""
+    if callable(score):
+        check_call(score, (), None, "score", "result")
 
     def score_of(result: Any) -> Any:
+        value: Any
         if isinstance(score, str):
-            value = result[score] if isinstance(result, Mapping) else getattr(result, score)
+            try:
+                value = result[score] if isinstance(result, Mapping) else getattr(result, score)
+            except (KeyError, AttributeError):
+                raise ValueError(
+                    f"`sweep(score={score!r})` names an entry that the result of `train` does not have; "
+                    f"the result is {_kind(result)}."
+                ) from None
         else:
             value = result if score is None else score(result)
         number = isinstance(value, int | float) or hasattr(value, "dtype")

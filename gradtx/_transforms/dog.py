@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from optax.contrib import DoGState
 
+from gradtx._core.authors import described
 from gradtx._core.dtypes import scalar
 from gradtx._core.latex import Page, Tex, fraction, plus, sqrt as sqrt_tex, times
 from gradtx._core.numerics import global_norm, sqrt
@@ -60,8 +61,8 @@ class scale_by_dog(Transform):
         known = isinstance(pair, tuple) and len(pair) == 2 and pair[0] in _KINDS
         if not known or not isinstance(pair[1], int | float):
             raise ValueError(
-                f"`scale_by_dog(init_step={pair!r})` must be a pair of a word and a number, such as "
-                f'`("heuristic", 1e-6)`. The words are {", ".join(_KINDS)}.'
+                "`scale_by_dog(init_step=...)` must be a pair of a word and a number, such as "
+                f'`("heuristic", 1e-6)`, not {described(pair)}. The words are {", ".join(_KINDS)}.'
             )
 
     def init_tree(self, params: PyTree) -> DoGState:

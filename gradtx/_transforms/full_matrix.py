@@ -36,7 +36,8 @@ class scale_by_full_matrix_adagrad(Elementwise):
     The state is `OuterProductsState(outer_products)`, one matrix of shape (n, n) per leaf.
 
     Raises:
-        ValueError: if a leaf has more entries than `max_size`, or `eps` is negative.
+        ValueError: if a leaf has more entries than `max_size`, if `max_size` is less than 1, or if `eps`
+            is negative.
 
     Source: Duchi, Hazan & Singer, 2011.
     """
@@ -46,6 +47,12 @@ class scale_by_full_matrix_adagrad(Elementwise):
     limits = {"eps": "[0, inf)"}
     degrees = {"outer_products": 2}
     keeps_zero = True
+
+    def validate(self) -> None:
+        if self.max_size < 1:
+            raise ValueError(
+                f"`scale_by_full_matrix_adagrad(max_size={self.max_size})` must be 1 or more."
+            )
 
     def init_leaf(self, param: Any) -> OuterProductsState:
         if param.size > self.max_size:

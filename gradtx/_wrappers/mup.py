@@ -95,11 +95,6 @@ class mup(Wrapper):
     def validate(self) -> None:
         if self.method not in ("adam", "sgd"):
             raise ValueError(f"`mup(method={self.method!r})` must be 'adam' or 'sgd'.")
-        if not hasattr(self.axes, "axes"):
-            raise TypeError(
-                "`mup(axes=...)` must be a rule with a method `axes(path, leaf)` that returns "
-                f"`MatrixAxes`, such as `hidden_matrices()`, not {described(self.axes)}."
-            )
 
     def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
         factors = [

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gradtx._core.authors import described
 from gradtx._core.measure import Measure
 from gradtx._core.numerics import abs_square, nonzero_or_one
 from gradtx._core.shapes import Leaf, Matrices
@@ -48,7 +49,7 @@ class orthogonality_error(Measure):
         if not hasattr(self.axes, "axes") or not hasattr(self.axes, "why"):
             raise TypeError(
                 "`orthogonality_error(axes=...)` must be a rule for matrices, such as "
-                f"`hidden_matrices()`, not {self.axes!r}."
+                f"`hidden_matrices()`, not {described(self.axes)}."
             )
 
     def at_leaf(self, path: str, leaf: Any) -> Measure | None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import optax
 
+from gradtx._core.authors import described
 from gradtx._core.latex import Page, Tex
 from gradtx._core.lowering import Lowering
 from gradtx._core.measure import Measure
@@ -91,11 +92,15 @@ def measures_of(tx: Any) -> tuple[Measure, ...]:
         TypeError: if the field holds something else.
     """
     measures = tx.measure if isinstance(tx.measure, tuple | list) else (tx.measure,)
+    if not measures:
+        raise ValueError(
+            f"`{type(tx).__name__}(measure=...)` is empty. Pass a measure, such as `norm()`; "
+            "`active=False` switches it off."
+        )
     for x in measures:
         if not isinstance(x, Measure):
-            what = f"`{x.__name__}` itself; call it" if isinstance(x, type) else show(x)
             raise TypeError(
                 f"`{type(tx).__name__}(measure=...)` must be a measure, such as `norm()`, or a tuple of "
-                f"measures, not {what}."
+                f"measures, not {described(x)}."
             )
     return tuple(measures)

@@ -9,6 +9,8 @@ import optax
 from jax.typing import DTypeLike
 
 from gradtx._compose.wrapper import Wrapper, as_inner
+from gradtx._core.fields import dtype_name
+from gradtx._core.function_arguments import check_arguments
 from gradtx._core.latex import Page, Tex
 from gradtx._core.lowering import Lowering
 from gradtx._core.places import Cell
@@ -177,6 +179,9 @@ def inject_hyperparams(
     >>> sorted(state.hyperparams)
     ['b1', 'b2', 'eps', 'learning_rate', 'weight_decay']
     """
+    check_arguments(inject_hyperparams, {"static_args": static_args})
+    if hyperparam_dtype is not None:
+        dtype_name(hyperparam_dtype, "inject_hyperparams(hyperparam_dtype=...)")
     if not callable(inner_factory):
         raise TypeError(
             "`inject_hyperparams(inner_factory=...)` must be an optimizer that is not called yet, such "

@@ -12,6 +12,7 @@ import typing
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import schedule_zoo
 import zoo
@@ -60,18 +61,39 @@ WRONG = {
     "numbers": {"text": "0.1", "number": 0.1, "object": Unknown(), "transformation": sgd(0.1)},
     "flag": {"text": "false", "one": 1, "none": None, "list": [], "object": Unknown()},
     "word": {"other word": "nonsense", "number": 3.5, "list": ["ema"], "array": jnp.ones(2)},
-    "count": {"fraction": 2.5, "text": "2", "flag": True, "list": [1], "object": Unknown()},
+    "count": {
+        "fraction": 2.5,
+        "text": "2",
+        "flag": True,
+        "list": [1],
+        "object": Unknown(),
+        "more than 32 bits": 2**40,
+    },
     "text": {"number": 3, "bytes": b"a", "list": ["a"], "object": Unknown()},
     "dtype": {"integers": "int32", "number": 3, "no dtype": "float33", "array": jnp.ones(2)},
     "axis": {"number": 0, "flag": True, "list of numbers": [1], "object": Unknown()},
     "transformation": {"text": "sgd", "number": 3, "class": adam, "rule": by_rank(2)},
     "mask": {"text": "kernel", "number": 3, "class": adam, "function": no_step, "measure": norm()},
+    "matrix rule": {
+        "number": 3,
+        "text": "kernel",
+        "function": no_step,
+        "class": gradtx.hidden_matrices,
+        "rule": by_rank(2),
+        "optimizer with a field of this name": gradtx.muon(0.1),
+        "transformation of Optax": optax.sgd(0.1),
+    },
+    "basis": {"number": 3, "none": None, "class": gradtx.eigenbasis, "transformation": sgd(0.1)},
 }
 # Rows for what is neither a transformation nor a schedule, or not in the zoo by itself.
 MORE = [
     "by_rank(2)",
     "by_shape((None, 3))",
     "by_fan_in(4)",
+    "blocked(whitening())",
+    "transformer_blocks()",
+    "matrix_blocks()",
+    "laid_out(hidden_matrices(), {})",
     "by_path('a')",
     "decay_mask()",
     "hidden_matrices()",
@@ -126,6 +148,10 @@ def kind_of(owner, name):
         return "mask"
     if hint is gradtx.Transform:
         return "transformation"
+    if members[0] is gradtx.Basis:
+        return "basis"
+    if getattr(members[0], "__name__", "") in ("MatrixRule", "BlockRule"):
+        return "matrix rule"
     if len(members) == 1 and typing.get_origin(members[0]) is typing.Literal:
         return "word"
     return {bool: "flag", int: "count", str: "text"}.get(members[0]) if len(members) == 1 else None
@@ -148,6 +174,8 @@ CASES = list(cases())
 # Words that explain nothing to a caller.
 INTERNALS = (
     r"__\w+__|object has no attribute|positional argument|not supported between| at 0x|Tracer"
+    "|not iterable|unhashable|not callable|truth value|jitted|data type|array type"
+    "|pytree structure error:"
 )
 
 
@@ -177,7 +205,127 @@ def test_the_table_has_the_kinds_and_the_number_of_cases():
     assert {kind for *_, kind in CASES} == WRONG.keys() and count >= 1000
 
 
-STATE = adam(0.1).init(PARAMS)
+ADAM = adam(0.1)
+STATE = ADAM.init(PARAMS)
+# A right call of every public function that has a flag, a word, a count, a tree, a state or a function.
+FUNCTIONS = {
+    "accumulator": {"param": jnp.ones(2), "dtype": None},
+    "apply_updates": {"rounding": "nearest"},
+    "check": {"state": STATE},
+    "check_state": {"state": STATE, "tx": ADAM, "params": PARAMS},
+    "eval_params": {"tx": ADAM, "params": PARAMS, "state": STATE, "dtype": None},
+    "expanded_state": {"tx": ADAM, "state": STATE, "params": PARAMS},
+    "from_optax": {"tx": ADAM, "state": optax.adam(0.1).init(PARAMS), "params": PARAMS},
+    "incremental_update": {"new_tensors": PARAMS, "old_tensors": PARAMS, "step_size": 0.1},
+    "inject_hyperparams": {"inner_factory": adam, "static_args": (), "hyperparam_dtype": None},
+    "locate_nonfinite": {"tx": ADAM, "updates": GRADIENT, "state": STATE, "params": PARAMS},
+    "make_nnx_step": {"loss": len, "has_aux": False, "extra_args": None, "donate": True},
+    "make_step": {"loss": len, "has_aux": False, "extra_args": None, "donate": True},
+    "migrate": {"state": STATE, "tx": ADAM, "params": PARAMS, "report": None, "names": None},
+    "newton_schulz": {
+        "x": jnp.ones((2, 3)),
+        "steps": None,
+        "form": "auto",
+        "norm": "frobenius",
+        "dtype": None,
+        "precision": None,
+        "restart": None,
+        "symmetric": None,
+        "batching": "auto",
+    },
+    "parse": {"text": "adam(0.1)"},
+    "place": {"tx": ADAM, "params": PARAMS, "param_shardings": None},
+    "plan": {"tx": ADAM, "params": PARAMS, "topology": None, "timeout": 1.0, "flops": None},
+    "plot": {"what": constant_schedule(1.0), "steps": None, "log": None},
+    "polar_express": {"steps": 5, "lower": 0.1, "cushion": 0.1, "safety": 0.1},
+    "readings": {"state": STATE},
+    "reset": {"state": STATE, "tx": ADAM, "params": PARAMS},
+    "routing": {"tx": ADAM, "params": PARAMS},
+    "state_shardings": {"tx": ADAM, "params": PARAMS, "param_shardings": None},
+    "summarize": {"tx": ADAM, "params": PARAMS, "compiled": False},
+    "sweep": {
+        "train": lambda tx: 0.0,
+        "txs": [ADAM],
+        "seeds": None,
+        "score": None,
+        "chunk": None,
+        "memory": None,
+        "devices": None,
+        "progress": False,
+    },
+}
+NO_TREE = {"text": "kernel", "number": 3, "class": adam, "function": no_step, "object": Unknown()}
+WRONG_ARGUMENTS = {
+    "params": NO_TREE,
+    "state": NO_TREE,
+    "tx": WRONG["transformation"],
+    "param_shardings": {"text": "x", "list": [], "mapping": {}, "array": jnp.ones(2)},
+    "loss": {"none": None, "number": 3, "text": "loss"},
+    "report": {"number": 3, "text": "x", "list": []},
+    "score": {"number": 3, "list": [], "other name": "loss"},
+    "devices": {"number": 3, "text": "cpu", "function": no_step, "class": adam, "list": ["cpu"]},
+    "seeds": {"function": no_step, "numbers": [0.5], "text": "1", "class": adam},
+    "step_size": {"text": "0.1", "flag": True, "list": [0.1], "function": no_step},
+    "static_args": {"number": 3, "function": no_step, "class": adam},
+    "restart": {"number": 3, "text": "1", "function": no_step},
+    "precision": {"number": 3, "text": "int7", "list": []},
+    "rounding": WRONG["word"] | {"function": no_step},
+}
+FLOATS = {"text": "0.1", "flag": True, "list": [0.1], "nan": float("nan"), "function": no_step}
+ARGUMENTS = [
+    (name, argument)
+    for name, given in FUNCTIONS.items()
+    for argument in given
+    if argument
+    not in (
+        "param",
+        "x",
+        "txs",
+        "updates",
+        "progress",
+        "what",
+        "inner_factory",
+        "train",
+        "old_tensors",
+        "new_tensors",
+    )
+]
+
+
+def wrong_arguments(function, argument):
+    """The wrong values for an argument of a public function, by its name or its annotation."""
+    if argument in WRONG_ARGUMENTS:
+        return WRONG_ARGUMENTS[argument]
+    if argument.endswith("dtype"):
+        return WRONG["dtype"]
+    hint = typing.get_type_hints(function)[argument]
+    members = typing.get_args(hint) if typing.get_origin(hint) is not typing.Literal else (hint,)
+    first = (members or (hint,))[0]
+    kinds = {bool: "flag", int: "count", str: "text"}
+    if first is float:
+        return FLOATS
+    return WRONG[kinds.get(first, "word" if typing.get_origin(first) is typing.Literal else "flag")]
+
+
+@pytest.mark.parametrize(("name", "argument"), ARGUMENTS)
+def test_a_wrong_argument_of_a_function_is_refused_by_name(name, argument):
+    function = getattr(gradtx, name)
+    silent, unclear = [], []
+    for label, value in wrong_arguments(function, argument).items():
+        default = inspect.signature(function).parameters.get(argument)
+        if value is None and default is not None and default.default is None:
+            continue
+        given = [PARAMS, GRADIENT] if name == "apply_updates" else []
+        try:
+            made = function(*given, **FUNCTIONS[name] | {argument: value})
+        except (TypeError, ValueError) as error:
+            if argument not in str(error) or re.search(INTERNALS, str(error)):
+                unclear.append(f"{label}: {error}")
+        else:
+            silent.append(f"{label}: {made}")
+    assert (silent, unclear) == ([], [])
+
+
 TUNED = gradtx.tunable(adam(0.1))
 OTHER = {"kernel": PARAMS["kernel"]}
 STEP = adam(0.1).update
@@ -288,6 +436,57 @@ CALLS = {
     "a mesh axis that is not bound": (
         lambda: gradtx.clip_by_global_norm(1.0, axis_name="x").update(GRADIENT, ()),
         "`axis_name` .* 'x', which does not exist",
+    ),
+    "a function of fewer arrays than branches": (
+        lambda: gradtx.fanout(no_step, sgd(0.1), sgd(0.2)),
+        r"as many arrays as there are branches, and there are 2; `no_step` takes `\(\)`",
+    ),
+    "a number for the axes of a matrix": (
+        lambda: gradtx.MatrixAxes(0, 1),
+        r"MatrixAxes\(inputs=...\)` must be a tuple of whole numbers",
+    ),
+    "no block": (
+        lambda: gradtx.MatrixAxes((0,), (1,), 0),
+        r"MatrixAxes\(blocks=...\)` must be a number of matrices, 1 or more",
+    ),
+    "rounds that never end": (lambda: gradtx.aurora(0.1, rounds=10**6), "between 1 and 100"),
+    "steps that never end": (
+        lambda: gradtx.scale_to_operator_norm(steps=10**6),
+        "between 1 and 29",
+    ),
+    "a precision that is not one": (
+        lambda: gradtx.scale_to_operator_norm(precision="int7"),
+        r"matrix_norm\(precision=...\)` must be a precision",
+    ),
+    "a matrix of no size": (
+        lambda: gradtx.scale_by_full_matrix_adagrad(max_size=0),
+        r"max_size=0\)` must be 1 or more",
+    ),
+    "a tap without a measure": (lambda: gradtx.tap("a", ()), r"tap\(measure=...\)` is empty"),
+    "a mapping of mesh axes": (
+        lambda: gradtx.clip_by_global_norm(1.0, axis_name={0: "x"}),
+        r"axis_name=...\)` must be the name of a mesh axis",
+    ),
+    "a number for a mesh axis": (lambda: gradtx.zero1(sgd(0.1), 3), r"zero1\(axis=...\)` must be"),
+    "a mesh axis that a norm does not find": (
+        lambda: gradtx.global_norm(GRADIENT, "x"),
+        r"global_norm\(axis_name='x'\)` must be the name of a mesh axis",
+    ),
+    "initial values of another shape": (
+        lambda: gradtx.second_moment(initial=jnp.ones(2)).init(PARAMS),
+        r"array of shape \(2,\) cannot be the initial value",
+    ),
+    "a mapping for a schedule": (
+        lambda: gradtx.from_first({"a": 0.1}),
+        r"from_first\(decay=...\)` must be a number",
+    ),
+    "a text for parameters": (
+        lambda: gradtx.apply_updates("w", 0.1),
+        "`apply_updates` needs trees of arrays, and a leaf is 'w'",
+    ),
+    "a text for a number in a state": (
+        lambda: gradtx.set(STATE, count="3"),
+        "new value of `0.count` must be a number or an array, not '3'",
     ),
     # Schedules, names, sweeps
     "schedules that do not join": (

@@ -155,7 +155,7 @@ def test_arrays_print_all_their_digits():
         (lambda: gradtx.by_rank("2"), "whole number"),
         (lambda: adam(0.1, mu_dtype="int32"), r"mu_dtype=...\)`.*not 'int32'"),
         (lambda: chain([sgd(0.1), sgd(0.2)]), r"chain\(\*links\)"),
-        (lambda: gradtx.equilibrate_rows(axes=None), r"equilibrate_rows\(axes=\.\.\.\)"),
+        (lambda: gradtx.equilibrate_rows(axes=None), r"equilibrate_rows\(axes=None\)"),
         (lambda: setattr(sgd(0.1), "learning_rate", 0.2), r"gradtx\.replace\(tx, learning_rate"),
         (lambda: sgd(0.1)._replace(learning_rate=0.2), r"gradtx\.replace"),
     ],
