@@ -1,5 +1,6 @@
 """The table of all optimizers in the documentation, which a script makes from the classes."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -47,6 +48,18 @@ def test_an_optimizer_has_a_primitive_of_its_own_if_no_other_code_names_it():
     # `rmnp` shares its rows with an option of `muon`, and `soap` its basis with `kl_soap`.
     assert not {"adam", "rmnp", "soap", "lion"} & set(own)
     assert len(own) <= len(NAMES) / 4
+
+
+def test_the_page_on_conventions_gives_a_reason_for_every_primitive_of_one_optimizer():
+    page = (Path(__file__).parents[2] / "docs" / "conventions.md").read_text()
+    listed = {}
+    for row in page.partition("a part exist that only one recipe uses?")[2].splitlines():
+        parts, recipes = [re.findall(r"`(\w+)", x) for x in row.split("|")[1:3]] or ([], [])
+        listed |= dict.fromkeys(parts, recipes)
+    own = {part: name for name, x in table.own_primitives(NAMES).items() for part in x}
+    assert all(own[part] in listed[part] for part in own)
+    primitives = [x for x in listed if not issubclass(getattr(gradtx, x), gradtx.Schedule)]
+    assert {x for x in primitives if listed[x]} == {*own}
 
 
 def test_a_row_of_the_table_has_the_year_the_parts_the_source_and_the_composition():

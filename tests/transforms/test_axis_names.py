@@ -89,6 +89,7 @@ SUMS = (
     "normalize_by_update_norm({a})",
     "orthogonal_to_params({a})",
     "mars_gradient({a})",
+    "blockwise_second_moment(0.5, leaf_blocks(){a})",
     "graft(scale(0.5), scale_by_sign(){a})",
     "sam(sgd(0.1){a})",
     "asam(sgd(0.1){a})",
