@@ -48,7 +48,7 @@ _RESERVED = frozenset(
 )
 
 
-@typing.dataclass_transform(frozen_default=True)
+@typing.dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 class Value:
     """A frozen dataclass that is a pytree of its data fields.
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import optax
 from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 
 from gradtx._core.authors import described
@@ -20,7 +21,7 @@ ONE = AbstractMesh((1,), ("device",))
 
 
 def plan(
-    tx: Any,
+    tx: optax.GradientTransformation,
     params: PyTree,
     param_shardings: PyTree = None,
     *,

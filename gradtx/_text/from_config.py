@@ -25,7 +25,9 @@ from gradtx._text.tokens import quoted, string_problem
 from gradtx._text.vocabulary import SWEEPS, Called, suggestion, vocabulary
 
 
-def from_config(config: Any, names: Mapping[str, Any] | None = None) -> Any:
+def from_config(
+    config: Mapping[str, Any] | Sequence[Any] | str, names: Mapping[str, Any] | None = None
+) -> Any:
     """The transformation, rule or schedule that a configuration describes.
 
     A call is a mapping with one key, the name: `{"adamw": {"learning_rate": 1e-3, "b2": 0.95}}`. The

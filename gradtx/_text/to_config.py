@@ -18,7 +18,7 @@ from gradtx._text.tokens import Source
 from gradtx._text.vocabulary import Called, vocabulary
 
 
-def to_config(tx: Any) -> Any:
+def to_config(tx: Value) -> Any:
     """A transformation, rule or schedule as mappings, lists, strings and numbers.
 
     TOML, YAML and JSON can write the result, and `from_config` reads it. Fields with their default

@@ -5,13 +5,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from gradtx._core.authors import described
 from gradtx._core.dtypes import compute_dtype
 from gradtx._core.trees import PyTree, flatten, is_inexact
 
 
-def incremental_update(new_tensors: PyTree, old_tensors: PyTree, step_size: Any) -> PyTree:
+def incremental_update(new_tensors: PyTree, old_tensors: PyTree, step_size: ArrayLike) -> PyTree:
     r"""The average $\alpha\, x + (1 - \alpha)\, y$ of new and old parameters, as target networks use it.
 
     Each entry is computed in float32 at least, and rounded once to the dtype of the old entry. A leaf
@@ -58,7 +59,7 @@ def incremental_update(new_tensors: PyTree, old_tensors: PyTree, step_size: Any)
     return structure.unflatten(map(mixed, others, leaves))
 
 
-def safe_increment(count: Any) -> jax.Array:
+def safe_increment(count: ArrayLike) -> jax.Array:
     """The counter plus one, except that it stays at the largest number of its dtype.
 
     Args:

@@ -1,9 +1,10 @@
 """A batch of optimizers with all combinations of some values of their hyperparameters."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from gradtx._core.values import Value
 from gradtx._training.batch import Candidates, given_values, listed
 
 
@@ -33,7 +34,13 @@ class grid(Candidates):
     [adamw(0.0001, b2=0.95), adamw(0.0001), adamw(0.001, b2=0.95), adamw(0.001)]
     """
 
-    def __init__(self, tx: Any, values: Mapping[str, Any] | None = None, /, **named: Any) -> None:
+    def __init__(
+        self,
+        tx: Value | Callable[..., Any],
+        values: Mapping[str, Any] | None = None,
+        /,
+        **named: Any,
+    ) -> None:
         swept = given_values(self, values, named)
         pairs = tuple((name, listed(self, name, given)) for name, given in swept.items())
         object.__setattr__(self, "swept", pairs)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.core import Tracer
 
 from gradtx._core.dtypes import cast, compute_dtype
@@ -50,7 +51,11 @@ class Nonfinite:
 
 
 def locate_nonfinite(
-    tx: Any, updates: PyTree, state: PyTree, params: PyTree = None, **extra: Any
+    tx: optax.GradientTransformation,
+    updates: PyTree,
+    state: PyTree,
+    params: PyTree = None,
+    **extra: Any,
 ) -> Nonfinite | None:
     """Where a step of an optimizer gets its first value that is not finite, or None.
 

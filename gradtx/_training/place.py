@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any, NamedTuple, TypeVar
 
+import optax
+
 from gradtx._compose.rules import Rule
 from gradtx._core.foreign import as_transform
 from gradtx._core.function_arguments import check_arguments
@@ -14,7 +16,7 @@ from gradtx._matrices.laid_out import laid_out
 from gradtx._training.shardings import named_mesh, of_leaves
 from gradtx._wrappers.zero1 import zero1
 
-T = TypeVar("T")
+T = TypeVar("T", bound=optax.GradientTransformation)
 
 
 def place(tx: T, params: PyTree, param_shardings: PyTree = None) -> T:

@@ -1,12 +1,13 @@
 """A batch of optimizers with random values of their hyperparameters."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from gradtx._core.authors import described
+from gradtx._core.values import Value
 from gradtx._training.batch import Candidates, given_values, listed
 
 
@@ -47,7 +48,7 @@ class samples(Candidates):
 
     def __init__(
         self,
-        tx: Any,
+        tx: Value | Callable[..., Any],
         n: int,
         values: Mapping[str, Any] | None = None,
         /,

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import optax
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 from gradtx._core.authors import described
@@ -13,7 +14,9 @@ from gradtx._core.inside import warn_of_layouts, with_shardings
 from gradtx._core.trees import PyTree, flatten, is_none, paths
 
 
-def state_shardings(tx: Any, params: PyTree, param_shardings: PyTree = None) -> Any:
+def state_shardings(
+    tx: optax.GradientTransformation, params: PyTree, param_shardings: PyTree = None
+) -> Any:
     """The sharding of every array of `tx.init(params)`, where an array like a parameter is like it.
 
     `jax.jit(tx.init, out_shardings=gradtx.state_shardings(tx, params))(params)` makes the state on its

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.core import Tracer
 
 from gradtx._core.authors import described
@@ -25,7 +26,7 @@ from gradtx._training.training_call import check_call, score_function, seed_list
 
 def sweep(
     train: Callable[..., Any],
-    txs: Any,
+    txs: Iterable[Any] | optax.GradientTransformation,
     *args: Any,
     seeds: int | Iterable[int] | None = None,
     score: Callable[[Any], Any] | str | None = None,

@@ -1,6 +1,6 @@
 """A transformation whose state is kept in fewer bits between two steps."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
     class AsCodec:
         def __get__(self, instance: Any, owner: Any = None) -> Codec: ...
-        def __set__(self, instance: Any, value: Codec | str) -> None: ...
+        def __set__(
+            self, instance: Any, value: Codec | Literal["int8", "bf16+8", "bf16_stochastic"]
+        ) -> None: ...
 else:
     AsCodec = Codec
 

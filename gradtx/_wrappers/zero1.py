@@ -1,15 +1,12 @@
 """`zero1`: the state of an optimizer, sharded over the devices that replicate the parameters."""
 
-from collections.abc import Hashable
 from typing import Any
 
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from gradtx._compose.wrapper import Wrapper
-from gradtx._core.authors import described
 from gradtx._core.dtypes import compute_dtype
-from gradtx._core.fields import are_names
 from gradtx._core.inside import Leaves
 from gradtx._core.latex import Page, Tex
 from gradtx._core.layouts import with_others
@@ -65,16 +62,13 @@ class zero1(Wrapper):
     (P('data', None), True)
     """
 
-    axis: Hashable
+    axis: str | tuple[str, ...]
     linear = True
     keeps_updates = True
 
     def validate(self) -> None:
-        if not are_names(self.axis) or self.axis == ():
-            raise TypeError(
-                "`zero1(axis=...)` must be the name of a mesh axis, or a tuple of such names, not "
-                f"{described(self.axis)}."
-            )
+        if self.axis == ():
+            raise ValueError("`zero1(axis=())` must be the name of at least one mesh axis.")
 
     def init_tree(self, params: PyTree) -> Any:
         leaves, structure = flatten(params)

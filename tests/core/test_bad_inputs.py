@@ -467,7 +467,7 @@ CALLS = {
         lambda: gradtx.clip_by_global_norm(1.0, axis_name={0: "x"}),
         r"axis_name=...\)` must be the name of a mesh axis",
     ),
-    "a number for a mesh axis": (lambda: gradtx.zero1(sgd(0.1), 3), r"zero1\(axis=...\)` must be"),
+    "a number for a mesh axis": (lambda: gradtx.zero1(sgd(0.1), 3), r"zero1\(axis=3\)` must be"),
     "a mesh axis that a norm does not find": (
         lambda: gradtx.global_norm(GRADIENT, "x"),
         r"global_norm\(axis_name='x'\)` must be the name of a mesh axis",

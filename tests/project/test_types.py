@@ -66,7 +66,7 @@ def test_the_checker_refuses_wrong_calls_accepts_right_ones_and_sees_every_signa
     diagnostics = check(WRONG, RIGHT, shown)
 
     wanted = expected(WRONG)
-    assert len(wanted) > 140
+    assert len(wanted) > 320
     assert refused(diagnostics, WRONG) == wanted
     assert refused(diagnostics, RIGHT) == {}
 

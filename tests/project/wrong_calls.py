@@ -213,3 +213,199 @@ def own_classes(params: Any) -> None:
     half(0.5, None, 3)  # reportCallIssue
     half(rat=0.5)  # reportCallIssue
     half().update(params)  # reportCallIssue
+
+
+def bases(tx: gradtx.Transform, basis: gradtx.Basis) -> None:
+    gradtx.in_basis(tx, basis)  # reportArgumentType
+    gradtx.in_basis("eigenbasis", tx)  # reportArgumentType
+    gradtx.in_basis(basis, tx, on_refresh="forget")  # reportArgumentType
+    gradtx.in_basis(basis, tx, signal=0.9)  # reportArgumentType
+    gradtx.in_basis(basis, tx, axes=gradtx.by_rank(2))  # reportArgumentType
+    gradtx.in_basis(basis)  # reportCallIssue
+    gradtx.scale_in_basis(basis, tx, per="layer")  # reportArgumentType
+    gradtx.eigenbasis(method="svd")  # reportArgumentType
+    gradtx.eigenbasis(every=2.5)  # reportArgumentType
+    gradtx.whitening(side="top")  # reportArgumentType
+    gradtx.whitening(relative="yes")  # reportArgumentType
+    gradtx.blocked(tx)  # reportArgumentType
+    gradtx.blocked(basis, block="1024")  # reportArgumentType
+    gradtx.fitted_whitening("0.1")  # reportArgumentType
+    gradtx.low_rank(rank="128")  # reportArgumentType
+    gradtx.low_rank(method="qr")  # reportArgumentType
+    gradtx.fixed_basis("identity")  # reportArgumentType
+    gradtx.orthogonalize_low_rank(rank=0.5)  # reportArgumentType
+    gradtx.soap(0.1, precondition_frequency="10")  # reportArgumentType
+    gradtx.shampoo(0.1, grafting="sgdm")  # reportArgumentType
+
+
+def more_wrappers(tx: gradtx.Transform, params: Any) -> None:
+    gradtx.accumulate(3)  # reportArgumentType
+    gradtx.accumulate(tx, every="4")  # reportArgumentType
+    gradtx.accumulate(tx, 4, drop_nonfinite="no")  # reportArgumentType
+    gradtx.MultiSteps(4, tx)  # reportArgumentType
+    gradtx.every(tx, 4)  # reportArgumentType
+    gradtx.every(2, tx, otherwise="skip")  # reportArgumentType
+    gradtx.delayed(None)  # reportArgumentType
+    gradtx.skip_nonfinite(tx, max_consecutive=2.5)  # reportArgumentType
+    gradtx.skip_nonfinite(tx, then="stop")  # reportArgumentType
+    gradtx.apply_if_finite(tx, "3")  # reportArgumentType
+    gradtx.skip_spikes(tx, of="gradient")  # reportArgumentType
+    gradtx.dynamic_loss_scale(tx, init_scale="2")  # reportArgumentType
+    gradtx.dynamic_loss_scale(tx, growth_interval=0.5)  # reportArgumentType
+    gradtx.master_weights(0.1)  # reportArgumentType
+    gradtx.compensated(tx, remainder="float32")  # reportArgumentType
+    gradtx.schedule_free(tx)  # reportCallIssue
+    gradtx.schedule_free("adamw", 0.1)  # reportArgumentType
+    gradtx.outer(tx, 0.1)  # reportArgumentType
+    gradtx.outer(tx, tx, every="30")  # reportArgumentType
+    gradtx.ema_nesterov(tx, decay=None)  # reportArgumentType
+    gradtx.lookahead(0.1)  # reportArgumentType
+    gradtx.perturbed(tx, 0.05)  # reportArgumentType
+    gradtx.sam(0.1)  # reportArgumentType
+    gradtx.once(3)  # reportArgumentType
+    gradtx.once(tx, 3)  # reportArgumentType
+    gradtx.over_residual(tx, 3)  # reportArgumentType
+    gradtx.named_chain(tx, tx)  # reportArgumentType
+    gradtx.refreshed_average(tx, every=0.5)  # reportArgumentType
+    gradtx.offloaded(tx, min_size="1")  # reportArgumentType
+    gradtx.weight_norm(tx, 0.1)  # reportArgumentType
+    gradtx.graft(tx, "sign")  # reportArgumentType
+    gradtx.scale_by_dual_norm(1.0)  # reportArgumentType
+    gradtx.layerwise(tx, "0.75")  # reportArgumentType
+    gradtx.mup("adam", params)  # reportArgumentType
+
+
+def sight(tx: gradtx.Transform, state: Any) -> None:
+    gradtx.tap(gradtx.norm())  # reportArgumentType
+    gradtx.tap("grads", "norm")  # reportArgumentType
+    gradtx.tap("grads", active="no")  # reportArgumentType
+    gradtx.observe("adamw")  # reportArgumentType
+    gradtx.observe(tx, tx)  # reportArgumentType
+    gradtx.norm(per="matrix")  # reportArgumentType
+    gradtx.norm("leaf")  # reportCallIssue
+    gradtx.gradient_noise_scale("32")  # reportArgumentType
+    gradtx.orthogonality_error(gradtx.by_rank(2))  # reportArgumentType
+    gradtx.rounded_away(16)  # reportArgumentType
+    gradtx.tunable(0.1)  # reportArgumentType
+    gradtx.tunable(tx, names=3)  # reportArgumentType
+    gradtx.inject_hyperparams(adamw(0.1))  # reportArgumentType
+    gradtx.reduce_on_plateau(patience="2")  # reportArgumentType
+    gradtx.readings()  # reportCallIssue
+    gradtx.check(state, tx)  # reportCallIssue
+
+
+def storage(tx: gradtx.Transform, codec: gradtx.Codec) -> None:
+    gradtx.stored(tx, "int7")  # reportArgumentType
+    gradtx.stored(tx)  # reportCallIssue
+    gradtx.stored(codec, tx)  # reportArgumentType
+    gradtx.stored(tx, codec, min_size="1")  # reportArgumentType
+    gradtx.blockwise_int8("256")  # reportArgumentType
+    gradtx.blockwise_int8(rounding="up")  # reportArgumentType
+    gradtx.bfloat16_stochastic(8)  # reportCallIssue
+
+
+def averages_and_more_schedules() -> None:
+    gradtx.ema_weight("0.999")  # reportArgumentType
+    gradtx.mean_weight(0.9)  # reportCallIssue
+    gradtx.polynomial_weight(None)  # reportArgumentType
+    gradtx.power_weight("7")  # reportArgumentType
+    gradtx.half_life_schedule(0.1, 0.2)  # reportCallIssue
+    gradtx.step_power("0.5")  # reportArgumentType
+    gradtx.warmup_inverse_sqrt_schedule(0.0, 0.1, "100")  # reportArgumentType
+    gradtx.cosine_decay_schedule(0.1)  # reportCallIssue
+    gradtx.piecewise_constant_schedule(0.1, [(10, 0.5)])  # reportArgumentType
+    gradtx.piecewise_interpolate_schedule("quadratic", 0.1)  # reportArgumentType
+    gradtx.join_schedules(0.1, [10])  # reportArgumentType
+    gradtx.join_schedules([0.1, 0.2], 10)  # reportArgumentType
+    gradtx.sgdr_schedule({"peak_value": 0.1})  # reportArgumentType
+    gradtx.constant_schedule(0.1).shift("10")  # reportArgumentType
+    gradtx.constant_schedule(0.1).min(None)  # reportArgumentType
+    gradtx.from_first("0.9")  # reportArgumentType
+    gradtx.power_decay("0.8")  # reportArgumentType
+    gradtx.rectification(decay=None)  # reportArgumentType
+    gradtx.dampened("0.1")  # reportArgumentType
+    gradtx.linear_onecycle_schedule(100)  # reportCallIssue
+    gradtx.exponential_decay(0.1, 10, 0.9, staircase="yes")  # reportArgumentType
+
+
+def sweeps(tx: gradtx.Transform, batch: gradtx.grid) -> None:
+    gradtx.grid("adamw", learning_rate=[0.1])  # reportArgumentType
+    gradtx.grid(0.1)  # reportArgumentType
+    gradtx.grid(tx, [0.1, 0.2])  # reportArgumentType
+    gradtx.samples(tx)  # reportCallIssue
+    gradtx.samples("adamw", 4)  # reportArgumentType
+    gradtx.samples(tx, "4")  # reportArgumentType
+    gradtx.samples(tx, 4, seed="0")  # reportArgumentType
+    gradtx.uniform(0.1)  # reportCallIssue
+    gradtx.log_uniform("0.1", 1.0)  # reportArgumentType
+    gradtx.sweep(batch, batch)  # reportArgumentType
+    gradtx.sweep(print, 3)  # reportArgumentType
+    gradtx.sweep(print, batch, seeds="3")  # reportArgumentType
+    gradtx.sweep(print, batch, chunk=0.5)  # reportArgumentType
+    gradtx.sweep(print, batch, score=3)  # reportArgumentType
+    gradtx.sweep(print, batch, devices=8)  # reportArgumentType
+
+
+def meshes(tx: gradtx.Transform, params: Any) -> None:
+    gradtx.zero1(tx)  # reportCallIssue
+    gradtx.zero1("data", tx)  # reportArgumentType
+    gradtx.zero1(tx, 3)  # reportArgumentType
+    gradtx.place(tx)  # reportCallIssue
+    gradtx.place("muon", params)  # reportArgumentType
+    gradtx.place(3, None)  # reportArgumentType
+    gradtx.state_shardings(3, params)  # reportArgumentType
+    gradtx.plan("muon", params)  # reportArgumentType
+    gradtx.plan(tx, params, flops="1e15")  # reportArgumentType
+    gradtx.plan(tx, params, topology=8)  # reportArgumentType
+    gradtx.laid_out({"w": ("data",)}, gradtx.hidden_matrices())  # reportArgumentType
+    gradtx.laid_out(gradtx.hidden_matrices(), ["data"])  # reportArgumentType
+    muon(0.1, exchange_dtype=16)  # reportArgumentType
+    gradtx.clip_by_global_norm(1.0, axis_name=["data"])  # reportArgumentType
+
+
+def more_transformations() -> None:
+    gradtx.by_fan_in("1024")  # reportArgumentType
+    gradtx.by_fan_in(1024, axes=3)  # reportArgumentType
+    gradtx.transformer_blocks(heads="8")  # reportArgumentType
+    gradtx.transformer_blocks(axes=3)  # reportArgumentType
+    gradtx.matrix_blocks(3)  # reportArgumentType
+    gradtx.adam_mini(0.1, blocks=gradtx.hidden_matrices())  # reportArgumentType
+    gradtx.clip_by_z_score("2.5")  # reportArgumentType
+    gradtx.clip_by_percentile(window=0.5)  # reportArgumentType
+    gradtx.clip_by_average_norm(warmup="100")  # reportArgumentType
+    gradtx.factored_second_moment(factored_axes="first")  # reportArgumentType
+    gradtx.qk_clip(names=3)  # reportArgumentType
+    gradtx.scale_by_polyak(variant="x")  # reportArgumentType
+    gradtx.add_noise(0.01, 0.55, key=0.5)  # reportArgumentType
+    gradtx.add_noise(0.01)  # reportCallIssue
+    gradtx.matrix_norm(order=2.0)  # reportArgumentType
+    gradtx.centralize("0")  # reportArgumentType
+    gradtx.grokfast(alpha=None)  # reportArgumentType
+    gradtx.mars(0.1, variant="sgd")  # reportArgumentType
+    gradtx.adafactor(factored_axes="first")  # reportArgumentType
+    gradtx.sophia(0.1, late="yes")  # reportArgumentType
+    gradtx.dion(0.1, rank=0.5)  # reportArgumentType
+    gradtx.stateless(3)  # reportArgumentType
+    gradtx.stateless_with_tree_map(None)  # reportArgumentType
+    gradtx.decay_mask("no")  # reportArgumentType
+    gradtx.static()  # reportCallIssue
+
+
+def training(tx: gradtx.Transform, params: Any, state: Any) -> None:
+    gradtx.make_step(print, has_aux="yes")  # reportArgumentType
+    gradtx.make_nnx_step(3)  # reportArgumentType
+    gradtx.check_state(state, "adamw", params)  # reportArgumentType
+    gradtx.migrate(state, "adamw", params)  # reportArgumentType
+    gradtx.migrate(state, tx, params, report=3)  # reportArgumentType
+    gradtx.reset(state, tx)  # reportCallIssue
+    gradtx.locate_nonfinite("adamw", params, state)  # reportArgumentType
+    gradtx.incremental_update(params, params)  # reportCallIssue
+    gradtx.incremental_update(params, params, "0.1")  # reportArgumentType
+    gradtx.safe_increment("1")  # reportArgumentType
+    gradtx.plot(tx, steps="100")  # reportArgumentType
+    gradtx.summarize(tx, params, compiled="yes")  # reportArgumentType
+    gradtx.from_config({"adamw": 0.1}, names=["lr"])  # reportArgumentType
+    gradtx.from_config(3)  # reportArgumentType
+    gradtx.to_config(3)  # reportArgumentType
+    gradtx.parse("adam(0.1)", names=["lr"])  # reportArgumentType
+    gradtx.global_norm(params, axis_name=["data"])  # reportArgumentType
