@@ -14,7 +14,7 @@ from gradtx._core.trees import PyTree, tree_map
 from gradtx._core.values import Fixed, Hyper
 from gradtx._core.varying import counter
 from gradtx._transforms.combined import combined
-from gradtx._transforms.estimated import Estimated, grown, quotient, times_array
+from gradtx._transforms.estimated import Estimated, clamped, grown, quotient, times_array
 
 
 class scale_by_dadapt(Estimated):
@@ -94,7 +94,7 @@ class scale_by_dadapt(Estimated):
             lambda g, s, v: quotient(s, v.real, eps), updates, state.grad_sum, state.exp_avg_sq
         )
         inner = inner_product(updates, ahead, self.axis_name)
-        r = b * state.numerator_weighted + (1 - b) * rate * inner
+        r = clamped(b * state.numerator_weighted + (1 - b) * rate * inner)
         s = combined(
             lambda g, s: times_array(b, s) + times_array((1 - b) * rate, g),
             updates,

@@ -13,6 +13,9 @@ from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree
 from gradtx._core.varying import counter, deciding_axes
 
+# Gradients are at most 2^63 here, since they are bounded so that they can be squared.
+_LARGEST = 2.0**60
+
 
 class Estimated(Transform):
     """What both share: the rate of a step, and what it needs."""
@@ -91,6 +94,17 @@ def quotient(m: jax.Array, v: jax.Array, eps: jax.Array) -> jax.Array:
 
 
 def grown(d: jax.Array, above: jax.Array, below: jax.Array) -> jax.Array:
-    """The larger one of an estimate and the next, which is a quotient."""
+    """The larger one of an estimate and the next, which is a quotient.
+
+    Where the gradient never changes, each estimate is larger than the one before. The estimate stops at
+    a size whose product with a gradient is finite.
+    """
     some = below > 0
-    return jnp.maximum(d, jnp.where(some, above / jnp.where(some, below, 1), jnp.zeros_like(d)))
+    after = jnp.where(some, above / jnp.where(some, below, 1), jnp.zeros_like(d))
+    return jnp.maximum(d, jnp.where(after > _LARGEST, d, after))
+
+
+def clamped(x: jax.Array) -> jax.Array:
+    """A number that has overflowed as the largest finite one, from which an average can come back."""
+    largest = jnp.finfo(x.dtype).max
+    return jnp.clip(x, -largest, largest)

@@ -14,7 +14,7 @@ from gradtx._core.trees import PyTree, tree_map
 from gradtx._core.values import Fixed, Hyper
 from gradtx._core.varying import counter
 from gradtx._transforms.combined import combined, copied
-from gradtx._transforms.estimated import Estimated, grown, quotient, times_array
+from gradtx._transforms.estimated import Estimated, clamped, grown, quotient, times_array
 
 
 class scale_by_prodigy(Estimated):
@@ -107,7 +107,7 @@ class scale_by_prodigy(Estimated):
         way = combined(lambda u, p, p0: p0 - p, updates, params, state.params0)
         given = tree_map(lambda g: bounded(times_array(d, g)), updates)
         inner = inner_product(updates, way, self.axis_name)
-        r = b3 * state.numerator_weighted + weight * rate * inner
+        r = clamped(b3 * state.numerator_weighted + weight * rate * inner)
         share = weight * (d if self.safeguard_warmup else rate)
         s = combined(
             lambda g, s: times_array(b3, s) + times_array(share, g),

@@ -165,6 +165,23 @@ def test_a_huge_gradient_keeps_the_distance_finite():
             assert all(jnp.isfinite(x).all() for x in jax.tree.leaves((u, state)))
 
 
+def test_a_gradient_that_never_changes_keeps_the_distance_finite():
+    """A loss that falls without end has no solution, so an estimate of the distance to it only grows."""
+    g = jnp.array([1.0, -2.0, 0.0])
+    for tx in dog(), prodigy(), dadapt_adamw():
+
+        def body(carry, _, tx=tx):
+            params, state = carry
+            u, state = tx.update(g, state, params)
+            return (params + jnp.clip(u, -1e9, 1e9), state), u
+
+        params = jnp.zeros(3)
+        carry, us = jax.jit(lambda carry, body=body: jax.lax.scan(body, carry, length=2000))(
+            (params, tx.init(params))
+        )
+        assert all(jnp.isfinite(x).all() for x in jax.tree.leaves((carry, us))), tx
+
+
 def test_the_sum_of_squares_of_dog_has_only_the_roundings_of_a_sum():
     """All squares are 16, which float32 adds to 2^23 without a rounding."""
     tx, x = dog(), jnp.ones(4)
