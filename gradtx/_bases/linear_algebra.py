@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 
-from gradtx._core.numerics import nonzero_or_one
+from gradtx._core.sizes import in_units, unit_of
 
 Square = Annotated[jax.Array, "batch n n"]
 Vectors = Annotated[jax.Array, "batch n"]
@@ -37,9 +37,9 @@ def rayleigh(gram: Square, q: Square) -> Vectors:
 
 def scaled(a: Square) -> tuple[Square, Annotated[jax.Array, "batch 1 1"]]:
     """Matrices divided by their largest entry, and this entry; it is 1 for a matrix of zeros."""
-    largest = nonzero_or_one(jnp.max(jnp.abs(a), axis=(-2, -1), keepdims=True, initial=0))
-    # A NaN must not be hidden, and `nonzero_or_one` gives 1 for it.
-    return a / largest.astype(a.dtype), largest
+    largest = unit_of(jnp.max(jnp.abs(a), axis=(-2, -1), keepdims=True, initial=0))
+    # A NaN must not be hidden, and `unit_of` gives 1 for it.
+    return in_units(a, largest), largest
 
 
 @jax.custom_jvp

@@ -10,6 +10,7 @@ from gradtx._core.dtypes import accumulator
 from gradtx._core.latex import Page, Tex, times
 from gradtx._core.numerics import nonzero_or_one, sqrt
 from gradtx._core.shapes import Matrices
+from gradtx._core.sizes import in_units, unit_of
 from gradtx._core.values import Hyper
 from gradtx._matrices.matrixwise import Matrixwise
 
@@ -82,8 +83,10 @@ class orthogonalize_low_rank(Matrixwise):
         m = state.mu + x
         p = orthonormal(matmul(m, state.directions))
         r = matmul(adjoint(m), p)
-        size = sqrt(jnp.sum(jnp.square(jnp.abs(r)), -2, keepdims=True))
-        q = r / nonzero_or_one(size).astype(r.dtype)
+        # The largest entry is divided out first, so that squares neither overflow nor vanish.
+        q = in_units(r, unit_of(jnp.max(jnp.abs(r), -2, keepdims=True)))
+        size = sqrt(jnp.sum(jnp.square(jnp.abs(q)), -2, keepdims=True))
+        q = q / nonzero_or_one(size).astype(r.dtype)
         used = matmul(p, adjoint(r))
         # A direction in which the momentum is 0 stays, because a direction of zeros would never change.
         kept = jnp.where(size > 0, q, state.directions)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from gradtx._bases.in_basis import in_basis
 from gradtx._core.latex import Page, Tex, escape, fraction, times
-from gradtx._core.numerics import nonzero_or_one, placed_like, sqrt
+from gradtx._core.numerics import nonzero_or_one, placed_like, sqrt, unit_of
 from gradtx._core.sharding import replicated
 
 
@@ -82,6 +82,6 @@ def _across(shape: tuple[int, ...], projected: tuple[int, ...]) -> int:
 
 
 def _norm(x: Any, axis: Any) -> Any:
-    largest = nonzero_or_one(jnp.max(jnp.abs(x), axis=axis, keepdims=True, initial=0))
+    largest = unit_of(jnp.max(jnp.abs(x), axis=axis, keepdims=True, initial=0))
     unit = jnp.abs(x) / largest
     return largest * sqrt(jnp.sum(jnp.square(unit), axis=axis, keepdims=True))

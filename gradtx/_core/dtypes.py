@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from gradtx._core.authors import described
-from gradtx._core.sharding import varying_like
+from gradtx._core.sharding import in_place_of, varying_like
 from gradtx._core.trees import PyTree, is_inexact_dtype
 
 
@@ -86,7 +86,7 @@ def like(new: PyTree, old: PyTree) -> PyTree:
         n = leaves[i]
         if getattr(n, "weak_type", True) or n.dtype != o.dtype:
             n = saturated(n, o.dtype)
-        leaves[i] = varying_like(n, o)
+        leaves[i] = in_place_of(o, varying_like(n, o))
     return structure.unflatten(leaves)
 
 

@@ -19,7 +19,7 @@ from gradtx._core.authors import (
 )
 from gradtx._core.dtypes import cast
 from gradtx._core.layout import Layout
-from gradtx._core.sharding import varying_like
+from gradtx._core.sharding import in_place_of, varying_like
 from gradtx._core.trees import is_inexact_dtype
 
 
@@ -76,5 +76,5 @@ def checked_scalars(tx: Any, layout: Layout, new: Any, old: list[jax.Array]) -> 
         number = not o.shape and isinstance(n, int | float)
         if not number and getattr(n, "shape", None) != o.shape:
             raise wrong_scalar(tx, layout.names[layout.scalars[i]], n, o)
-        checked.append(varying_like(cast(jnp.asarray(n), o.dtype), o))
+        checked.append(in_place_of(o, varying_like(cast(jnp.asarray(n), o.dtype), o)))
     return checked

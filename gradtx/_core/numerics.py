@@ -13,8 +13,10 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 from gradtx._core.authors import described
 from gradtx._core.dtypes import compute_dtype, real_dtype, scalar
 from gradtx._core.numbers import Number
+from gradtx._core.ranges import scaled_sum_of_squares, squares
 from gradtx._core.shapes import Alike, Scalar
 from gradtx._core.sharding import varying_axes
+from gradtx._core.sizes import nonzero_or_one as nonzero_or_one, unit_of as unit_of
 from gradtx._core.trees import PyTree, flatten, paths
 
 # A sum, and what rounding took from it.
@@ -75,7 +77,7 @@ def global_norm(tree: PyTree, axis_name: Hashable | None = None) -> Scalar:
 
     The sum is computed in float32 at least. The squares of numbers above 1e19 overflow and those of
     numbers below 1e-19 vanish, so if the plain sum leaves the safe range, and only then, the sum is
-    computed again from scaled arrays.
+    computed again from scaled arrays. On a GPU, which waits at each branch, both are always computed.
 
     Raises:
         TypeError: if a leaf of `tree` is neither an array nor a number.
@@ -122,20 +124,22 @@ def norm_parts(tree: PyTree, axis_name: Any = None) -> tuple[Scalar, Scalar]:
         joined = [(axes, join([values[i] for i in own])) for axes, own in kinds.items()]
         return join([reduce(x, axes) if axes else x for axes, x in joined])
 
+    if jax.default_backend() == "gpu":
+        unit, ratio = scaled_sum_of_squares(pieces, lambda x: over_shards(x, sum, jax.lax.psum))
+        return unit, sqrt(ratio)
+
     def greatest(values: list[jax.Array]) -> jax.Array:
         return functools.reduce(jnp.maximum, values)
 
     def scaled(pieces: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
         tops = [jax.lax.stop_gradient(jnp.max(jnp.abs(x))) for x in pieces]
         largest = over_shards(tops, greatest, jax.lax.pmax)
-        # The unit stays within the numbers whose reciprocal is finite, so that a caller may multiply
-        # by its reciprocal. The norm does not depend on the unit, so it needs no derivative.
-        unit = jnp.clip(nonzero_or_one(largest), limits.tiny, limits.max * 2.0**-16)
-        squares = [jnp.sum(jnp.square(x / unit)) for x in pieces]
-        return unit, sqrt(over_shards(squares, sum, jax.lax.psum))
+        unit = unit_of(largest)  # the norm does not depend on it, so it needs no derivative
+        terms = [jnp.sum(squares(x / unit)) for x in pieces]
+        return unit, sqrt(over_shards(terms, sum, jax.lax.psum))
 
     limits = jnp.finfo(dtype)
-    plain = over_shards([jnp.sum(jnp.square(x)) for x in pieces], sum, jax.lax.psum)
+    plain = over_shards([jnp.sum(squares(x)) for x in pieces], sum, jax.lax.psum)
     safe = (plain > limits.tiny / limits.eps) & (plain < limits.max)
     # `ones_like`, because inside `shard_map` both branches must vary over the same mesh axes.
     return jax.lax.cond(safe, lambda _: (jnp.ones_like(plain), sqrt(plain)), scaled, pieces)
@@ -209,11 +213,6 @@ def compensated_add(total: Compensated, x: Scalar) -> Compensated:
 def real_parts(x: Alike) -> tuple[Alike, ...]:
     """The real and the imaginary part of `x` if it is complex, else `x` alone."""
     return (x.real, x.imag) if jnp.iscomplexobj(x) else (x,)
-
-
-def nonzero_or_one(unit: Alike) -> Alike:
-    """`unit`, but 1 where it is 0, infinite or NaN, so that one can divide by it."""
-    return jnp.where((unit > 0) & (unit < jnp.inf), unit, jnp.ones_like(unit))
 
 
 def filled_like(x: Alike, value: Any) -> Alike:

@@ -92,6 +92,18 @@ def varying_axes(x: Any) -> frozenset[Any]:
     return jax.typeof(x).manual_axis_type.varying if isinstance(x, Tracer) else frozenset()
 
 
+def in_place_of(old: Any, new: jax.Array) -> jax.Array:
+    """`new`, in the memory of the scalar `old` where the caller of `jit` donates it.
+
+    `jit` drops an argument that nothing reads, and the memory that was donated with it. The new scalar
+    then lies somewhere else after each step, and a GPU has to record the graph of its kernels anew. So
+    the old scalar is read here, by a choice between two equal numbers, which the compiler removes.
+    """
+    if not isinstance(old, Tracer) or new.shape:
+        return new
+    return jax.numpy.where(old == old, new, new)
+
+
 def varying_like(x: jax.Array, *others: Any) -> jax.Array:
     """`x`, cast so that it varies over every mesh axis over which one of `others` varies."""
     axes: set[Any] = set()

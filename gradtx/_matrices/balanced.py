@@ -8,6 +8,7 @@ from jax.typing import DTypeLike
 from gradtx._core.latex import Page, Tex
 from gradtx._core.numerics import nonzero_or_one, sqrt
 from gradtx._core.shapes import Matrices
+from gradtx._core.sizes import in_units, unit_of
 from gradtx._core.values import Hyper
 from gradtx._matrices.matrixwise import Matrixwise
 from gradtx._matrices.newton_schulz import newton_schulz
@@ -80,7 +81,7 @@ class orthogonalize_balanced(Matrixwise):
             return self._polar(x), state
         # Rows of norm one: what is left of the diagonal matrix is the part that the rounds change.
         largest = jnp.max(jnp.abs(tall), axis=-1, keepdims=True, initial=0)
-        rows = tall / nonzero_or_one(largest).astype(x.dtype)
+        rows = in_units(tall, unit_of(largest))
         size = sqrt(jnp.sum(jnp.square(jnp.abs(rows)), axis=-1, keepdims=True))
         rows = rows / nonzero_or_one(size).astype(x.dtype)
         out = self._polar(rows)

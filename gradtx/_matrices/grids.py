@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from gradtx._core.authors import described
-from gradtx._core.numerics import abs_square, nonzero_or_one, real_parts, sqrt
+from gradtx._core.numerics import abs_square, real_parts, sqrt, unit_of
 from gradtx._core.reduced import reduced_accumulator
 from gradtx._core.shapes import Leaf
 from gradtx._core.unit import Elementwise
@@ -74,11 +74,9 @@ def block_norms(x: Cut, inside: tuple[int, ...]) -> tuple[Cut, Cut]:
 
     The norm itself may overflow, and so may the squares of the entries.
     """
-    limits = jnp.finfo(x.dtype)
     size = jnp.maximum(*map(jnp.abs, real_parts(x))) if jnp.iscomplexobj(x) else jnp.abs(x)
     largest = jax.lax.stop_gradient(jnp.max(size, inside, keepdims=True, initial=0))
-    # The reciprocal of the unit is finite. The norm does not depend on the unit.
-    unit = jnp.clip(nonzero_or_one(largest), float(limits.tiny), float(limits.max) * 2.0**-16)
+    unit = unit_of(largest)  # the norm does not depend on it
     return unit, sqrt(jnp.sum(abs_square(x / unit), inside, keepdims=True))
 
 

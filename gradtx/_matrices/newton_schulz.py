@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 from gradtx._core.authors import described
 from gradtx._core.dtypes import promote
 from gradtx._core.function_arguments import check_arguments
+from gradtx._core.sizes import in_units, unit_of
 from gradtx._matrices.groups import in_turn
 from gradtx._matrices.iteration import divide, frobenius, iterate
 from gradtx._matrices.polynomials import Polynomials, resolve_coefficients
@@ -125,7 +126,8 @@ def newton_schulz(
     def orthogonalize(matrix: jax.Array) -> jax.Array:
         matrix = matrix.astype(wide)
         # The largest entry is divided out first, so that squares neither overflow nor underflow.
-        matrix = divide(matrix, jnp.max(jnp.abs(matrix), axis=(-2, -1), keepdims=True))
+        largest = jnp.max(jnp.abs(matrix), axis=(-2, -1), keepdims=True)
+        matrix = in_units(matrix, unit_of(largest))
         matrix = divide(matrix, frobenius(matrix))
         matrix = iterate(matrix, segments, norm, dtype, precision, symmetric, sum_first)
         return matrix.astype(x.dtype)

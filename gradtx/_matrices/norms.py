@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from gradtx._core.latex import Page, Tex, fraction
 from gradtx._core.numerics import filled_like, nonzero_or_one, sqrt
 from gradtx._core.shapes import Matrices
+from gradtx._core.sizes import in_units, unit_of
 from gradtx._matrices.axes import MatrixRule, hidden_matrices
 from gradtx._matrices.matrixwise import Matrixwise
 from gradtx._matrices.precision import check_precision
@@ -18,10 +19,8 @@ from gradtx._transforms.block_norms import product
 def divided(x: Matrices) -> tuple[Any, Matrices]:
     """The largest entry of every matrix, and the matrix divided by it, so that squares are finite."""
     largest = jnp.max(jnp.abs(x), axis=(-2, -1), keepdims=True, initial=0)
-    # XLA may multiply by the reciprocal of the unit, which must not be too small for the dtype.
-    unit = nonzero_or_one(jnp.minimum(largest, jnp.finfo(x.dtype).max * 2.0**-16))
-    unit = jax.lax.stop_gradient(unit)
-    return unit, x / unit.astype(x.dtype)
+    unit = jax.lax.stop_gradient(unit_of(largest))
+    return unit, in_units(x, unit)
 
 
 class matrix_norm(Matrixwise):

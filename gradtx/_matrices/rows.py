@@ -20,28 +20,25 @@ from gradtx._compose.recipe import Recipe
 from gradtx._compose.wrapper import Wrapper, as_inner
 from gradtx._core.dtypes import accumulator
 from gradtx._core.latex import Page, Tex, fraction, plus, sqrt as sqrt_tex, square, times
-from gradtx._core.numerics import abs_square, average_of_squares, sqrt
+from gradtx._core.numerics import abs_square, average_of_squares, sqrt, unit_of
 from gradtx._core.shapes import Matrices
 from gradtx._core.transform import Transform
 from gradtx._core.values import Hyper
 from gradtx._matrices.axes import MatrixRule, hidden_matrices
 from gradtx._matrices.matrixwise import Matrixwise
-from gradtx._matrices.norms import matrix_norm
+from gradtx._matrices.norms import divided, matrix_norm
 
 
 def _rescaled(x: Matrices, target: Any, axis: tuple[int, ...] = (-2, -1)) -> Matrices:
     """`x` scaled to the norm `target` over `axis`; where `x` is 0, it stays 0."""
     # The largest entry is divided out first, so that squares do not overflow.
-    largest = jnp.max(jnp.abs(x), axis=axis, keepdims=True, initial=0)
-    unit = x / jnp.where(largest == 0, 1, largest).astype(x.dtype)
-    size = sqrt(jnp.sum(jnp.square(jnp.abs(unit)), axis=axis, keepdims=True))
+    unit = x / unit_of(jnp.max(jnp.abs(x), axis=axis, keepdims=True, initial=0)).astype(x.dtype)
+    size = _norm(unit, axis)
     return unit * (target / jnp.where(size == 0, 1, size)).astype(x.dtype)
 
 
-def _norm(x: Matrices) -> Annotated[jax.Array, "batch 1 1"]:
-    largest = jnp.max(jnp.abs(x), axis=(-2, -1), keepdims=True, initial=0)
-    unit = jnp.abs(x) / jnp.where(largest == 0, 1, largest)
-    return largest * sqrt(jnp.sum(jnp.square(unit), axis=(-2, -1), keepdims=True))
+def _norm(x: Matrices, axis: tuple[int, ...] = (-2, -1)) -> Annotated[jax.Array, "batch _ _"]:
+    return sqrt(jnp.sum(jnp.square(jnp.abs(x)), axis=axis, keepdims=True))
 
 
 class equilibrate_rows(Matrixwise):
@@ -134,7 +131,8 @@ class keep_norm(Wrapper, Matrixwise):
     only_sums = True
 
     def update_matrix(self, x: Matrices, state: Any, given: Matrices) -> tuple[Matrices, Any]:
-        return _rescaled(x, _norm(given)), state
+        unit, small = divided(given)
+        return _rescaled(x, _norm(small)) * unit.astype(x.dtype), state
 
     def tex(self, g: Tex, page: Page) -> Tex:
         g, words = page.symbol(g), r"\text{: the Frobenius norm of one matrix}"

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from gradtx._core.authors import described
 from gradtx._core.dtypes import compute_dtype, is_float8, promote, returned
@@ -100,4 +101,9 @@ def _added(p: object, u: object, key: Any) -> object:
     total = jax.lax.convert_element_type(param, dtype) + jax.lax.convert_element_type(update, dtype)
     if key is not None:
         return round_stochastically(total, param.dtype, key)
-    return returned(total, param.dtype)
+    new = returned(total, param.dtype)
+    # If the same program reads the parameter again, XLA may leave out the rounding, and `compensated`
+    # would add the remainder of this rounding to a number that was not rounded.
+    if isinstance(new, Tracer) and total.dtype != param.dtype:
+        return jax.lax.optimization_barrier(new)
+    return new

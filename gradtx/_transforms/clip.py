@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from gradtx._core.latex import THETA, Page, Tex, fraction, times
-from gradtx._core.numerics import nonzero_or_one, norm_parts, real_parts, shard_axes, sqrt
+from gradtx._core.numerics import norm_parts, real_parts, shard_axes, sqrt, unit_of
 from gradtx._core.quotients import scaled_parts
 from gradtx._core.trees import PyTree
 from gradtx._core.unit import Elementwise
@@ -187,7 +187,7 @@ def _neuron_norm(x: jax.Array, axes: Any, over: Any) -> tuple[jax.Array, jax.Arr
     largest = tops[0] if len(tops) == 1 else jnp.maximum(*tops)
     if over:
         largest = jax.lax.pmax(jax.lax.stop_gradient(largest), over)
-    unit = nonzero_or_one(jnp.minimum(largest, jnp.finfo(largest.dtype).max * 2.0**-16))
+    unit = unit_of(largest)
     total = sum(jnp.sum(jnp.square(part / unit), axes, keepdims=True) for part in parts)
     return unit, sqrt(jax.lax.psum(total, over) if over else total)
 

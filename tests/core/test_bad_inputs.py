@@ -187,6 +187,8 @@ def test_a_wrong_argument_is_refused_by_name_when_the_value_is_made(kind):
             continue
         for label, wrong in WRONG[kind].items():
             cls = getattr(gradtx, name)
+            if isinstance(wrong, jax.Array) and jax.default_backend() != "cpu":
+                continue  # its entries are read only where this is free
             if wrong is None and "None" in str(cls._hints[field]):
                 continue
             case = f"{name}({field}={label})"

@@ -171,6 +171,7 @@ def test_numbers_outside_their_limits_are_refused_by_name(bad):
         sample(bad)
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="entries are read where this is free")
 @pytest.mark.parametrize("make", [np.float32, np.asarray, jnp.float32])
 def test_limits_hold_for_the_entries_of_arrays(make):
     assert adam(0.1, b2=make(0.999)).b2 == make(0.999)

@@ -251,6 +251,7 @@ def test_the_numbers_of_a_warm_up_and_cosine_are_set_by_name():
     )
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="entries are read where this is free")
 def test_a_number_that_the_optimizer_refuses_cannot_be_set():
     rate = gradtx.warmup_cosine_decay_schedule(0.0, 0.1, 3, 10)
     tx = tunable(chain(gradtx.clip_by_global_norm(1.0), adamw(rate)))
