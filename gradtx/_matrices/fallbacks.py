@@ -10,7 +10,7 @@ from jax.sharding import AxisType
 
 from gradtx._core.sharding import left_axes
 from gradtx._matrices.plans import Plan
-from gradtx._matrices.staged import can_share_shardings, stage_order
+from gradtx._matrices.staged import can_share_shardings, goes_at_once, stage_order
 from gradtx._matrices.units import UnitLeaf
 
 
@@ -37,13 +37,16 @@ def is_gathered(plan: Plan, leaf: UnitLeaf) -> bool:
     """Whether the compiler gathers the matrices of this leaf, if it is not told how they are sharded.
 
     The stack of a group is sharded over one mesh axis after another (`staged.py`). The compiler finds an
-    exchange for a mesh axis if this axis is the last one of those that shard an axis of a matrix.
+    exchange for a mesh axis if this axis is the last one of those that shard an axis of a matrix, or if
+    two mesh axes go at once.
 
     Args:
         plan: the group, whose layout is known here.
         leaf: one of its leaves.
     """
     if AxisType.Auto not in plan.mesh.axis_types or leaf.spec is None:
+        return False
+    if goes_at_once(plan):
         return False
     names = stage_order(plan)
     left = [list(axis) for axis in leaf.unit_spec or ()]

@@ -2,9 +2,9 @@
 
 On an Auto mesh the type of an array says on which mesh it lies, but not how it is sharded. So the
 matrices of a group are stacked, and constraints shard the axis of the stack over one mesh axis after
-another. From that, XLA finds the exchanges of `exchange.py` by itself. (If a single constraint names
-all axes of a mesh with two axes, XLA gathers the matrices instead.) Every device then updates whole
-matrices under `shard_map`, and the stack goes back by the same steps.
+another, or over both axes of a mesh at once (`both_axes.py`). From that, XLA finds the exchanges of
+`exchange.py` by itself. Every device then updates whole matrices under `shard_map`, and the stack goes
+back by the same steps.
 """
 
 import functools
@@ -17,6 +17,7 @@ from jax.core import Tracer
 from jax.sharding import NamedSharding, PartitionSpec
 
 from gradtx._core.sharding import is_explicit
+from gradtx._matrices.both_axes import collected, spread
 from gradtx._matrices.groups import cut
 from gradtx._matrices.hops import Held, Rows
 from gradtx._matrices.plans import Plan
@@ -121,8 +122,12 @@ def _in_stages(plan: Plan, leaves: list[list[Held]], numbers: list[Any]) -> list
         arrays = list(jax.lax.optimization_barrier([repeated(x, total) for x in arrays]))
         if pinned:
             arrays = [_over(plan.mesh, (), x) for x in arrays]
-    for end in range(1, len(names) + 1):
-        arrays = [_over(plan.mesh, names[:end], x) for x in arrays]
+    at_once = goes_at_once(plan)
+    if at_once:
+        arrays = [spread(plan.mesh, names, x) for x in arrays]
+    else:
+        for end in range(1, len(names) + 1):
+            arrays = [_over(plan.mesh, names[:end], x) for x in arrays]
 
     def on_device(arrays: list[Rows], numbers: list[Any]) -> list[Rows]:
         arrays = [x.astype(dtype) if i < inputs else x for i, x in enumerate(arrays)]
@@ -137,8 +142,11 @@ def _in_stages(plan: Plan, leaves: list[list[Held]], numbers: list[Any]) -> list
         out_specs=share_of,
         check_vma=False,
     )(arrays, numbers)
-    for end in range(len(names) - 1, 0 if not pinned else -1, -1):
-        new = [_over(plan.mesh, names[:end], x) for x in new]
+    if at_once:
+        new = [_over(plan.mesh, (), collected(plan.mesh, names, x)) for x in new]
+    else:
+        for end in range(len(names) - 1, 0 if not pinned else -1, -1):
+            new = [_over(plan.mesh, names[:end], x) for x in new]
     new = [x[:count].astype(dtype) if i < wanted else x[:count] for i, x in enumerate(new)]
     done = []
     cuts = zip(*(cut(x, sizes) for x in new), strict=True)
@@ -154,11 +162,21 @@ def stage_order(plan: Plan) -> tuple[str, ...]:
 
     If one axis of a matrix is sharded over several mesh axes, such as `("x", "y")`, a device and its
     neighbors along the last of these hold consecutive entries. XLA finds an exchange only if that mesh
-    axis comes first, and gathers whole matrices otherwise. The layers of a stack are usually sharded
-    over the first mesh axis, if over any.
+    axis comes first, and gathers whole matrices otherwise, unless the mesh axes go at once. There, this
+    order moves least. The layers of a stack are usually sharded over the first mesh axis, if over any.
     """
     names = plan.shared_over(sum(leaf.units for leaf in plan.leaves))
     return names[::-1] if _is_pinned(plan) else names
+
+
+def goes_at_once(plan: Plan) -> bool:
+    """Whether matrices are exchanged over both axes of the mesh at once.
+
+    XLA gathers them in some layouts if the mesh has three axes, or if the layers of a stack may be
+    sharded.
+    """
+    several = [n for n in plan.mesh.shape.values() if n > 1]
+    return len(stage_order(plan)) == len(several) == 2 and _is_pinned(plan)
 
 
 def _is_pinned(plan: Plan) -> bool:

@@ -15,6 +15,7 @@ from gradtx._matrices.long_axis import fits_long_axis
 from gradtx._matrices.members import known_axes, turned_wide
 from gradtx._matrices.mesh_stage import MeshStage
 from gradtx._matrices.plans import Plan
+from gradtx._matrices.staged import goes_at_once
 from gradtx._matrices.units import UnitGroup, UnitLeaf, unit_of
 
 
@@ -136,7 +137,8 @@ def _is_known(stage: MeshStage, i: int, leaf: UnitLeaf, mesh: Any) -> bool:
 def _words(plan: Plan, txs: list[Any], known: bool) -> str:
     """The collective operations of one group; an empty text if it needs none of matrix size.
 
-    If the layout is not `known`, the compiler makes both axes of a matrix whole one after the other.
+    If the layout is not `known`, the compiler makes both axes of a matrix whole at once, or one after
+    the other (`staged.py`).
     """
     if _no_exchange(plan, txs):
         if all(tx.only_sums for tx in txs) and fits_in_place(plan):
@@ -149,5 +151,7 @@ def _words(plan: Plan, txs: list[Any], known: bool) -> str:
     hops = needed(plan.group.hops(sizes, 1), count)
     sharded = [hop for hop in hops if hop.axes[0] is not None]
     exchanges = sum(1 if known or hop.both is None else 2 for hop in sharded)
+    if sharded and not known and goes_at_once(plan):
+        exchanges = 1
     words = [f"{2 * exchanges} all-to-alls"] if sharded else []
     return " and ".join([*words, *(["1 all-gather"] if len(hops) > len(sharded) else [])])

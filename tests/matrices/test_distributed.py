@@ -30,7 +30,7 @@ EXCHANGED, GATHERED = {"all-to-all": 2}, {"all-gather": 1}
 LAYOUTS = {
     "last axis": (ONE, [(SHAPE, P(None, "x"))] * 16, EXCHANGED),
     "first axis": (ONE, [(SHAPE, P("x", None))] * 16, EXCHANGED),
-    "both axes": (TWO, [(SHAPE, P("x", "y"))] * 16, {"all-to-all": 4}),
+    "both axes": (TWO, [(SHAPE, P("x", "y"))] * 16, EXCHANGED),
     "replicated": (ONE, [(SHAPE, P())] * 16, GATHERED),
     "last axis with replicas": (TWO, [(SHAPE, P(None, "x"))] * 16, EXCHANGED | GATHERED),
     "stack, by layer": (ONE, [((16, *SHAPE), P("x"))], {}),
@@ -97,10 +97,8 @@ def test_a_group_takes_as_few_collectives_as_its_layout_needs(layout, name, kind
     for found in collectives(text):
         (large if found.bytes > size / 2 else small)[found.kind] += found.runs
     expected = LAYOUTS[layout][2]
-    if layout == "both axes" and kind == "Explicit" and name != "normuon":
-        expected = (
-            EXCHANGED  # where the layout is known and no rows travel along, both axes at once
-        )
+    if layout == "both axes" and kind == "Explicit" and name == "normuon":
+        expected = {"all-to-all": 4}  # the rows travel along, which only one of the axes shards
     assert large == expected
     # The rows of NorMuon, over one mesh axis after another, and the two sums of AdaMuon's norms.
     assert small.total() <= 4, small
@@ -210,4 +208,34 @@ def test_sweeps_and_derivatives_pass_through_an_exchange(kind):
     # Sums of at most 128 terms of size 1, each after three products of at most 16 terms.
     error = roundings(128 + 3 * 16 * (8.3 + 23.6 + 17.3), "float32")
     for x, y in zip(*map(jax.tree.leaves, (got, want)), strict=True):
+        np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=0, atol=error)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spec", "kinds"),
+    [
+        ((12, 10), P("x", "y"), EXCHANGED),  # the lengths are no multiples of all eight devices
+        ((10, 12), P("y", "x"), EXCHANGED),
+        ((8, 16), P(("x", "y")), EXCHANGED),
+        # The devices trade places first.
+        ((8, 16), P(None, ("y", "x")), EXCHANGED | {"collective-permute": 2}),
+        ((8, 6), P("x"), EXCHANGED | GATHERED),
+    ],
+    ids=str,
+)
+def test_exchanges_over_both_axes_at_once_give_one_devices_numbers(shape, spec, kinds):
+    """For 13 matrices, three of which are padding on eight devices, and for the rows of NorMuon."""
+    alone = {f"w{i}": jax.random.normal(jax.random.key(i), shape) for i in range(13)}
+    mesh = jax.make_mesh(*TWO, axis_types=(AxisType.Auto,) * 2)
+    sharding = NamedSharding(mesh, spec)
+    put = jax.device_put(alone, sharding)
+    tx = gradtx.orthogonalize_newton_schulz(steps=1)
+    f = jax.jit(lambda g: tx.update(g, ())[0], out_shardings=sharding)
+    text = f.lower(put).compile({"xla_backend_optimization_level": 0}).as_text()
+    assert Counter(x.kind for x in collectives(text) for _ in range(x.runs)) == kinds
+    got = normuon_step(put, OPTIMIZERS["normuon"]().init(put), put)
+    want = normuon_step(alone, OPTIMIZERS["normuon"]().init(alone), alone)
+    # The bound is that of `test_two_steps_give_one_devices_numbers`.
+    error = 0.1 * roundings(3 * 64 * (8.3 + 23.6 + 17.3), "float32")
+    for x, y in zip(*map(jax.tree.leaves, (want, got)), strict=True):
         np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=0, atol=error)

@@ -18,7 +18,7 @@ MATRIX, STACK, EXPERTS = (32, 64), (16, 8, 16), (4, 8, 8, 16)
 LAYOUTS = {
     "both axes": (MATRIX, P("x", "y"), False),
     "one axis over both": (MATRIX, P(None, ("x", "y")), False),
-    "one axis over both, in the other order": (MATRIX, P(("y", "x")), True),
+    "one axis over both, in the other order": (MATRIX, P(("y", "x")), False),
     "replicas": (MATRIX, P(None, "x"), False),
     "layers": (STACK, P("x", None, "y"), False),
     "layers over the second axis": (STACK, P("y"), True),

@@ -96,8 +96,8 @@ def test_where_jax_cannot_keep_a_stack_it_is_said_and_stays_after_place(
 
 def test_init_with_sharded_parameters_says_once_what_the_compiled_step_gathers():
     mesh = jax.make_mesh(*GRID, axis_types=(AxisType.Auto,) * 2)
-    sharding = NamedSharding(mesh, P(("y", "x")))
-    params = {f"w{i}": jax.device_put(jnp.ones((8, 16)), sharding) for i in range(8)}
+    sharding = NamedSharding(mesh, P("y"))
+    params = {f"w{i}": jax.device_put(jnp.ones((8, 8, 16)), sharding) for i in range(8)}
     tx = gradtx.muon(0.1)
     (sentence,) = said(tx.init, params)
     assert "gathers `w0` and 7 other leaves whole in every step" in sentence
