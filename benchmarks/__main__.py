@@ -7,6 +7,8 @@ python -m benchmarks --compare OLD.json NEW.json  the same from two files, witho
 python -m benchmarks --table FILE.json            the table in Markdown, without measuring
 python -m benchmarks --publish                    measure, and renew results.json and README.md
 python -m benchmarks --source COMMIT              measure the gradtx of another commit or folder
+
+JAX_PLATFORMS=cuda python -m benchmarks           the benchmarks for a GPU
 """
 
 import argparse
@@ -24,7 +26,8 @@ from benchmarks import results, runner, suite, tables
 from benchmarks.registry import BENCHMARKS, Benchmark, Number
 
 HERE = Path(__file__).parent
-PUBLISHED, PAGE = HERE / "results.json", HERE / "README.md"
+PUBLISHED = {"cpu": HERE / "results.json", "gpu": HERE / "results_gpu.json"}
+PAGE = HERE / "README.md"
 # A table that is written to a file keeps its lines whole.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
@@ -53,18 +56,22 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def chosen(only: list[str] | None) -> list[Benchmark]:
-    """The benchmarks with these names or in these groups, all of them without a choice."""
-    known = {x.name for x in BENCHMARKS.values()} | {x.group for x in BENCHMARKS.values()}
+def chosen(only: list[str] | None, device: str) -> list[Benchmark]:
+    """The benchmarks for a device with these names or in these groups, or all of them."""
+    known = {name: x for x in BENCHMARKS.values() for name in (x.name, x.group)}
+    here = [x for x in BENCHMARKS.values() if x.device == device]
     for name in only or ():
         if name not in known:
             sys.exit(f"benchmarks: {name!r} is neither a group nor a benchmark; see --list.")
-    return [x for x in BENCHMARKS.values() if not only or {x.name, x.group} & {*only}]
+        if not any(name in (x.name, x.group) for x in here):
+            other = "JAX_PLATFORMS=cuda" if device == "cpu" else "JAX_PLATFORMS=cpu"
+            sys.exit(f"benchmarks: {name!r} is not for a {device}; set {other} in the environment.")
+    return [x for x in here if not only or {x.name, x.group} & {*only}]
 
 
-def measure_all(options: argparse.Namespace) -> results.Results:
-    """Run the chosen benchmarks, each number printed above the bar as it comes."""
-    benchmarks = chosen(options.only)
+def measure_all(options: argparse.Namespace, path: Path) -> results.Results:
+    """Run the chosen benchmarks, each number printed above the bar and each result saved as it comes."""
+    benchmarks = chosen(options.only, runner.device())
     found: results.Results = {"about": results.about(options.source, options.quick)}
     found["benchmarks"] = []
     columns = (
@@ -91,13 +98,16 @@ def measure_all(options: argparse.Namespace) -> results.Results:
             entry = runner.run(benchmark, home, options.quick, announce)
             entry["seconds"] = round(time.perf_counter() - start, 1)
             found["benchmarks"].append(entry)
+            found["about"]["load_after"] = results.load()
+            results.save(found, path)  # a run that is interrupted keeps what it has measured
             progress.advance(bar)
-    found["about"]["load_after"] = results.load()
     return found
 
 
 def main(argv: list[str] | None = None) -> None:
     options = arguments(argv)
+    # Otherwise this process would take most of the memory of a GPU from its children.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if options.worker:
         return runner.work(options.worker, options.quick)
     if options.list:
@@ -112,11 +122,10 @@ def main(argv: list[str] | None = None) -> None:
     if options.torch:
         os.environ[suite.muon_torch.TORCH] = options.torch
     old = results.read(options.compare[0]) if options.compare else None
-    found = measure_all(options)
-    path = PUBLISHED if options.publish else Path(options.json)
-    results.save(found, path)
+    path = PUBLISHED[runner.device()] if options.publish else Path(options.json)
+    found = measure_all(options, path)
     if options.publish:
-        tables.update_page(PAGE, found)
+        tables.update_page(PAGE, found, runner.device())
     console.print(escape(tables.headline(found)))
     console.print(tables.terminal(found))
     console.print(f"numbers: {path}", soft_wrap=True)

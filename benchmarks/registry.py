@@ -60,7 +60,7 @@ class Benchmark:
 
     `goal` holds for every number of the function that is not stated, or maps each case to its goal.
     `skip` gives the reason for which the benchmark cannot run here, or an empty text. `xla_flags` are
-    set in the process that runs the benchmark.
+    set in the process that runs the benchmark, which is one for the `device` "cpu" or "gpu".
     """
 
     name: str
@@ -72,6 +72,7 @@ class Benchmark:
     function: Function
     skip: Callable[[], str]
     xla_flags: str
+    device: str
 
     def goal_of(self, number: Number) -> Goal | None:
         """The goal that holds for this number."""
@@ -91,6 +92,7 @@ def benchmark(
     because: str,
     skip: Callable[[], str] = lambda: "",
     xla_flags: str = "",
+    device: Literal["cpu", "gpu"] = "cpu",
 ) -> Callable[[Function], Function]:
     """Register a function of `quick` (whether to measure fewer rounds) that yields numbers.
 
@@ -105,7 +107,7 @@ def benchmark(
             (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ").removesuffix(".")
         )
         BENCHMARKS[name] = Benchmark(
-            name, group, what, against, goal, because, function, skip, xla_flags
+            name, group, what, against, goal, because, function, skip, xla_flags, device
         )
         return function
 

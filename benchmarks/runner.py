@@ -9,12 +9,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from threading import Timer
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.registry import BENCHMARKS, Benchmark, Number
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT = 600  # seconds; a benchmark that takes longer is recorded as failed
+
+
+def device() -> Literal["cpu", "gpu"]:
+    """The kind of device that JAX is asked for in the environment: a CPU, unless a GPU is named."""
+    named = os.environ.get("JAX_PLATFORMS", "")
+    return "gpu" if any(x in named for x in ("cuda", "rocm", "gpu")) else "cpu"
 
 
 def git(*arguments: str) -> str:

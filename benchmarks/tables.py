@@ -10,7 +10,11 @@ from rich.table import Table
 
 from benchmarks.results import Results, numbers
 
-BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
+# Between these lines of a page stands the table of one kind of device.
+MARKS = {
+    "cpu": ("<!-- table: begin -->", "<!-- table: end -->"),
+    "gpu": ("<!-- table of a GPU: begin -->", "<!-- table of a GPU: end -->"),
+}
 SCALES = {
     "s": ((1, "s"), (1e-3, "ms"), (1e-6, "µs")),
     "B": ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B")),
@@ -114,12 +118,13 @@ def markdown(results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
-def update_page(page: Path, results: Results) -> None:
-    """Replace the table in a page."""
+def update_page(page: Path, results: Results, device: str = "cpu") -> None:
+    """Replace the table of a kind of device in a page."""
+    begin, end = MARKS[device]
     page.write_text(
         re.sub(
-            f"{BEGIN}.*{END}",
-            lambda _: f"{BEGIN}\n\n{markdown(results)}\n{END}",
+            f"{begin}.*{end}",
+            lambda _: f"{begin}\n\n{markdown(results)}\n{end}",
             page.read_text(),
             flags=re.DOTALL,
         )

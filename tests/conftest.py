@@ -25,8 +25,11 @@ if _quick and importlib.metadata.version("jaxlib").startswith("0.10."):
     _flags.append("--xla_cpu_use_fusion_emitters=false")
     _flags.append("--xla_backend_optimization_level=1")
 os.environ["XLA_FLAGS"] = " ".join(_flags)
-# The laws are about numbers, not about a device: `JAX_PLATFORMS=cuda pytest` asks for another.
+# The laws are about numbers, not about a device: `JAX_PLATFORMS=cuda,cpu pytest` asks for another. There
+# tests that need several devices are skipped. Tolerances count the roundings of exact products.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if not os.environ["JAX_PLATFORMS"].startswith("cpu"):
+    os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 # Two workers, each with a thread of OpenBLAS per core, only wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Assigned, not defaulted: no caller's shell may loosen these. A silent promotion is how a
@@ -35,6 +38,7 @@ os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 
 import jax
+import pytest
 import report
 from hypothesis import HealthCheck, settings
 
@@ -78,6 +82,16 @@ def pytest_runtest_setup():
         jax.clear_caches()
         gc.collect()
         _give_back()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call():
+    try:
+        return (yield)
+    except ValueError as error:
+        if jax.device_count() < 8 and "must be >= the product of mesh_shape" in str(error):
+            pytest.skip(f"The mesh of this test needs more than {jax.device_count()} device(s).")
+        raise
 
 
 def pytest_configure(config):

@@ -16,3 +16,4 @@ from benchmarks.suite import meshes as meshes
 from benchmarks.suite import bases as bases
 from benchmarks.suite import planning as planning
 from benchmarks.suite import tpu as tpu
+from benchmarks.suite import on_gpu as on_gpu

@@ -1,7 +1,7 @@
 """The sum of squares of numbers of any size, in one pass and without a branch.
 
 A GPU that comes to a branch waits until its host has read the condition, and the host cannot queue the
-next step meanwhile. So all numbers are squared three times, as they are, scaled down and scaled up, and
+next step meanwhile. So all numbers are squared three times, unchanged, scaled down and scaled up, and
 one of the three sums is chosen. All three read the numbers once.
 """
 

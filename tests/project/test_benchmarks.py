@@ -138,6 +138,7 @@ def test_two_files_are_compared_without_measuring_and_a_regression_is_exit_statu
     "argv, sentence",
     [
         (["--only", "speed"], "'speed' is neither a group nor a benchmark"),
+        (["--only", "muon_on_gpu"], "'muon_on_gpu' is not for a cpu; set JAX_PLATFORMS=cuda"),
         (["--source", "no-commit"], "no-commit is neither a folder nor a commit"),
         (["--source", "."], r"the folder \. does not hold gradtx"),
         (["--table", "missing.json"], "cannot read missing.json: No such file"),
@@ -155,12 +156,18 @@ def test_a_mistake_on_the_command_line_is_reported_in_a_sentence(
         command.main(argv)
 
 
-def test_the_table_on_the_page_is_made_from_the_committed_file():
+@pytest.mark.parametrize("device", tables.MARKS)
+def test_the_table_on_the_page_is_made_from_the_committed_file(device):
     page = (ROOT / "benchmarks" / "README.md").read_text()
-    committed = page[page.index(tables.BEGIN) + len(tables.BEGIN) : page.index(tables.END)].strip()
-    assert committed == tables.markdown(results.read(command.PUBLISHED)).strip()
-    measured = {x["name"] for x in results.read(command.PUBLISHED)["benchmarks"]}
-    assert measured | TO_BE_MEASURED == set(BENCHMARKS), "measure again: make bench ARGS=--publish"
+    begin, end = tables.MARKS[device]
+    committed = page[page.index(begin) + len(begin) : page.index(end)].strip()
+    published = results.read(command.PUBLISHED[device])
+    assert committed == tables.markdown(published).strip()
+    measured = {x["name"] for x in published["benchmarks"]} | (
+        TO_BE_MEASURED if device == "cpu" else set()
+    )
+    expected = {x.name for x in BENCHMARKS.values() if x.device == device}
+    assert measured == expected, "measure again: make bench ARGS=--publish"
 
 
 # These take minutes each, and wait until the whole table is measured again on an idle machine.
@@ -178,8 +185,9 @@ def test_the_how_to_states_the_sizes_of_the_states_in_a_basis():
 
 def test_the_page_is_renewed_between_its_marks(tmp_path):
     page, content = tmp_path / "page.md", file_of(Number("a", 1.0, "ratio", 0.9, 1.1))
-    page.write_text(f"before\n{tables.BEGIN}\nold\n{tables.END}\nafter\n")
-    tables.update_page(page, content)
+    begin, end = tables.MARKS["gpu"]
+    page.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
+    tables.update_page(page, content, "gpu")
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
     assert "| Time | a | Optax | at most 1.05 | 1.000 (0.900 to 1.100) | unclear |  |" in text
