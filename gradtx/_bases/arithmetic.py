@@ -96,7 +96,7 @@ def learned(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def carried(static: Static, arrays: Any, y: Any, old: list[Any], new: list[Any]) -> Any:
+def carried(static: Static, arrays: Any, y: Leaf, old: list[Any], new: list[Any]) -> Leaf:
     """An array of the inner state, taken from the old bases of its leaf to the new ones."""
     dtype = compute_dtype(y)
     basis = static.basis(arrays, dtype)
@@ -106,8 +106,8 @@ def carried(static: Static, arrays: Any, y: Any, old: list[Any], new: list[Any])
 
 
 def _carried_parts(
-    basis: Basis, axes: MatrixAxes, degree: int, y: Any, old: list[Any], new: list[Any], dtype: Any
-) -> Any:
+    basis: Basis, axes: MatrixAxes, degree: int, y: Leaf, old: list[Any], new: list[Any], dtype: Any
+) -> Leaf:
     # A second moment is real, also where the matrices are complex.
     is_real = jnp.issubdtype(y.dtype, jnp.floating)
     wide, back = replicated(y.astype(real_dtype(dtype) if is_real else dtype))

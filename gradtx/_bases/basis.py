@@ -2,12 +2,11 @@
 
 from typing import Any, ClassVar, NamedTuple, Self
 
-import jax
 import optax
 
 from gradtx._core.authors import described
 from gradtx._core.schedule import at_step
-from gradtx._core.shapes import Matrices
+from gradtx._core.shapes import InBasis, Matrices, Scalar, Shapes
 from gradtx._core.values import Value
 
 
@@ -19,8 +18,8 @@ class Now(NamedTuple):
         seed: a uint32 scalar that differs between steps and between leaves, for random numbers.
     """
 
-    step: jax.Array
-    seed: jax.Array
+    step: Scalar
+    seed: Scalar
 
 
 class Basis(Value):
@@ -77,7 +76,7 @@ class Basis(Value):
         """Whether the basis never changes, because the class does not define `refresh`."""
         return type(self).refresh is Basis.refresh
 
-    def init_matrix(self, x: Any) -> Any:
+    def init_matrix(self, x: Shapes) -> Any:
         """The state before the first step; by default the empty state `optax.EmptyState()`.
 
         Args:
@@ -103,7 +102,7 @@ class Basis(Value):
         """
         raise self._undefined("into(x, state)")
 
-    def back(self, y: Any, state: Any) -> Matrices:
+    def back(self, y: InBasis, state: Any) -> Matrices:
         """The adjoint of `into`.
 
         Args:
@@ -122,7 +121,7 @@ class Basis(Value):
         """
         return state
 
-    def due(self, step: jax.Array) -> Any:
+    def due(self, step: Scalar) -> Any:
         """Whether the basis is refreshed at this step; by default at every step.
 
         Args:
@@ -141,7 +140,7 @@ class Basis(Value):
         """
         return state
 
-    def carry(self, y: Any, degree: int, old: Any, new: Any) -> Any:
+    def carry(self, y: InBasis, degree: int, old: Any, new: Any) -> InBasis:
         """An array of the state of the inner transformation, in the new basis.
 
         By default, an array of degree 1 is taken back to parameters and into the new basis, which is

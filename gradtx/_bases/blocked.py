@@ -1,13 +1,16 @@
 """A basis for the blocks of large matrices."""
 
 import itertools
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
 from gradtx._bases.basis import Basis, Now, check_basis
-from gradtx._core.shapes import Matrices
+from gradtx._core.shapes import Matrices, Scalar, Shapes
+
+# A stack of blocks: `[blocks, height, width]`.
+Blocks = Annotated[jax.Array, "_ _ _"]
 
 
 class blocked(Basis):
@@ -71,7 +74,7 @@ class blocked(Basis):
             sides.append([full, (slice(length - rest, length), max(rest, 1))])
         return [(a, b, h, w) for (a, h), (b, w) in itertools.product(*sides)]
 
-    def _split(self, x: Any) -> list[Any]:
+    def _split(self, x: Matrices) -> list[Blocks]:
         """The stacks of the four kinds of blocks, some of which may be empty."""
         out = []
         for rows, columns, height, width in self._kinds(*x.shape[1:]):
@@ -81,7 +84,7 @@ class blocked(Basis):
             out.append(jnp.swapaxes(part, 2, 3).reshape(len(x) * down * across, height, width))
         return out
 
-    def _join(self, parts: list[Any], shape: tuple[int, ...]) -> Any:
+    def _join(self, parts: list[Blocks], shape: tuple[int, ...]) -> Matrices:
         batch, whole = shape[0], []
         for part, (rows, columns, h, w) in zip(parts, self._kinds(*shape[1:]), strict=True):
             m, n = rows.stop - rows.start, columns.stop - columns.start
@@ -89,18 +92,18 @@ class blocked(Basis):
             whole.append(jnp.swapaxes(blocks, 2, 3).reshape(batch, m, n))
         return jnp.concatenate([jnp.concatenate(whole[k : k + 2], 2) for k in (0, 2)], 1)
 
-    def init_matrix(self, x: Any) -> Any:
+    def init_matrix(self, x: Shapes) -> Any:
         shapes = jax.eval_shape(self._split, jax.ShapeDtypeStruct(x.shape, x.dtype))
         return tuple(self.basis.init_matrix(part) for part in shapes)
 
-    def _each(self, f: Any, x: Any, *rest: Any) -> list[Any]:
+    def _each(self, f: Any, x: Matrices, *rest: Any) -> list[Blocks]:
         rows = zip(self._split(x), *rest, strict=True)
         return [f(part, *more) if part.size else part for part, *more in rows]
 
-    def into(self, x: Matrices, state: Any) -> Any:
+    def into(self, x: Matrices, state: Any) -> Matrices:
         return self._join(self._each(self.basis.into, x, state), x.shape)
 
-    def back(self, y: Any, state: Any) -> Matrices:
+    def back(self, y: Matrices, state: Any) -> Matrices:
         return self._join(self._each(self.basis.back, y, state), y.shape)
 
     def _taught(self, f: Any, x: Matrices, state: Any, now: Now) -> Any:
@@ -113,10 +116,10 @@ class blocked(Basis):
     def refresh(self, x: Matrices, state: Any, now: Now) -> Any:
         return self._taught(self.basis.refresh, x, state, now)
 
-    def due(self, step: jax.Array) -> Any:
+    def due(self, step: Scalar) -> Any:
         return self.basis.due(step)
 
-    def carry(self, y: Any, degree: int, old: Any, new: Any) -> Any:
+    def carry(self, y: Matrices, degree: int, old: Any, new: Any) -> Matrices:
         def one(part: Any, a: Any, b: Any) -> Any:
             return self.basis.carry(part, degree, a, b)
 

@@ -17,7 +17,7 @@ from gradtx._bases.linear_algebra import (
 )
 from gradtx._bases.sides import Side, applied, check_counts, grams, squares
 from gradtx._core.numerics import average, squarable
-from gradtx._core.shapes import Matrices
+from gradtx._core.shapes import InBasis, Matrices, Shapes
 from gradtx._core.values import Hyper
 
 
@@ -101,7 +101,7 @@ class eigenbasis(Basis):
     def skips_first(self) -> bool:
         return self.first == "skip"
 
-    def init_matrix(self, x: Any) -> EigenbasisState:
+    def init_matrix(self, x: Shapes) -> EigenbasisState:
         return EigenbasisState(*squares(self, x), *squares(self, x, eye=True))
 
     def into(self, x: Matrices, state: EigenbasisState) -> Matrices:
@@ -136,7 +136,7 @@ class eigenbasis(Basis):
         right = matmul(over_left, adjoint(over_left)) / max(x.shape[-2], 1)
         return left, right
 
-    def _root_inverse(self, x: Any, gram: Square, q: Square) -> Any:
+    def _root_inverse(self, x: InBasis, gram: Square, q: Square) -> InBasis:
         """$X Q \\Lambda^{-1/2}$ for the Gram matrix $Q \\Lambda Q^H$; $X$ if the latter is 0."""
         values = rayleigh(gram, q)
         largest = jnp.max(values, -1, keepdims=True, initial=0)
@@ -162,7 +162,7 @@ class eigenbasis(Basis):
 
         return jax.lax.cond(new, lambda: eigh(unit)[1], power_step)
 
-    def carry(self, y: Any, degree: int, old: EigenbasisState, new: EigenbasisState) -> Any:
+    def carry(self, y: InBasis, degree: int, old: EigenbasisState, new: EigenbasisState) -> InBasis:
         if degree == 1:
             return super().carry(y, degree, old, new)
         for axis, gram, q in ((-2, new.left, old.q_left), (-1, new.right, old.q_right)):
@@ -176,6 +176,6 @@ def _order(gram: Square, q: Square) -> Annotated[jax.Array, "batch n"]:
     return jnp.argsort(-rayleigh(scaled(gram)[0], q), axis=-1)
 
 
-def _sorted(y: Any, order: Annotated[jax.Array, "batch n"], axis: int) -> Any:
+def _sorted(y: InBasis, order: Annotated[jax.Array, "batch n"], axis: int) -> InBasis:
     shape = (*order.shape, 1) if axis == -2 else (order.shape[0], 1, order.shape[1])
     return jnp.take_along_axis(y, order.reshape(shape), axis=axis)

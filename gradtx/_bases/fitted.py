@@ -7,13 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradtx._bases.basis import Basis, Now
-from gradtx._bases.linear_algebra import adjoint, matmul, scaled
+from gradtx._bases.linear_algebra import Square, adjoint, matmul, scaled
 from gradtx._bases.sides import check_counts
 from gradtx._core.dtypes import promote
 from gradtx._core.numerics import nonzero_or_one
 from gradtx._core.random_bits import mixed
-from gradtx._core.shapes import Matrices
+from gradtx._core.shapes import InBasis, Matrices, Scalar, Shapes
 from gradtx._core.values import Fixed, Hyper
+
+# A triangle `[batch, n, n]`, or a diagonal `[batch, 1, n]`.
+Factor = Annotated[jax.Array, "batch _ n"]
 
 
 class FittedWhiteningState(NamedTuple):
@@ -76,7 +79,7 @@ class fitted_whitening(Basis):
     def validate(self) -> None:
         check_counts(self)
 
-    def init_matrix(self, x: Any) -> FittedWhiteningState:
+    def init_matrix(self, x: Shapes) -> FittedWhiteningState:
         batch, *sizes = x.shape
         dtype, sides = promote(x.dtype, jnp.float32), []
         root = jnp.sqrt(jnp.asarray(self.initial_scale, jnp.finfo(dtype).dtype)).astype(dtype)
@@ -93,7 +96,7 @@ class fitted_whitening(Basis):
         left, right = (_adjoint(q) for q in state)
         return _left(right, _left(left, y).mT).mT
 
-    def due(self, step: jax.Array) -> Any:
+    def due(self, step: Scalar) -> Any:
         if isinstance(self.probability, float) and self.probability == 1:
             return True
         bits = mixed(jnp.asarray(step).astype(jnp.uint32) + np.uint32(0x9E3779B9))
@@ -113,7 +116,7 @@ class fitted_whitening(Basis):
         ratio = ratio.astype(left.dtype)
         return FittedWhiteningState(left * ratio, right / ratio)
 
-    def _fitted(self, q: Any, a: Any, c: Any) -> Any:
+    def _fitted(self, q: Factor, a: Any, c: Any) -> Factor:
         """A factor after one step, from what the columns of two matrices say about it."""
         # The ratio below does not depend on a common factor, which keeps the squares within range.
         largest = nonzero_or_one(
@@ -129,31 +132,31 @@ class fitted_whitening(Basis):
         change = jnp.triu((first - second) * (rate / _norm(first + second)).astype(a.dtype))
         return q - matmul(change, q)
 
-    def carry(self, y: Any, degree: int, old: Any, new: Any) -> Any:
+    def carry(self, y: InBasis, degree: int, old: Any, new: Any) -> InBasis:
         return y
 
 
-def _is_diagonal(q: Any) -> bool:
+def _is_diagonal(q: Factor) -> bool:
     return q.shape[-2] == 1 and q.shape[-1] != 1
 
 
-def _left(q: Any, x: Any) -> Any:
+def _left(q: Factor, x: Matrices) -> Matrices:
     """The product with a factor from the left."""
     return q.mT * x if _is_diagonal(q) else matmul(q, x)
 
 
-def _adjoint(q: Any) -> Any:
+def _adjoint(q: Factor) -> Factor:
     return q.conj() if _is_diagonal(q) else adjoint(q)
 
 
-def _solve(q: Any, v: Any) -> Any:
+def _solve(q: Factor, v: Matrices) -> Matrices:
     """$Q^{-H} V$ for a factor."""
     if _is_diagonal(q):
         return v / q.mT.conj()
     return jax.scipy.linalg.solve_triangular(adjoint(q), v, lower=True)
 
 
-def _norm(a: Any) -> Any:
+def _norm(a: Square) -> Annotated[jax.Array, "batch 1 1"]:
     """A lower bound of the spectral norm of matrices that are positive semidefinite."""
     unit, largest = scaled(a)
     squares = jnp.sum(jnp.square(jnp.abs(unit)), -2)

@@ -10,7 +10,7 @@ from jax.core import Tracer
 from gradtx._bases.basis import Basis
 from gradtx._bases.linear_algebra import adjoint, matmul
 from gradtx._core.authors import described
-from gradtx._core.shapes import Matrices
+from gradtx._core.shapes import InBasis, Matrices
 
 
 class fixed_basis(Basis):
@@ -81,7 +81,7 @@ class fixed_basis(Basis):
         x = x if p is None else matmul(p, x)
         return x if s is None else matmul(x, adjoint(s))
 
-    def back(self, y: Any, state: Any) -> Matrices:
+    def back(self, y: InBasis, state: Any) -> Matrices:
         p, s = self._matrices(y)
         y = y if p is None else matmul(adjoint(p), y)
         return y if s is None else matmul(y, s)

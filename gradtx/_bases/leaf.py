@@ -15,7 +15,7 @@ from gradtx._core.carry import Moment
 from gradtx._core.dtypes import compute_dtype
 from gradtx._core.leaf import split
 from gradtx._core.numerics import placed_like
-from gradtx._core.shapes import Leaf
+from gradtx._core.shapes import Leaf, Scalar
 from gradtx._core.sharding import varying_like
 from gradtx._core.trees import Structure, paths
 from gradtx._matrices.matrix_axes import MatrixAxes
@@ -111,8 +111,8 @@ class BasisLeaf:
         self,
         x: Leaf,
         state: list[Any],
-        step: jax.Array,
-        seed: jax.Array,
+        step: Scalar,
+        seed: Scalar,
         moments: list[Any],
         kinds: list[Moment],
     ) -> tuple[list[Any], list[Any]]:
@@ -136,7 +136,7 @@ class BasisLeaf:
         static = self._static("learn", tuple(m.degree for m in kinds))
         return learned(static, self.arrays, x, state, Now(step, seed), moments)
 
-    def carry(self, y: Any, degree: int, old: list[Any], new: list[Any]) -> Any:
+    def carry(self, y: Leaf, degree: int, old: list[Any], new: list[Any]) -> Leaf:
         """An array of the inner state, carried from the old basis into the new one."""
         if y.shape != self.shape_inside:
             raise TypeError(

@@ -9,18 +9,21 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 
+from gradtx._core.shapes import Matrices
 from gradtx._core.sizes import in_units, unit_of
 
 Square = Annotated[jax.Array, "batch n n"]
 Vectors = Annotated[jax.Array, "batch n"]
 
 
-def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
+def matmul(
+    a: Annotated[jax.Array, "... m k"], b: Annotated[jax.Array, "... k n"]
+) -> Annotated[jax.Array, "... m n"]:
     """The product of two stacks of matrices, with all digits."""
     return jnp.matmul(a, b, precision="highest")
 
 
-def adjoint(a: jax.Array) -> jax.Array:
+def adjoint(a: Annotated[jax.Array, "*batch m n"]) -> Annotated[jax.Array, "*batch n m"]:
     """The conjugate transpose."""
     return a.mT.conj()
 
@@ -35,7 +38,7 @@ def rayleigh(gram: Square, q: Square) -> Vectors:
     return jnp.sum((q.conj() * matmul(gram, q)).real, -2)
 
 
-def scaled(a: Square) -> tuple[Square, Annotated[jax.Array, "batch 1 1"]]:
+def scaled(a: Matrices) -> tuple[Matrices, Annotated[jax.Array, "batch 1 1"]]:
     """Matrices divided by their largest entry, and this entry; it is 1 for a matrix of zeros."""
     largest = unit_of(jnp.max(jnp.abs(a), axis=(-2, -1), keepdims=True, initial=0))
     # A NaN must not be hidden, and `unit_of` gives 1 for it.
@@ -69,7 +72,7 @@ def _eigh_jvp(primals: Any, tangents: Any) -> Any:
 
 
 @jax.custom_jvp
-def orthonormal(a: Square) -> Square:
+def orthonormal(a: Matrices) -> Matrices:
     """The factor Q of the QR decomposition, whose columns are orthonormal."""
     with jax.default_matmul_precision("highest"):
         return jnp.linalg.qr(a).Q

@@ -9,7 +9,7 @@ from gradtx._bases.basis import Basis, Now
 from gradtx._bases.linear_algebra import adjoint, eigh, matmul, orthonormal, scaled
 from gradtx._bases.sides import applied, check_counts, turned
 from gradtx._core.dtypes import promote
-from gradtx._core.shapes import Matrices
+from gradtx._core.shapes import InBasis, Matrices, Scalar, Shapes
 
 
 class LowRankState(NamedTuple):
@@ -73,7 +73,7 @@ class low_rank(Basis):
             return min(self.rank, inputs), outputs
         return inputs, min(self.rank, outputs)
 
-    def init_matrix(self, x: Any) -> LowRankState:
+    def init_matrix(self, x: Shapes) -> LowRankState:
         batch, *sizes = x.shape
         dtype = promote(x.dtype, jnp.float32)
         both = []
@@ -85,7 +85,7 @@ class low_rank(Basis):
     def into(self, x: Matrices, state: LowRankState) -> Any:
         return applied(adjoint(state.left), x, state.right)
 
-    def back(self, y: Any, state: LowRankState) -> Matrices:
+    def back(self, y: InBasis, state: LowRankState) -> Matrices:
         return applied(state.left, y, adjoint(state.right))
 
     def refresh(self, x: Matrices, state: LowRankState, now: Now) -> LowRankState:
@@ -93,7 +93,9 @@ class low_rank(Basis):
         left = self._directions(unit, state.left, now.seed)
         return LowRankState(left, self._directions(adjoint(unit), state.right, now.seed))
 
-    def _directions(self, x: Any, p: Any, seed: Any) -> Any:
+    def _directions(
+        self, x: Matrices, p: Annotated[jax.Array, "batch _ rank"], seed: Scalar
+    ) -> Annotated[jax.Array, "batch _ rank"]:
         if not p.shape[-1]:
             return p
         if self.method == "random":

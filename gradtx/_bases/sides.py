@@ -4,15 +4,19 @@ A matrix is `[in, out]`. The Gram matrix of its inputs is $G G^H$, of size (in, 
 outputs is $G^H G$, of size (out, out).
 """
 
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
+import jax
 import jax.numpy as jnp
 
 from gradtx._bases.linear_algebra import adjoint, matmul
 from gradtx._core.dtypes import promote
-from gradtx._core.shapes import Matrices
+from gradtx._core.shapes import InBasis, Matrices, Shapes
 
 Side: TypeAlias = Literal["both", "shorter", "longer", "inputs", "outputs"]
+
+OfInputs = Annotated[jax.Array, "batch in in"]
+OfOutputs = Annotated[jax.Array, "batch out out"]
 
 
 def turned(basis: Any, inputs: int, outputs: int) -> tuple[bool, bool]:
@@ -48,7 +52,7 @@ def check_counts(basis: Any) -> None:
             )
 
 
-def squares(basis: Any, x: Any, eye: bool = False) -> list[Any]:
+def squares(basis: Any, x: Shapes, eye: bool = False) -> list[InBasis]:
     """For both sides a square matrix of zeros, or the identity; without entries for a side not turned.
 
     Args:
@@ -66,12 +70,14 @@ def squares(basis: Any, x: Any, eye: bool = False) -> list[Any]:
     return out
 
 
-def grams(x: Matrices) -> tuple[Any, Any]:
+def grams(
+    x: Matrices,
+) -> tuple[OfInputs, OfOutputs]:
     """The Gram matrices of the inputs and of the outputs."""
     return matmul(x, adjoint(x)), matmul(adjoint(x), x)
 
 
-def applied(left: Any, x: Matrices, right: Any) -> Matrices:
+def applied(left: InBasis, x: InBasis, right: InBasis) -> InBasis:
     """`left @ x @ right`, where a factor without entries is the identity."""
     x = matmul(left, x) if left.size else x
     return matmul(x, right) if right.size else x

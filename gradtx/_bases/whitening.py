@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from gradtx._bases.basis import Basis, Now
-from gradtx._bases.linear_algebra import inverse_power, scaled
+from gradtx._bases.linear_algebra import Square, inverse_power, scaled
 from gradtx._bases.sides import Side, applied, check_counts, grams, squares, turned
 from gradtx._core.numerics import average
-from gradtx._core.shapes import Matrices
+from gradtx._core.shapes import InBasis, Matrices, Shapes
 from gradtx._core.values import Hyper
 
 
@@ -79,7 +79,7 @@ class whitening(Basis):
     def validate(self) -> None:
         check_counts(self)
 
-    def init_matrix(self, x: Any) -> WhiteningState:
+    def init_matrix(self, x: Shapes) -> WhiteningState:
         return WhiteningState(*squares(self, x), *squares(self, x, eye=True))
 
     def into(self, x: Matrices, state: WhiteningState) -> Matrices:
@@ -99,7 +99,7 @@ class whitening(Basis):
                 new[name] = jnp.where(spoiled, old, total)
         return state._replace(**new)
 
-    def _added(self, old: Any, gram: Any) -> Any:
+    def _added(self, old: Square, gram: Square) -> Square:
         if isinstance(self.decay, float):
             return old + gram if self.decay == 1 else average(old, gram, self.decay)
         return jnp.where(self.decay == 1, old + gram, average(old, gram, self.decay))
@@ -110,7 +110,7 @@ class whitening(Basis):
         left, right = (self._root(gram, power) for gram in (state.left, state.right))
         return state._replace(root_left=left, root_right=right)
 
-    def _root(self, gram: Any, power: Any) -> Any:
+    def _root(self, gram: Square, power: Any) -> Square:
         if not gram.shape[-1]:
             return gram
         largest = scaled(gram)[1][..., 0]
@@ -119,5 +119,5 @@ class whitening(Basis):
         ridge = ridge * largest if self.relative else jnp.broadcast_to(ridge, largest.shape)
         return inverse_power(gram, half, ridge)
 
-    def carry(self, y: Any, degree: int, old: Any, new: Any) -> Any:
+    def carry(self, y: InBasis, degree: int, old: Any, new: Any) -> InBasis:
         return y

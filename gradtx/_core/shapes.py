@@ -8,11 +8,13 @@ of axes whose sizes are the same throughout the call. An empty string is the sha
 and type checkers see a plain array.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 
 Matrices = Annotated[jax.Array, "batch in out"]  # in the convention `x @ W`
+Shapes = Annotated[Any, "batch in out"]  # matrices, or a `jax.ShapeDtypeStruct` of them
+InBasis = Annotated[jax.Array, "batch _ _"]  # matrices in a basis, which may have other sizes
 Leaf = Annotated[jax.Array, "*leaf"]
 Alike = Annotated[jax.Array, "*alike"]  # any shape, and the same for all arrays of a call
 Scalar = Annotated[jax.Array, ""]

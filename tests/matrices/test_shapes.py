@@ -1,7 +1,8 @@
-"""The shapes that annotations state, held against the arrays that come and go while Muon runs.
+"""The shapes that annotations state, held against the arrays that come and go while optimizers run.
 
-`gradtx/_core/shapes.py` says how a shape is written. Every function and method of `gradtx._matrices`,
-and of the numerics below it, whose annotations state a shape is wrapped for the time of the test.
+`gradtx/_core/shapes.py` says how a shape is written. Every function and method of `gradtx._matrices` and
+`gradtx._bases`, and of the numerics below them, whose annotations
+state a shape is wrapped for the time of the test.
 """
 
 import functools
@@ -20,7 +21,10 @@ import numpy as np
 import pytest
 
 import gradtx
+import gradtx._bases
 import gradtx._matrices
+from gradtx._bases import linear_algebra
+from gradtx._core.fields import Fixed, Hyper
 from gradtx._core.shapes import Alike, Matrices
 
 Sizes = dict[str, Any]
@@ -42,9 +46,15 @@ def fits(shape: tuple[int, ...], stated: str, sizes: Sizes) -> bool:
     return True
 
 
+def is_shape(hint: Any) -> bool:
+    """Whether an annotation states a shape, of an array or of its description."""
+    given = typing.get_origin(hint) is Annotated
+    return given and hint.__origin__ in (jax.Array, Any) and hint not in (Hyper, Fixed)
+
+
 def states_a_shape(hint: Any) -> bool:
     if typing.get_origin(hint) is Annotated:
-        return hint.__origin__ is jax.Array
+        return is_shape(hint)
     return any(map(states_a_shape, [*typing.get_args(hint), *fields(hint).values()]))
 
 
@@ -57,7 +67,7 @@ def fields(hint: Any) -> dict[str, Any]:
 def compare(value: Any, hint: Any, sizes: Sizes, where: str) -> None:
     """Raise `AssertionError` for an array in `value` whose shape is not the one stated in `hint`."""
     if typing.get_origin(hint) is Annotated:
-        for stated in hint.__metadata__ if hint.__origin__ is jax.Array else ():
+        for stated in hint.__metadata__ if is_shape(hint) else ():
             shape = np.shape(value) if isinstance(value, float | int) else value.shape
             assert fits(shape, stated, sizes), f"{where}: {shape} is not [{stated}], {sizes}"
         return
@@ -92,8 +102,8 @@ def checked(function: Callable[..., Any], name: str, called: set[str]) -> Callab
 
 
 def modules() -> list[Any]:
-    package = gradtx._matrices
-    names = [m.name for m in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")]
+    rooms = gradtx._matrices, gradtx._bases
+    names = [m.name for p in rooms for m in pkgutil.iter_modules(p.__path__, f"{p.__name__}.")]
     return [importlib.import_module(name) for name in ("gradtx._core.numerics", *names)]
 
 
@@ -157,6 +167,7 @@ def on_meshes() -> None:
         step(gradtx.normuon(0.1), replicas)
         step(gradtx.adamuon(0.1), replicas | {"stack": lies(3, 8, 4, spec=(None, "x", "y"))})
         step(gradtx.muon(0.1), {"both": lies(8, 4, spec=("x", "y"))})
+        step(gradtx.muon(0.1), {name: lies(12, 10, spec=("x", "y")) for name in "abcdefgh"})
         step(gradtx.normuon(0.1), {"long": lies(8, 64, spec=(None, "x"))})
     mesh = jax.make_mesh((8,), ("x",))
     sharding = jax.NamedSharding(mesh, jax.P("x"))
@@ -166,6 +177,34 @@ def on_meshes() -> None:
     inside = lambda p: tx.update(p, tx.init(p), p)[0]
     specs = jax.P("x")
     jax.eval_shape(jax.shard_map(inside, mesh=mesh, in_specs=specs, out_specs=specs), params)
+
+
+def in_bases(params: Any) -> None:
+    """Steps in every basis, traced, in which the basis is learned and refreshed."""
+    shorter = gradtx.low_rank(2, every=1, side="shorter")
+    bases = [
+        gradtx.eigenbasis(every=1),
+        gradtx.eigenbasis(every=1, method="eigh", side="shorter"),
+        gradtx.whitening(every=1),
+        gradtx.fitted_whitening(max_size=5),
+        gradtx.blocked(gradtx.eigenbasis(every=1), 2),
+        gradtx.blocked(gradtx.whitening(), 4),
+        shorter,
+        gradtx.fixed_basis(jnp.eye(4), jnp.eye(4)),
+    ]
+    for basis in bases:
+        fixed = isinstance(basis, gradtx.fixed_basis)
+        on_refresh = "keep" if basis is shorter else "carry"
+        tx = gradtx.in_basis(basis, gradtx.scale_by_adam(), on_refresh=on_refresh)
+        step(tx, {"square": jnp.ones((4, 4))} if fixed else params)
+    step(gradtx.scale_in_basis(shorter, gradtx.scale_by_adam(), on_refresh="keep"), params)
+    step(gradtx.orthogonalize_low_rank(rank=2), params)
+    for optimizer in (gradtx.soap(0.1), gradtx.kl_soap(0.1), gradtx.shampoo(0.1, block_size=2)):
+        step(optimizer, params)
+    # A state of a whole tree is carried into a new basis, too.
+    whole = gradtx.accumulate(gradtx.scale_by_momentum(), 2)
+    step(gradtx.in_basis(gradtx.eigenbasis(every=1), whole), params)
+    jax.eval_shape(jax.grad(lambda x: jnp.sum(linear_algebra.eigh(x)[0])), jnp.eye(3)[None])
 
 
 def test_arrays_have_the_shapes_that_annotations_state(monkeypatch):
@@ -208,14 +247,16 @@ def test_arrays_have_the_shapes_that_annotations_state(monkeypatch):
         ),
         jnp.ones((2, 5, 9, 4)),
     )
+    in_bases(two)
     on_meshes()
     assert gradtx.global_norm(params) > 0
-    # The base class's own method only raises an error.
-    assert every - called == {"Matrixwise.update_matrix"}
-    assert len(every) > 30
+    # The methods of the base classes only raise an error, and arrays that are traced need no program.
+    bases = {"Matrixwise.update_matrix", "Basis.into", "Basis.back"}
+    assert every - called == {*bases, "_compiled"}
+    assert len(every) > 110
 
 
-def test_no_array_of_the_matrices_is_without_a_shape():
+def test_no_array_of_the_matrices_and_bases_is_without_a_shape():
     def bare(hint: Any) -> bool:
         inside = typing.get_args(hint) if typing.get_origin(hint) in (tuple, list) else ()
         return hint is jax.Array or any(map(bare, inside))

@@ -156,6 +156,7 @@ def facts(snapshot):
     or of a convention, and `("state", code)` for the layout of the state of an optimizer.
     """
     found, (names, states) = {}, snapshot.partition("# Names")[2].split("# States", 1)
+    name = ""
     for line in names.splitlines():
         if match := re.match(r"    (?:\.(\w+)\((.*)\)$|convention ('\w+'): (.*))", line):
             member, given = (match[1], match[2]) if match[1] else (match[3], match[4])
