@@ -68,7 +68,9 @@ class delayed(Wrapper, Elementwise):
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any, given: Any) -> Any:
         # A gradient that is not finite shows at once, because `0 * update` is NaN then.
-        return state.previous + 0 * update, state._replace(previous=update)
+        # What `inner` gives for a complex parameter may be real, such as a mean square.
+        new = state._replace(previous=update.astype(state.previous.dtype))
+        return state.previous + 0 * update, new
 
     def tex(self, g: Tex, page: Page) -> Tex:
         u = page.symbol(self.inner.tex(g, page))
@@ -132,7 +134,9 @@ class difference(Recipe):
 
 def subtracted(a: jax.Array, b: jax.Array) -> jax.Array:
     """`a - b`, which does not overflow if both are finite."""
-    if jnp.iscomplexobj(a):
+    if jnp.iscomplexobj(a) or jnp.iscomplexobj(
+        b
+    ):  # such as a mean square and an array like the parameter
         return jax.lax.complex(subtracted(a.real, b.real), subtracted(a.imag, b.imag))
     limit = 0.5 * jnp.finfo(a.dtype).max
     half = jnp.clip(0.5 * a - 0.5 * b, -limit, limit)

@@ -308,6 +308,16 @@ def test_operators_join_what_the_branches_give():
             same(op(a, b).init(PARAMS), (a.init(PARAMS), b.init(PARAMS)))
 
 
+def test_a_difference_takes_a_mean_square_of_complex_parameters():
+    tx, p = chain(second_moment(0.5), gradtx.difference()), jnp.ones(2, "complex64")
+    state = tx.init(p)
+    for g, want in ((1.0, 0.0), (2.0, 1.75)):  # the mean squares are 0.5 and 2.25
+        u, new = tx.update(g * p, state, p)
+        np.testing.assert_array_equal(u, want * p)
+        assert zoo.types(new) == zoo.types(state)
+        state = new
+
+
 @pytest.mark.parametrize("other", ["parameters()", "chain(freeze(), decoupled_weight_decay(0.1))"])
 def test_an_infinite_gradient_shows_beside_a_branch_that_ignores_gradients(other):
     tx = rms() + zoo.evaluate(other)
