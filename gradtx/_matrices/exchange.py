@@ -79,7 +79,7 @@ def _on_device(plan: Plan, leaves: list[list[Held]], numbers: list[Any]) -> list
     results = []
     for start in range(0, max(sum(sizes), 1), chunk):
         part = [x[start : start + chunk] for x in arrays]
-        results.append(_together(plan, hops, share, part, numbers))
+        results.append(_together(plan, hops, part, numbers))
     cuts = zip(*(cut(x, sizes) for x in joined(results)), strict=True)
     done = []
     for leaf, own, new in zip(plan.leaves, leaves, cuts, strict=True):
@@ -89,27 +89,28 @@ def _on_device(plan: Plan, leaves: list[list[Held]], numbers: list[Any]) -> list
     return done
 
 
-def _together(
-    plan: Plan, hops: list[Hop], share: int, arrays: list[Rows], numbers: list[Any]
-) -> list[Rows]:
+def _together(plan: Plan, hops: list[Hop], arrays: list[Rows], numbers: list[Any]) -> list[Rows]:
     """One exchange there, the steps on whole matrices, and one exchange back."""
     inputs, wanted = plan.steps.inputs, len(plan.steps.wanted)
-    count, dtype = len(arrays[0]), arrays[0].dtype
-    total = -(-count // share) * share
-    if total != count:
-        # Without the barrier, XLA moved the padding past an exchange, and refused some programs.
-        arrays = list(jax.lax.optimization_barrier([repeated(x, total) for x in arrays]))
+    dtype, counts = arrays[0].dtype, list[int]()
     if hops:
         arrays = [plan.sent(x) if i < inputs else x for i, x in enumerate(arrays)]
     for hop in hops:
+        # Each hop has padding of its own, so that what comes back over it has no padding of the others.
+        counts.append(len(arrays[0]))
+        total = -(-counts[-1] // hop.size) * hop.size
+        if total != counts[-1]:
+            # Without the barrier, XLA moved the padding past an exchange, and refused some programs.
+            arrays = list(jax.lax.optimization_barrier([repeated(x, total) for x in arrays]))
         arrays = there(hop, arrays)
     arrays = [x.astype(dtype) if i < inputs else x for i, x in enumerate(arrays)]
     new = plan.steps.run(plan.group, arrays, numbers)
     if hops:
         new = [plan.sent(x) if i < wanted else x for i, x in enumerate(new)]
-    for hop in reversed(hops):
+    for hop, count in reversed(list(zip(hops, counts, strict=True))):
         new = back(hop._replace(axes=(hop.axes[0],) * wanted + hop.axes[inputs:]), new)
-    return [x[:count].astype(dtype) if i < wanted else x[:count] for i, x in enumerate(new)]
+        new = [x[:count] for x in new]
+    return [x.astype(dtype) if i < wanted else x for i, x in enumerate(new)]
 
 
 def _spec_of_state(plan: Plan, leaf: UnitLeaf, shape: tuple[int, ...]) -> PartitionSpec:

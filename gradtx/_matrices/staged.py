@@ -2,9 +2,9 @@
 
 On an Auto mesh the type of an array says on which mesh it lies, but not how it is sharded. So the
 matrices of a group are stacked, and constraints shard the axis of the stack over one mesh axis after
-another, or over both axes of a mesh at once (`both_axes.py`). From that, XLA finds the exchanges of
-`exchange.py` by itself. Every device then updates whole matrices under `shard_map`, and the stack goes
-back by the same steps.
+another (`padded.py`), or over both axes of a mesh at once (`both_axes.py`). From that, XLA finds the
+exchanges of `exchange.py` by itself. Every device then updates whole matrices under `shard_map`, and the
+stack goes back by the same steps.
 """
 
 import functools
@@ -20,6 +20,7 @@ from gradtx._core.sharding import is_explicit
 from gradtx._matrices.both_axes import collected, spread
 from gradtx._matrices.groups import cut
 from gradtx._matrices.hops import Held, Rows
+from gradtx._matrices.padded import collected_padded, spread_padded
 from gradtx._matrices.plans import Plan
 from gradtx._matrices.units import UnitLeaf, joined, repeated
 
@@ -117,14 +118,18 @@ def _in_stages(plan: Plan, leaves: list[list[Held]], numbers: list[Any]) -> list
     arrays = [plan.sent(x) if i < inputs else x for i, x in enumerate(arrays)]
     if pinned:
         arrays = [_over(plan.mesh, (), x) for x in arrays]
+    at_once = goes_at_once(plan)
     total = -(-count // (share := math.prod(plan.mesh.shape[name] for name in names))) * share
-    if total != count:
+    in_turn = total != count and len(names) > 1 and not at_once
+    counts: list[int] = []
+    if total != count and not in_turn:
         arrays = list(jax.lax.optimization_barrier([repeated(x, total) for x in arrays]))
         if pinned:
             arrays = [_over(plan.mesh, (), x) for x in arrays]
-    at_once = goes_at_once(plan)
     if at_once:
         arrays = [spread(plan.mesh, names, x) for x in arrays]
+    elif in_turn:
+        arrays, counts = spread_padded(plan.mesh, names, arrays)
     else:
         for end in range(1, len(names) + 1):
             arrays = [_over(plan.mesh, names[:end], x) for x in arrays]
@@ -144,6 +149,8 @@ def _in_stages(plan: Plan, leaves: list[list[Held]], numbers: list[Any]) -> list
     )(arrays, numbers)
     if at_once:
         new = [_over(plan.mesh, (), collected(plan.mesh, names, x)) for x in new]
+    elif in_turn:
+        new = collected_padded(plan.mesh, names, new, counts, pinned=pinned)
     else:
         for end in range(len(names) - 1, 0 if not pinned else -1, -1):
             new = [_over(plan.mesh, names[:end], x) for x in new]

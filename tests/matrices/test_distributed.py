@@ -239,3 +239,39 @@ def test_exchanges_over_both_axes_at_once_give_one_devices_numbers(shape, spec, 
     error = 0.1 * roundings(3 * 64 * (8.3 + 23.6 + 17.3), "float32")
     for x, y in zip(*map(jax.tree.leaves, (want, got)), strict=True):
         np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=0, atol=error)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("shape", "spec", "kinds"),
+    [
+        ((6, 8, 16), P(None, "x", "y"), {"all-to-all": 4}),
+        ((10, 8, 16), P(None, None, "y"), EXCHANGED | GATHERED),
+        ((12, 8, 16), P("x", None, "y"), EXCHANGED),
+    ],
+    ids=str,
+)
+def test_stacks_that_are_padded_over_each_mesh_axis_give_one_devices_numbers(
+    shape, spec, kinds, kind
+):
+    mesh = jax.make_mesh(*TWO, axis_types=(KINDS[kind],) * 2)
+    sharding = NamedSharding(mesh, spec)
+    alone = {"stack": jax.random.normal(jax.random.key(0), shape)}
+    put = jax.device_put(alone, sharding)
+    tx = gradtx.orthogonalize_newton_schulz(steps=1)
+    f = jax.jit(lambda g: tx.update(g, ())[0], out_shardings=sharding)
+    text = f.lower(put).compile({"xla_backend_optimization_level": 0}).as_text()
+    both = kind == "Explicit" and spec == P(None, "x", "y")
+    found = Counter(x.kind for x in collectives(text) for _ in range(x.runs))
+    assert found == (EXCHANGED if both else kinds)
+    if "all-gather" in kinds:
+        # Of 10 matrices, each of four replicas updates three or fewer on two devices, which hold four of
+        # them. Three go back to the other replicas, and the fourth one is padding.
+        (gathered,) = [x for x in collectives(text) if x.kind == "all-gather"]
+        assert gathered.bytes == 4 * 12 * 8 * 16 // 2
+    got = normuon_step(put, OPTIMIZERS["normuon"]().init(put), put)
+    want = normuon_step(alone, OPTIMIZERS["normuon"]().init(alone), alone)
+    # The bound is that of `test_two_steps_give_one_devices_numbers`.
+    error = 0.1 * roundings(3 * 64 * (8.3 + 23.6 + 17.3), "float32")
+    for x, y in zip(*map(jax.tree.leaves, (want, got)), strict=True):
+        np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=0, atol=error)
