@@ -118,7 +118,7 @@ def test_place_changes_the_rules_alone():
 
 
 def test_what_cannot_be_placed_is_refused():
-    with pytest.raises(TypeError, match=r"`laid_out\(rule=...\)` must be a rule"):
+    with pytest.raises(TypeError, match=r"`laid_out\(rule=by_rank\(2\)\)` must be a rule"):
         laid_out(gradtx.by_rank(2), {})
     with pytest.raises(TypeError, match=r"specs=\{'w': ...\}\)` must be a tuple with the name"):
         laid_out(hidden_matrices(), {"w": 3})
