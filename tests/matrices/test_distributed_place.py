@@ -120,7 +120,7 @@ def test_place_changes_the_rules_alone():
 def test_what_cannot_be_placed_is_refused():
     with pytest.raises(TypeError, match=r"`laid_out\(rule=by_rank\(2\)\)` must be a rule"):
         laid_out(gradtx.by_rank(2), {})
-    with pytest.raises(TypeError, match=r"specs=\{'w': ...\}\)` must be a tuple with the name"):
+    with pytest.raises(TypeError, match=r"`laid_out\(specs=\{'w': 3\}\)` must be a mapping"):
         laid_out(hidden_matrices(), {"w": 3})
     with pytest.raises(TypeError, match=r"`laid_out\(specs=.*\)` must be a mapping"):
         laid_out(hidden_matrices(), P("x"))
