@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 
 from gradtx._core.codecs import Codec, code_structure
 from gradtx._core.places import Named, Slot, is_place
@@ -150,6 +151,13 @@ class Encoder:
             inside = [self._searched(x, structure) for x in node]
             return kind(*inside) if hasattr(node, "_fields") else kind(inside)
         return node
+
+
+def hidden_constants(state: Any) -> Any:
+    """`state`, so that the compiler does not know its numbers where they are traced."""
+    if any(isinstance(x, Tracer) for x in jax.tree.leaves(state)):
+        return jax.lax.optimization_barrier(state)
+    return state
 
 
 def _is_like_params(node: Any, structure: Structure) -> bool:

@@ -15,7 +15,7 @@ from gradtx._core.codecs import Codec, check_codec
 from gradtx._core.latex import Page, Tex
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, flatten
-from gradtx._wrappers.coded import Encoder, decoded
+from gradtx._wrappers.coded import Encoder, decoded, hidden_constants
 from gradtx._wrappers.master_weights import master_weights
 
 CODECS = {
@@ -127,7 +127,9 @@ class stored(Wrapper):
         # A buffer of its own, since no two arrays of a state share one.
         encodings = jnp.zeros((), jnp.int32)
         encoder = Encoder(self.codec, self.min_size, encodings)
-        return StoredState(encodings, encoder.first(program.init(leaves), program.state, structure))
+        # The compiler would encode the zeros of a new state itself, which takes it minutes.
+        inner = hidden_constants(program.init(leaves))
+        return StoredState(encodings, encoder.first(inner, program.state, structure))
 
     def update_tree(
         self, updates: PyTree, state: Any, params: PyTree, extra: dict[str, Any]
