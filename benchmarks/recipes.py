@@ -22,6 +22,10 @@ SETTINGS: dict[str, Make] = {
     "lookahead": lambda rate: gradtx.lookahead(gradtx.adamw(rate)),
     "sam": lambda rate: gradtx.sam(gradtx.sgd(rate, momentum=0.9)),
     "asam": lambda rate: gradtx.asam(gradtx.sgd(rate, momentum=0.9)),
+    # They multiply a learning rate that they find themselves.
+    "prodigy": lambda rate: gradtx.prodigy(rate / RATE),
+    "dadapt_adamw": lambda rate: gradtx.dadapt_adamw(rate / RATE),
+    "dog": lambda rate: gradtx.dog(rate / RATE),
     "soda": lambda rate: gradtx.soda(gradtx.adamw(rate, weight_decay=0.0)),
 }
 
@@ -39,22 +43,6 @@ def every_recipe() -> dict[str, Make]:
 
 
 RECIPES = every_recipe()
-# The recipes in the tables of docs/numbers.md, which took a million steps.
-IN_TABLES = (
-    "sgd",
-    "adagrad",
-    "rmsprop",
-    "adadelta",
-    "adam",
-    "adamw",
-    "amsgrad",
-    "nadam",
-    "nadamw",
-    "muon",
-    "normuon",
-    "adamuon",
-    "scion",
-)
 
 
 def extra_arguments(loss: Callable[[Any], jax.Array], params: Any) -> dict[str, Any]:

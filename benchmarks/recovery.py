@@ -1,7 +1,8 @@
 """How long every recipe takes to recover from one huge finite gradient, as a table in Markdown.
 
-    python -m benchmarks.recovery             the table of docs/numbers.md
-    python -m benchmarks.recovery adam muon   some recipes, or `all` of them
+    python -m benchmarks.recovery                     the table of docs/long_runs.md
+    python -m benchmarks.recovery adam muon           some recipes
+    python -m benchmarks.recovery adam muon --write   and put their rows on the page
 
 After a thousand steps with one gradient, whose entries have the size 1, comes a gradient of size 1e30 in
 another direction, and then the first one again. An optimizer has recovered when its update differs by at
@@ -16,14 +17,18 @@ import jax.numpy as jnp
 import numpy as np
 
 import gradtx
-from benchmarks.recipes import IN_TABLES, RATE, RECIPES, extra_arguments, linear_loss
+from benchmarks import pages
+from benchmarks.recipes import RATE, RECIPES, extra_arguments, linear_loss
 
 BEFORE, MOST = 1000, 200_000
 SIZE = 1e30
-ON_THE_PAGE = (*IN_TABLES, "adafactor", "adan", "lion", "soap")
 # In SOAP's basis, most entries of a gradient that never changes are roundings. Adam with a tiny epsilon
 # scales them up, so that any two runs differ for good. This epsilon is far above them.
-MAKE = RECIPES | {"soap": lambda rate: gradtx.soap(rate, eps=1e-3)}
+MAKE = RECIPES | {
+    "soap": lambda rate: gradtx.soap(rate, eps=1e-3),
+    "kl_soap": lambda rate: gradtx.kl_soap(rate, eps=1e-3),
+    "soap_muon": lambda rate: gradtx.soap_muon(rate, eps=1e-3),
+}
 REMEDIES = {
     "alone": lambda tx: tx,
     "`clip_by_global_norm(4.0)` before it": lambda tx: gradtx.chain(
@@ -101,17 +106,25 @@ def row(name):
     return [f"`{MAKE[name](RATE)}`", shown_size(size), shown_steps(count), *remedies]
 
 
-def table(names):
-    """The table in Markdown."""
-    head = ["Recipe", "Size of the huge step", "Steps to recover", *list(REMEDIES)[1:]]
-    rows = [head, ["---"] * len(head), *map(row, names)]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
+HEAD = ["Recipe", "Size of the huge step", "Steps to recover", *list(REMEDIES)[1:]]
 
 
-if __name__ == "__main__":
+def main(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="*", choices=[*MAKE, "all", []], help="recipes")
-    names = parser.parse_args().names or ON_THE_PAGE
-    print(table(MAKE if "all" in names else names), end="")
+    parser.add_argument("names", nargs="*", help="recipes, all of them without a choice")
+    parser.add_argument("--write", action="store_true", help="write rows into docs/long_runs.md")
+    options = parser.parse_args(argv)
+    if unknown := [x for x in options.names if x not in MAKE]:
+        parser.error(f"there is no recipe {unknown[0]!r}; there are {', '.join(MAKE)}")
+    print(pages.table(HEAD, []), end="")
+    for name in options.names or MAKE:
+        cells = row(name)
+        print(pages.line(cells), end="", flush=True)
+        if options.write:
+            pages.update("recovery", HEAD, [cells], MAKE)
+
+
+if __name__ == "__main__":
+    main()

@@ -2,20 +2,24 @@
 
 import math
 import re
-from pathlib import Path
 
-import numpy as np
 import pytest
 
-from benchmarks import recovery
+from benchmarks import pages, recovery
+from benchmarks.recipes import RATE, RECIPES
 
-PAGE = (Path(__file__).parents[2] / "docs" / "numbers.md").read_text()
+TEXT = pages.PAGE.read_text()
+ROWS = pages.rows_of("recovery")
+
+
+def steps_of(cell):
+    """The number of steps in a cell, which is infinite for more steps than were taken."""
+    return math.inf if cell.startswith("more") else int(cell.replace(",", ""))
 
 
 def on_the_page(name):
     """The size of the huge step and the steps to recover, as the page has them."""
-    (found,) = re.findall(rf"^\| `{name}\([^`]*\)` \| (\S+) \| ([\d,]+) \|", PAGE, re.MULTILINE)
-    return float(found[0]), int(found[1].replace(",", ""))
+    return float(ROWS[name][1]), steps_of(ROWS[name][2])
 
 
 def test_the_times_to_recover_are_those_of_the_closed_forms_and_of_the_page():
@@ -42,11 +46,21 @@ def test_skipping_spikes_recovers_at_once():
 def test_a_clip_that_finds_its_bound_itself_recovers_as_fast_as_the_page_says(remedy):
     """All gradients before the huge one are equal, so their norms do not deviate from the average."""
     _, steps = recovery.measured("adam", remedy)
-    (said,) = re.findall(r"recovers after\s+(\d+) steps:", PAGE)
+    (said,) = re.findall(r"recovers after\s+(\d+) steps:", TEXT)
     assert steps is not None and abs(steps - int(said)) <= 1
 
 
-def test_the_page_has_a_row_for_every_recipe_that_the_script_prints_by_itself():
-    (table,) = re.findall(r"^\| Recipe \| Size .*\n(?:\|.*\n)*", PAGE, re.MULTILINE)
-    rows = np.array([line.split("|")[1:-1] for line in table.splitlines()[2:]])
-    assert [x.strip(" `").partition("(")[0] for x in rows[:, 0]] == list(recovery.ON_THE_PAGE)
+@pytest.mark.parametrize("name", ["lars", "rprop", "apollo", "rmnp"])
+def test_a_row_of_the_page_is_what_the_script_measures(name):
+    (_, *said), (_, *found) = ROWS[name], recovery.row(name)
+    assert float(said[0]) == pytest.approx(float(found[0]), rel=0.1)
+    for old, new in zip(said[1:], found[1:], strict=True):
+        assert steps_of(new) == pytest.approx(steps_of(old), rel=0.02, abs=1)
+
+
+def test_the_page_has_a_row_for_every_recipe():
+    assert list(ROWS) == list(RECIPES) and pages.line(recovery.HEAD) in TEXT
+    for name, row in ROWS.items():
+        assert row[0] == f"`{recovery.MAKE[name](RATE)}`"
+        assert not math.isnan(float(row[1])), name
+        assert all(steps_of(cell) >= 1 for cell in row[2:]), name
