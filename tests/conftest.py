@@ -77,11 +77,21 @@ def _give_back():
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def pytest_runtest_setup():
-    if _resident_bytes() > _MOST_BYTES:
+def _drop_caches(limit):
+    if _resident_bytes() > limit:
         jax.clear_caches()
         gc.collect()
         _give_back()
+
+
+def pytest_runtest_setup():
+    _drop_caches(_MOST_BYTES)
+
+
+@pytest.fixture
+def much_memory():
+    """For a test that takes up to half a gigabyte more, such as a page with many programs."""
+    _drop_caches(_MOST_BYTES - 500_000_000)
 
 
 @pytest.hookimpl(wrapper=True)
