@@ -19,7 +19,7 @@ from gradtx._core.dtypes import scalar_dtype
 
 def triple(x: float) -> tuple[float, float, float]:
     """`x`, `1 - x` and `log x`, each computed in float64; the last is 0 if `x` has no logarithm."""
-    return x, 1 - x, math.log1p(-(1 - x)) if x > 0 else 0.0
+    return x, 1 - x, math.log1p(-(1 - x)) if 1 - x < 1 else 0.0
 
 
 def triples(numbers: tuple[float, ...]) -> np.ndarray:

@@ -193,7 +193,7 @@ def log(decay: Any) -> Any:
     if isinstance(decay, Number):
         return decay.log
     if isinstance(decay, float):
-        return math.log1p(-(1 - decay)) if decay > 0 else _LOG_OF_ZERO
+        return math.log1p(-(1 - decay)) if 1 - decay < 1 else _LOG_OF_ZERO
     return jnp.maximum(jnp.log1p(-(1 - scalar(decay))), _LOG_OF_ZERO)
 
 

@@ -1,6 +1,7 @@
 """`tunable` and `inject_hyperparams`: hyperparameters that are read and changed in the state."""
 
 import copy
+import functools
 import math
 import pickle
 
@@ -14,6 +15,7 @@ import pytest
 from compilations import Compilations
 from flax import nnx
 from flax.training.train_state import TrainState
+from rounding import roundings
 from zoo import exactly, tree, types
 
 import gradtx
@@ -615,3 +617,14 @@ def test_setting_compiles_nothing_on_a_mesh(kind):
         assert jax.tree.all(jax.tree.map(lambda a, b: a.sharding == b.sharding, new, state))
         step(new, params)
         assert step._cache_size() == compiled
+
+
+@pytest.mark.parametrize("least", [1e-30, 5e-324, 0.0])
+def test_a_number_may_be_so_small_that_one_minus_it_is_one(least):
+    """Its logarithm, which a decay needs, is asked for of every hyperparameter. The fuzzer found this."""
+    tx = tunable(gradtx.scale_by_adam(eps=least) / 2)
+    state = tx.init(PARAMS)
+    updates, _ = jax.jit(tx.update)(GRADIENTS[0], state, PARAMS)
+    expected, _ = (gradtx.scale_by_adam(eps=least) / 2).update(GRADIENTS[0], state.inner_state)
+    close = functools.partial(np.testing.assert_allclose, rtol=roundings(8, "float32"))
+    jax.tree.map(close, updates, expected)
