@@ -621,7 +621,7 @@ def test_setting_compiles_nothing_on_a_mesh(kind):
 
 @pytest.mark.parametrize("least", [1e-30, 5e-324, 0.0])
 def test_a_number_may_be_so_small_that_one_minus_it_is_one(least):
-    """Its logarithm, which a decay needs, is asked for of every hyperparameter. The fuzzer found this."""
+    """Its logarithm, which a decay needs, is asked for of every hyperparameter (found by fuzzing)."""
     tx = tunable(gradtx.scale_by_adam(eps=least) / 2)
     state = tx.init(PARAMS)
     updates, _ = jax.jit(tx.update)(GRADIENTS[0], state, PARAMS)
