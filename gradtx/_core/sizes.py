@@ -6,8 +6,13 @@ from gradtx._core.shapes import Alike
 
 
 def nonzero_or_one(unit: Alike) -> Alike:
-    """`unit`, but 1 where it is 0, infinite or NaN, so that one can divide by it."""
-    return jnp.where((unit > 0) & (unit < jnp.inf), unit, jnp.ones_like(unit))
+    """`unit`, but 1 where it is 0, infinite or NaN, so that one can divide by it.
+
+    A number that is not normal counts as 0, because a CPU takes it for 0 when it divides, and not always
+    when it compares.
+    """
+    normal = (unit >= float(jnp.finfo(unit.dtype).tiny)) & (unit < jnp.inf)
+    return jnp.where(normal, unit, jnp.ones_like(unit))
 
 
 def unit_of(largest: Alike) -> Alike:

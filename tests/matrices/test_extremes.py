@@ -4,6 +4,7 @@ A size that is divided out may not be as large as the largest number, because it
 XLA multiplies, would count as zero. Nor may it be so small that its reciprocal is infinite.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -53,3 +54,13 @@ def test_the_smallest_gradient_has_directions_of_low_rank_as_any_other():
     tx = gradtx.orthogonalize_low_rank(0.0, rank=2)
     small = update(tx, G * np.float32(SIZES[-1]))
     np.testing.assert_allclose(small, update(tx, G), atol=roundings(1000, "float32"))
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (3, 1), (2, 3)])
+@pytest.mark.parametrize("tx", [*OF_DEGREE_0, *OF_DEGREE_1], ids=str)
+def test_numbers_that_are_not_normal_give_no_nan(tx, shape):
+    """A CPU takes them for zero in a division, and not always in the comparison before it (found by
+    fuzzing)."""
+    g = jnp.asarray(np.random.default_rng(0).normal(size=shape) * 1e-40, jnp.float32)
+    updates = jax.jit(lambda g: tx.update(g, tx.init(g), g)[0])(g)
+    assert np.all(np.isfinite(updates))
