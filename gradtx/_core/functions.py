@@ -8,6 +8,7 @@ from typing import Any
 
 from optax import MaskedNode
 
+from gradtx._core.dtypes import saturated
 from gradtx._core.trees import PyTree, Structure
 
 NAMES = "grad_fn", "value_fn", "obj_fn"
@@ -46,4 +47,5 @@ def _own(x: Any, param: Any) -> Any:
     if x is None or isinstance(x, MaskedNode):
         return param
     dtype = getattr(param, "dtype", None)
-    return x if dtype is None or getattr(x, "dtype", dtype) == dtype else x.astype(dtype)
+    # A point beyond the range of the parameters is not infinite, as their gradient there would be NaN.
+    return x if dtype is None or getattr(x, "dtype", dtype) == dtype else saturated(x, dtype)

@@ -117,3 +117,13 @@ def test_its_equation_is_complete():
     assert undefined(EXTRAGRADIENT) == set()
     at = r"\operatorname{gradient}\left(\theta_{t-1} - 0.01\, g_t\right)"
     assert at in str(EXTRAGRADIENT._repr_latex_())
+
+
+@pytest.mark.parametrize("dtype", ["float8_e5m2", "float8_e4m3fn", "float16", "bfloat16"])
+def test_the_point_uphill_lies_within_the_range_of_the_parameters(dtype):
+    """Beyond it the point would be infinite, and its gradient NaN (found by fuzzing)."""
+    largest = float(jnp.finfo(dtype).max)
+    params, g = jnp.asarray([largest, 1.0], dtype), jnp.ones(2, dtype)
+    tx = gradtx.asam(gradtx.adam(0.1))
+    updates, _ = tx.update(g, tx.init(params), params, grad_fn=lambda p: p)
+    assert np.all(np.isfinite(np.asarray(updates, "f4")))
