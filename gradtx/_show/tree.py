@@ -1,6 +1,7 @@
 """The parts of a transformation as a tree, with the numbers of each part and the size of its state."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -162,8 +163,7 @@ def _wrapped(first: str, rest: str, name: str, fields: list[str], remark: str) -
 
 
 def _pieces(text: str, longest: int) -> list[str]:
-    """A text that is longer than a line, such as a schedule with many arguments, cut at its commas."""
+    """A text that is longer than a line, such as a schedule, cut behind its commas and operators."""
     if len(text.rstrip()) <= longest:
         return [text]
-    *parts, last = text.split(", ")
-    return [f"{part}, " for part in parts] + [last] * bool(last)
+    return [part for part in re.split(r"(?<=, )|(?<= [-+*/] )", text) if part]

@@ -155,9 +155,9 @@ class Encoder:
 
 def hidden_constants(state: Any) -> Any:
     """`state`, so that the compiler does not know its numbers where they are traced."""
-    if any(isinstance(x, Tracer) for x in jax.tree.leaves(state)):
-        return jax.lax.optimization_barrier(state)
-    return state
+    # One barrier for each array, since all results of a barrier vary over the same mesh axes.
+    hide = jax.lax.optimization_barrier
+    return jax.tree.map(lambda x: hide(x) if isinstance(x, Tracer) else x, state)
 
 
 def _is_like_params(node: Any, structure: Structure) -> bool:

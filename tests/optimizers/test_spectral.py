@@ -163,7 +163,7 @@ def test_a_dual_norm_of_any_size_gives_no_nan(size):
     lambda: gradtx.scale_to_operator_norm(steps=0),
 ])  # fmt: skip
 def test_counts_are_one_or_more(make):
-    with pytest.raises(ValueError, match="must be 1 or more"):
+    with pytest.raises(ValueError, match="must lie between 1 and"):
         make()
 
 

@@ -263,7 +263,10 @@ def test_a_user_s_measure_with_a_number_is_swept_without_compiling_again():
         (lambda: tap("t", "norm"), "must be a measure, such as `norm"),
         (lambda: tap(3), r"`tap\(name=3\)` must be a string"),
         (lambda: tap(""), "must not be empty"),
-        (lambda: orthogonality_error(3), "must be a rule for matrices"),
+        (
+            lambda: orthogonality_error(3),
+            "must be a rule that says which axes of a leaf are its matrix",
+        ),
         (
             lambda: tap("t", (norm(), norm())).init({"a": jnp.ones(2)}),
             "both record `t/global_norm`",

@@ -309,5 +309,5 @@ def test_the_compiler_does_not_encode_the_zeros_of_a_new_state_itself():
     """For an embedding of 50,257 x 768 this took minutes."""
     tx = gradtx.stored(gradtx.adamw(1e-3), "int8")
     program = jax.jit(tx.init).lower(jax.ShapeDtypeStruct((64, 128), jnp.float32)).as_text()
-    arrays = [x for x in program.splitlines() if "optimization_barrier" in x]
-    assert len(arrays) == 1 and arrays[0].count("tensor<64x128xf32>") >= 2
+    hidden = [x for x in program.splitlines() if "optimization_barrier" in x]
+    assert sum("tensor<64x128xf32>" in x for x in hidden) == 2
