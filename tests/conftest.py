@@ -5,9 +5,6 @@ environment once, so they stand here before its first import. As environment var
 the processes that a test starts.
 """
 
-import contextlib
-import ctypes
-import gc
 import importlib.metadata
 import os
 
@@ -38,6 +35,7 @@ os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 
 import jax
+import memory
 import pytest
 import report
 from hypothesis import HealthCheck, settings
@@ -58,41 +56,6 @@ settings.register_profile(
 )
 settings.load_profile("gradtx")
 
-# A process that holds this much memory drops all compiled programs, which would take 4.6 GB in the end.
-_MOST_BYTES = 1_300_000_000
-
-
-def _resident_bytes():
-    """The memory that this process holds, or 0 where the system does not say."""
-    try:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
-
-
-def _give_back():
-    """Give the memory that is free back to the system, which the allocator of Linux does when asked."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def _drop_caches(limit):
-    if _resident_bytes() > limit:
-        jax.clear_caches()
-        gc.collect()
-        _give_back()
-
-
-def pytest_runtest_setup():
-    _drop_caches(_MOST_BYTES)
-
-
-@pytest.fixture
-def much_memory():
-    """For a test that takes up to half a gigabyte more, such as a page with many programs."""
-    _drop_caches(_MOST_BYTES - 500_000_000)
-
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call():
@@ -105,4 +68,6 @@ def pytest_runtest_call():
 
 
 def pytest_configure(config):
+    # As plugins of their own they see doctests too, which the hooks of this file do not.
+    config.pluginmanager.register(memory, "compiled programs")
     config.pluginmanager.register(report, "time and memory")
