@@ -27,10 +27,12 @@ PerMatrix = Annotated[jax.Array, "*batch 1 1"]
 
 
 def frobenius(x: Stack) -> PerMatrix:
+    """The Frobenius norm of every matrix."""
     return sqrt(jnp.sum(abs_square(x), axis=(-2, -1), keepdims=True))
 
 
 def divide(x: Stack, size: PerMatrix) -> Stack:
+    """Every matrix divided by its size; a matrix of size 0 is unchanged."""
     # Only zero is replaced, so that an infinity or a NaN in the matrix makes the result NaN.
     return x / jnp.where(size == 0, 1, size).astype(x.dtype)
 
