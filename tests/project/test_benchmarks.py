@@ -163,15 +163,9 @@ def test_the_table_on_the_page_is_made_from_the_committed_file(device):
     committed = page[page.index(begin) + len(begin) : page.index(end)].strip()
     published = results.read(command.PUBLISHED[device])
     assert committed == tables.markdown(published).strip()
-    measured = {x["name"] for x in published["benchmarks"]} | (
-        TO_BE_MEASURED if device == "cpu" else set()
-    )
+    measured = {x["name"] for x in published["benchmarks"]}
     expected = {x.name for x in BENCHMARKS.values() if x.device == device}
     assert measured == expected, "measure again: make bench ARGS=--publish"
-
-
-# These take minutes each, and wait until the whole table is measured again on an idle machine.
-TO_BE_MEASURED = {"basis_state", "basis_step", "muon_on_meshes", "muon_on_a_mesh_of_layers"}
 
 
 def test_the_how_to_states_the_sizes_of_the_states_in_a_basis():
