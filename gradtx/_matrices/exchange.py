@@ -24,14 +24,15 @@ EVERYWHERE = PartitionSpec()
 
 @functools.partial(jax.jit, static_argnums=0)
 def exchanged(plan: Plan, leaves: list[list[Held]], numbers: list[Any]) -> list[list[Held]]:
-    """The wanted results and the new arrays of the state, for every leaf.
+    """The results and the new arrays of the state, for every leaf.
 
     Args:
         plan: what is known before.
         leaves: for every leaf its arrays: what comes in, then the arrays of its state.
         numbers: for each step its arrays, and what `begin` computed for it.
     """
-    inputs, wanted = plan.steps.inputs, len(plan.steps.wanted)
+    inputs, outputs = plan.steps.inputs, plan.steps.outputs
+    kept = [inputs + k for k in plan.kept]
     specs, given = [], []
     for leaf, arrays in zip(plan.leaves, leaves, strict=True):
         assert leaf.spec is not None
@@ -44,14 +45,14 @@ def exchanged(plan: Plan, leaves: list[list[Held]], numbers: list[Any]) -> list[
         functools.partial(_on_device, plan),
         mesh=plan.mesh,
         in_specs=(specs, jax.tree.map(lambda _: EVERYWHERE, numbers)),
-        out_specs=[[own[0]] * wanted + own[inputs:] for own in specs],
+        out_specs=[[own[0]] * outputs + [own[k] for k in kept] for own in specs],
         # A result that was gathered is the same on all devices, which types cannot say.
         check_vma=False,
     )
     results = run(given, jax.tree.map(lambda x: _to(plan.mesh, x, EVERYWHERE), numbers))
     done = []
     for arrays, new in zip(leaves, results, strict=True):
-        old = [arrays[0]] * wanted + arrays[inputs:]
+        old = [arrays[0]] * outputs + [arrays[k] for k in kept]
         done.append([_like(x, o) for x, o in zip(new, old, strict=True)])
     return done
 
@@ -63,7 +64,7 @@ def exchanged_parts(plan: Plan, leaves: list[list[Held]], numbers: list[Any]) ->
 
 
 def _on_device(plan: Plan, leaves: list[list[Held]], numbers: list[Any]) -> list[list[Held]]:
-    group, inputs, wanted = plan.group, plan.steps.inputs, len(plan.steps.wanted)
+    group, inputs, outputs = plan.group, plan.steps.inputs, plan.steps.outputs
     taken = []
     for leaf, own in zip(plan.leaves, leaves, strict=True):
         units = [leaf.take(x) for x in own[:inputs]]
@@ -73,6 +74,8 @@ def _on_device(plan: Plan, leaves: list[list[Held]], numbers: list[Any]) -> list
     sizes = [len(own[0]) for own in taken]
     arrays = joined(taken)
     hops = needed(group.hops(manual_axes(), inputs), sum(sizes))
+    if not plan.replicas:
+        hops = [hop for hop in hops if hop.axes[0] is not None]
     share = math.prod(hop.size for hop in hops)
     bytes_of_unit = math.prod(group.unit) * jnp.dtype(group.dtype).itemsize
     chunk = share * max(plan.cap // max(bytes_of_unit, 1), 1)
@@ -83,15 +86,15 @@ def _on_device(plan: Plan, leaves: list[list[Held]], numbers: list[Any]) -> list
     cuts = zip(*(cut(x, sizes) for x in joined(results)), strict=True)
     done = []
     for leaf, own, new in zip(plan.leaves, leaves, cuts, strict=True):
-        units = [leaf.put(x, own[0].shape) for x in new[:wanted]]
-        states = zip(new[wanted:], own[inputs:], strict=True)
+        units = [leaf.put(x, own[0].shape) for x in new[:outputs]]
+        states = zip(new[outputs:], (own[inputs + k] for k in plan.kept), strict=True)
         done.append([*units, *(x.reshape(old.shape) for x, old in states)])
     return done
 
 
 def _together(plan: Plan, hops: list[Hop], arrays: list[Rows], numbers: list[Any]) -> list[Rows]:
     """One exchange there, the steps on whole matrices, and one exchange back."""
-    inputs, wanted = plan.steps.inputs, len(plan.steps.wanted)
+    inputs, outputs = plan.steps.inputs, plan.steps.outputs
     dtype, counts = arrays[0].dtype, list[int]()
     if hops:
         arrays = [plan.sent(x) if i < inputs else x for i, x in enumerate(arrays)]
@@ -106,11 +109,12 @@ def _together(plan: Plan, hops: list[Hop], arrays: list[Rows], numbers: list[Any
     arrays = [x.astype(dtype) if i < inputs else x for i, x in enumerate(arrays)]
     new = plan.steps.run(plan.group, arrays, numbers)
     if hops:
-        new = [plan.sent(x) if i < wanted else x for i, x in enumerate(new)]
+        new = [plan.sent(x) if i < outputs else x for i, x in enumerate(new)]
     for hop, count in reversed(list(zip(hops, counts, strict=True))):
-        new = back(hop._replace(axes=(hop.axes[0],) * wanted + hop.axes[inputs:]), new)
+        axes = (hop.axes[0],) * outputs + tuple(hop.axes[inputs + k] for k in plan.kept)
+        new = back(hop._replace(axes=axes), new)
         new = [x[:count] for x in new]
-    return [x.astype(dtype) if i < wanted else x for i, x in enumerate(new)]
+    return [x.astype(dtype) if i < outputs else x for i, x in enumerate(new)]
 
 
 def _spec_of_state(plan: Plan, leaf: UnitLeaf, shape: tuple[int, ...]) -> PartitionSpec:

@@ -1,5 +1,6 @@
 """A leaf as a member of a group of matrices on a mesh, and the part of its state that a device holds."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +9,7 @@ from jax.sharding import AxisType
 
 from gradtx._core.dtypes import compute_dtype
 from gradtx._core.sharding import manual_axes, mesh_axes, varying_axes
+from gradtx._matrices.groups import GROUP_BYTES
 from gradtx._matrices.hops import Held
 from gradtx._matrices.matrix_axes import MatrixAxes
 from gradtx._matrices.parts import part_shapes, unpack
@@ -63,6 +65,27 @@ def member_of(
     group, leaf = unit_of(axes, shape, spec, dtype, wholes or states, varying)
     group, leaf = turned_wide(group, leaf, txs)
     return Member(group, leaf, [*arrays, *states], shapes)
+
+
+def in_calls(
+    group: UnitGroup, members: list[tuple[int, Member]], mesh: Any
+) -> list[list[tuple[int, Member]]]:
+    """The members of a group, each with its number, in lists that are updated in one call each.
+
+    Where the layout is not known, the batch of a stack may be sharded. Such a stack cannot be joined
+    with others without moving it, so it is alone unless that would leave devices idle.
+    """
+    if group.spec is not None:
+        return [members]
+    flat = [m for m in members if not m[1].leaf.batch]
+    stacks = [m for m in members if m[1].leaf.batch]
+    alone = [m for m in stacks if m[1].leaf.units % mesh.size == 0]
+    rest = [m for m in stacks if m[1].leaf.units % mesh.size]
+    # A device holds whole matrices of one chunk at once. Chunks do not depend on each other.
+    size = math.prod(group.unit) * jnp.dtype(group.dtype).itemsize
+    chunk = mesh.size * max(GROUP_BYTES // max(size, 1), 1)
+    chunks = [flat[i : i + chunk] for i in range(0, len(flat), chunk)]
+    return [*([m] for m in alone), *chunks, *([rest] if rest else [])]
 
 
 def turned_wide(group: UnitGroup, leaf: UnitLeaf, txs: list[Any]) -> tuple[UnitGroup, UnitLeaf]:

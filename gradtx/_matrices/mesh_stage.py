@@ -10,11 +10,9 @@ is known about its layout:
     in_place.py   only sums over matrices are needed, and matrices stay where they are
 """
 
-import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import AxisType
 
 from gradtx._core.leaf import split
@@ -23,10 +21,9 @@ from gradtx._core.stages import Call
 from gradtx._core.terms import BOUNDED, SQUARABLE, Stream, Term
 from gradtx._core.tuned import settled
 from gradtx._matrices.exchange import exchanged, exchanged_parts
-from gradtx._matrices.groups import GROUP_BYTES
 from gradtx._matrices.in_place import fits_in_place, in_place
 from gradtx._matrices.long_axis import along_long_axis, fits_long_axis
-from gradtx._matrices.members import Member, member_of
+from gradtx._matrices.members import Member, in_calls, member_of
 from gradtx._matrices.parts import pack
 from gradtx._matrices.plans import Plan
 from gradtx._matrices.staged import staged
@@ -130,7 +127,7 @@ class MeshStage:
             groups.setdefault(member.group, []).append((i, member))
         out: list[list[Any]] = [[None] * len(self.axes) for _ in wanted]
         for group, members in groups.items():
-            for some in self._together(group, members, mesh):
+            for some in in_calls(group, members, mesh):
                 owners = None if frame.params is None else [frame.params[m[0]] for m in some]
                 plan = Plan(steps, group, tuple(m.leaf for _, m in some), mesh, wire)
                 try:
@@ -169,24 +166,6 @@ class MeshStage:
                 place += len(call.slots)
             for first, new in zip(call.slots, pack(parts), strict=True):
                 frame.cells[first + i] = new
-
-    def _together(self, group: UnitGroup, members: list[Any], mesh: Any) -> list[list[Any]]:
-        """Members that are updated in one call.
-
-        Where the layout is not known, the batch of a stack may be sharded. Such a stack cannot be joined
-        with others without moving it, so it is alone unless that would leave devices idle.
-        """
-        if group.spec is not None:
-            return [members]
-        flat = [m for m in members if not m[1].leaf.batch]
-        stacks = [m for m in members if m[1].leaf.batch]
-        alone = [m for m in stacks if m[1].leaf.units % mesh.size == 0]
-        rest = [m for m in stacks if m[1].leaf.units % mesh.size]
-        # A device holds whole matrices of one chunk at once. Chunks do not depend on each other.
-        size = math.prod(group.unit) * jnp.dtype(group.dtype).itemsize
-        chunk = mesh.size * max(GROUP_BYTES // max(size, 1), 1)
-        chunks = [flat[i : i + chunk] for i in range(0, len(flat), chunk)]
-        return [*([m] for m in alone), *chunks, *([rest] if rest else [])]
 
     def _run(self, plan: Plan, arrays: list[Any], numbers: list[Any], params: Any) -> Any:
         if AxisType.Manual in plan.mesh.axis_types:

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from gradtx._core.dtypes import saturated
 from gradtx._matrices.groups import GROUP_BYTES
 from gradtx._matrices.hops import Rows
-from gradtx._matrices.steps import Steps
 from gradtx._matrices.units import UnitGroup, UnitLeaf
 
 
@@ -17,20 +16,30 @@ class Plan(NamedTuple):
     """A group of leaves on a mesh, as a part of a compiled function's cache key.
 
     Attributes:
-        steps: what is computed.
+        steps: what is computed, such as `Steps`: its `run` takes whole matrices, and says by `inputs`,
+            `outputs` and `kept` what comes in and back.
         group: what the leaves have in common.
         leaves: the leaves.
         mesh: the mesh.
         wire: the dtype in which matrices travel, or None for their own.
         cap: the largest size in bytes of the whole matrices that a device holds at once.
+        replicas: whether devices that hold the same share its matrices. Otherwise all of them update
+            all, and do not send the results.
     """
 
-    steps: Steps
+    steps: Any
     group: UnitGroup
     leaves: tuple[UnitLeaf, ...]
     mesh: Any
     wire: Any = None
     cap: int = GROUP_BYTES
+    replicas: bool = True
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The numbers of the arrays of the state that come back."""
+        kept = self.steps.kept
+        return tuple(range(len(self.group.states))) if kept is None else kept
 
     def shared_over(self, count: int) -> tuple[str, ...]:
         """The mesh axes over which so many matrices are shared among devices.

@@ -74,7 +74,7 @@ def _alike(
     plan: Plan, leaves: list[list[Held]], numbers: list[Any], params: list[Held] | None
 ) -> list[list[Held]]:
     """`staged`, with the shardings of what comes in, of the results, and of the state."""
-    inputs, wanted = plan.steps.inputs, len(plan.steps.wanted)
+    inputs, outputs = plan.steps.inputs, plan.steps.outputs
     given, likes = [], list[Any]()
     for k, (leaf, own) in enumerate(zip(plan.leaves, leaves, strict=True)):
         like: Any = own[0] if params is None and leaf.batch else params and params[k]
@@ -85,11 +85,11 @@ def _alike(
         likes.append(like)
     done = []
     for like, own, new in zip(likes, leaves, _in_stages(plan, given, numbers), strict=True):
-        units = new[:wanted]
+        units = new[:outputs]
         if like is not None:
             units = [sharded_alike(plan.mesh, x, like) for x in units]
         # With another sharding than before, the state would make the next step a program of its own.
-        states = zip(new[wanted:], own[inputs:], strict=True)
+        states = zip(new[outputs:], (own[inputs + k] for k in plan.kept), strict=True)
         done.append([*units, *(sharded_alike(plan.mesh, x, old) for x, old in states)])
     return done
 
@@ -100,7 +100,7 @@ _compiled = jax.jit(_alike, static_argnums=0)
 @functools.partial(jax.jit, static_argnums=0)
 def _in_stages(plan: Plan, leaves: list[list[Held]], numbers: list[Any]) -> list[list[Held]]:
     """`staged`, with the shardings that the constraints leave."""
-    inputs, wanted = plan.steps.inputs, len(plan.steps.wanted)
+    inputs, outputs = plan.steps.inputs, plan.steps.outputs
     group = plan.group
     taken = []
     for leaf, own in zip(plan.leaves, leaves, strict=True):
@@ -137,7 +137,7 @@ def _in_stages(plan: Plan, leaves: list[list[Held]], numbers: list[Any]) -> list
     def on_device(arrays: list[Rows], numbers: list[Any]) -> list[Rows]:
         arrays = [x.astype(dtype) if i < inputs else x for i, x in enumerate(arrays)]
         new = plan.steps.run(group, arrays, numbers)
-        return [plan.sent(x) if i < wanted else x for i, x in enumerate(new)]
+        return [plan.sent(x) if i < outputs else x for i, x in enumerate(new)]
 
     share_of = PartitionSpec(names or None)
     new = jax.shard_map(
@@ -154,12 +154,12 @@ def _in_stages(plan: Plan, leaves: list[list[Held]], numbers: list[Any]) -> list
     else:
         for end in range(len(names) - 1, 0 if not pinned else -1, -1):
             new = [_over(plan.mesh, names[:end], x) for x in new]
-    new = [x[:count].astype(dtype) if i < wanted else x[:count] for i, x in enumerate(new)]
+    new = [x[:count].astype(dtype) if i < outputs else x[:count] for i, x in enumerate(new)]
     done = []
     cuts = zip(*(cut(x, sizes) for x in new), strict=True)
     for leaf, own, parts in zip(plan.leaves, leaves, cuts, strict=True):
-        units = [leaf.put(x, leaf.shape) for x in parts[:wanted]]
-        states = zip(parts[wanted:], own[inputs:], strict=True)
+        units = [leaf.put(x, leaf.shape) for x in parts[:outputs]]
+        states = zip(parts[outputs:], (own[inputs + k] for k in plan.kept), strict=True)
         done.append([*units, *(x.reshape(old.shape) for x, old in states)])
     return done
 

@@ -45,6 +45,12 @@ class Steps(NamedTuple):
     inputs: int
     wanted: tuple[int, ...]
     transposes: bool
+    kept = None  # all arrays of the state come back
+
+    @property
+    def outputs(self) -> int:
+        """How many arrays of matrices come back."""
+        return len(self.wanted)
 
     def run(self, group: UnitGroup, arrays: list[Rows], numbers: list[Any]) -> list[Rows]:
         """The wanted results, and the new arrays of the state, of whole units.

@@ -93,6 +93,8 @@ class UnitGroup(NamedTuple):
         dtype: the dtype of the matrices.
         states: the shapes of the arrays of the state of one unit.
         varying: inside the user's `shard_map`, the mesh axes over which the leaves vary, and else None.
+        state_specs: for the shapes of arrays of the state that do not lie as `state_spec` says by
+            itself, the mesh axes of every axis.
     """
 
     unit: tuple[int, ...]
@@ -102,12 +104,17 @@ class UnitGroup(NamedTuple):
     dtype: Any
     states: tuple[tuple[tuple[int, ...], Any], ...]
     varying: tuple[str, ...] | None = None
+    state_specs: tuple[tuple[tuple[int, ...], Spec], ...] = ()
 
     def state_spec(self, shape: tuple[int, ...]) -> Spec:
         """How an array of the state of one unit, of this shape, is sharded.
 
-        Rows, columns and whole matrices are sharded like their unit, and everything else is replicated.
+        Rows, columns and whole matrices are sharded like their unit, and everything else is replicated,
+        unless `state_specs` says something else.
         """
+        for known, spec in self.state_specs:
+            if known == shape:
+                return spec
         if self.spec is not None and len(self.unit) == 2 and len(shape) == 3 and shape[0] == 1:
             sides = zip(shape[1:], self.unit, self.spec, strict=True)
             if all(n in (1, whole) for n, whole, _ in sides):
@@ -134,7 +141,7 @@ class UnitGroup(NamedTuple):
             Hop(
                 names,
                 math.prod(sizes[name] for name in names),
-                tuple([spec.index(names) if names in spec else None for spec in specs]),
+                tuple([_sharded_over(spec, names) for spec in specs]),
                 typed,
             )
             for names in several
@@ -147,6 +154,11 @@ class UnitGroup(NamedTuple):
             names, size = (*rows.names, *columns.names), rows.size * columns.size
             return [*hops[:-2], Hop(names, size, (1,), typed, (rows.size, columns.size))]
         return hops
+
+
+def _sharded_over(spec: Spec, names: tuple[str, ...]) -> int | None:
+    """The axis that these mesh axes shard, perhaps together with others; None if they shard none."""
+    return next((i for i, own in enumerate(spec) if {*names} <= {*own}), None)
 
 
 def unit_of(
