@@ -14,6 +14,7 @@ from benchmarks.suite import loops as loops
 from benchmarks.suite import collectives as collectives
 from benchmarks.suite import meshes as meshes
 from benchmarks.suite import bases as bases
+from benchmarks.suite import bases_on_meshes as bases_on_meshes
 from benchmarks.suite import planning as planning
 from benchmarks.suite import tpu as tpu
 from benchmarks.suite import on_gpu as on_gpu

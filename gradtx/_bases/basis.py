@@ -1,10 +1,14 @@
 """`Basis`, the base class of the changes of basis that `in_basis` takes."""
 
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 
 from gradtx._core.authors import described
+from gradtx._core.random_bits import mixed
 from gradtx._core.schedule import at_step
 from gradtx._core.shapes import InBasis, Matrices, Scalar, Shapes
 from gradtx._core.values import Value
@@ -15,11 +19,35 @@ class Now(NamedTuple):
 
     Attributes:
         step: the number of steps before this one, an int32 scalar.
-        seed: a uint32 scalar that differs between steps and between leaves, for random numbers.
+        seeds: a uint32 number per matrix, of the shape `[batch]`, for random numbers. Seeds differ
+            between steps, leaves and matrices.
     """
 
     step: Scalar
-    seed: Scalar
+    seeds: Annotated[jax.Array, "batch"]
+
+    def normal(self, shape: tuple[int, ...], dtype: Any) -> InBasis:
+        """Numbers from the standard normal distribution, for each matrix by its own seed.
+
+        Args:
+            shape: the shape `[batch, ...]` of the result.
+            dtype: its dtype.
+        """
+
+        def one(seed: Scalar) -> jax.Array:
+            return jax.random.normal(jax.random.key(seed), shape[1:], dtype)
+
+        return jax.vmap(one)(self.seeds)
+
+
+def seeds_of_matrices(seed: Scalar, count: int) -> Annotated[jax.Array, "_"]:
+    """As many seeds as there are matrices in a leaf, from the seed of the leaf, which is the first.
+
+    Args:
+        seed: a uint32 scalar.
+        count: the number of matrices.
+    """
+    return seed ^ mixed(jnp.arange(count, dtype=np.uint32))
 
 
 class Basis(Value):

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 
-from gradtx._bases.basis import Basis, Now, check_basis
+from gradtx._bases.basis import Basis, Now, check_basis, seeds_of_matrices
+from gradtx._core.random_bits import mixed
 from gradtx._core.shapes import Matrices, Scalar, Shapes
 
 # A stack of blocks: `[blocks, height, width]`.
@@ -108,7 +109,13 @@ class blocked(Basis):
 
     def _taught(self, f: Any, x: Matrices, state: Any, now: Now) -> Any:
         rows = zip(self._split(x), state, strict=True)
-        return tuple(f(part, own, now) if part.size else own for part, own in rows)
+        return tuple(f(part, own, self._now(part, now)) if part.size else own for part, own in rows)
+
+    def _now(self, part: Blocks, now: Any) -> Any:
+        """What the basis of these blocks is told, with a seed for every block."""
+        per = len(part) // len(now.seeds)
+        seeds = jax.vmap(lambda seed: seeds_of_matrices(mixed(seed), per))(now.seeds)
+        return now._replace(seeds=seeds.reshape(-1))
 
     def learn(self, x: Matrices, state: Any, now: Now) -> Any:
         return self._taught(self.basis.learn, x, state, now)

@@ -103,7 +103,7 @@ class fitted_whitening(Basis):
         return bits.astype(jnp.float32) < jnp.asarray(self.probability, jnp.float32) * 2.0**32
 
     def refresh(self, x: Matrices, state: FittedWhiteningState, now: Now) -> FittedWhiteningState:
-        v = jax.random.normal(jax.random.key(now.seed), x.shape, x.dtype)
+        v = now.normal(x.shape, x.dtype)
         real = jnp.finfo(x.dtype)
         damping = float(real.eps) ** 0.5 * jnp.mean(jnp.abs(x), (-2, -1), keepdims=True)
         a = self.into(x + damping.astype(x.dtype) * v, state)

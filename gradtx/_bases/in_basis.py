@@ -2,29 +2,26 @@
 
 from typing import Any, Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding
 
 from gradtx._bases.arithmetic import structure_of_state
 from gradtx._bases.basis import Basis, check_basis
 from gradtx._bases.leaf import basis_leaves
 from gradtx._bases.step import Step
+from gradtx._bases.traffic import gathering, sends
 from gradtx._compose.chain import identity
 from gradtx._compose.wrapper import Wrapper
 from gradtx._core.branches import choose
 from gradtx._core.foreign import AsTransform
 from gradtx._core.inside import Leaves
 from gradtx._core.latex import Page, Tex, escape, times
-from gradtx._core.layouts import Advice, add_adviser
+from gradtx._core.layouts import add_adviser
 from gradtx._core.lowering import Lowering
 from gradtx._core.schedule import next_count
-from gradtx._core.sharding import named_axes
 from gradtx._core.terms import Stream
 from gradtx._core.transform import Transform
 from gradtx._core.trees import PyTree, Structure, flatten
 from gradtx._matrices.axes import MatrixRule, hidden_matrices
-from gradtx._matrices.fallbacks import and_others
 
 
 class InBasisState(NamedTuple):
@@ -127,14 +124,14 @@ class in_basis(Transform):
         self, updates: PyTree, state: Any, params: PyTree, extra: dict[str, Any]
     ) -> tuple[PyTree, InBasisState]:
         given, structure = flatten(updates)
-        owned = given if params is None else structure.flatten_up_to(params)
-        step = Step(self, owned, structure, state)
+        owned = None if params is None else structure.flatten_up_to(params)
+        step = Step(self, given, owned, structure, state)
         if self.basis.learns_first:
             step.learn(given)
 
         def act() -> Any:
             signal, new = self.signal.update_tree(updates, state.signal, params, extra)
-            out = step.act(structure.flatten_up_to(signal), params is not None, extra)
+            out = step.act(structure.flatten_up_to(signal), extra)
             return out[0], new, out[1]
 
         def rest() -> Any:
@@ -151,27 +148,29 @@ class in_basis(Transform):
         return structure.unflatten(out), new
 
     def given_inside(self, leaves: Leaves, structure: Structure) -> list[tuple[Any, Leaves]]:
-        """What the parts are given (`gradtx/_core/inside.py`): matrices in the basis are gathered."""
+        """What the parts are given (`gradtx/_core/inside.py`): smaller matrices are on all devices."""
         bases = basis_leaves(self.basis, self.axes, leaves, structure)
         inside = [
-            x and basis and basis.first(jax.ShapeDtypeStruct(x.shape, x.dtype))
+            x and basis and (x if basis.shape_inside == basis.shape else basis.inside())
             for basis, x in zip(bases, leaves, strict=True)
         ]
         return [(self.signal, leaves), (self.inner, inside)]
 
-    def returned(self, leaf: Any, out: Any, inside: Any, state: Any, given: Any) -> Any:
-        """The update of a leaf, from what `inner` returned in the basis.
+    def returned(
+        self, step: Step, out: list[Any], inside: list[Any], given: list[Any]
+    ) -> list[Any]:
+        """The updates of all leaves, from what `inner` returned in the basis.
 
         Args:
-            leaf: the basis of the leaf.
+            step: the present step.
             out: what `inner` returned.
             inside: what `inner` was given.
-            state: the arrays of the basis' state.
             given: the signal.
         """
-        return leaf.back(out, state, given)
+        return step.back(out, given)
 
     inner_of = Wrapper.inner_of
+    sends = sends
 
     def tex(self, g: Tex, page: Page) -> Tex:
         words = r"\text{: the change to the basis of a matrix, of the kind }"
@@ -182,25 +181,3 @@ class in_basis(Transform):
         page.notes.setdefault(r"\cdot^H", r"\text{: the adjoint}")
         inside = page.define("x", lambda _: times(Tex(name), self.signal.tex(g, page)))
         return times(Tex(f"{name}^H"), self.inner.tex(inside, page))
-
-
-def gathering(program: Any, leaves: list[Any], shardings: list[Any]) -> Advice:
-    """What to do about sharded leaves, whose bases the devices do not share (`layouts.py`)."""
-    stages = [stage for stage in program.lowering.trees if isinstance(stage.tx, in_basis)]
-    whole = [
-        i
-        for i, (x, s) in enumerate(zip(leaves, shardings, strict=True))
-        if isinstance(s, NamedSharding)
-        and any(named_axes(s.spec, s.mesh, len(x.shape)))
-        and any(stage.owned[i] for stage in stages)
-    ]
-    if not whole:
-        return Advice([])
-    these = and_others(program.lowering.paths[whole[0]], len(whole) - 1)
-    return Advice(
-        whole,
-        "gathered whole",
-        f"`in_basis`, of which `soap` and `shampoo` are made, gathers {these} whole in every step, "
-        "since devices do not share the work on bases. Where this takes too long, use `muon` or another "
-        "optimizer built on `Matrixwise`, whose matrices the devices share.",
-    )

@@ -10,17 +10,19 @@ import jax
 import jax.numpy as jnp
 
 from gradtx._bases.arithmetic import Static, carried, learned, turned
-from gradtx._bases.basis import Basis, Now
+from gradtx._bases.basis import Basis
+from gradtx._bases.layout import layout_of
 from gradtx._core.carry import Moment
 from gradtx._core.dtypes import compute_dtype
 from gradtx._core.leaf import split
-from gradtx._core.numerics import placed_like
+from gradtx._core.numerics import everywhere, placed_like
 from gradtx._core.shapes import Leaf, Scalar
-from gradtx._core.sharding import varying_like
+from gradtx._core.sharding import mesh_axes, mesh_of, placed_on, resharded, varying_like
 from gradtx._core.trees import Structure, paths
 from gradtx._matrices.matrix_axes import MatrixAxes
 from gradtx._matrices.parts import pack
 from gradtx._matrices.shards import refuse_part
+from gradtx._matrices.units import Spec, UnitGroup, UnitLeaf, partition_spec
 
 
 class BasisLeaf:
@@ -74,10 +76,27 @@ class BasisLeaf:
         dtype = compute_dtype(self.leaf)
         models = [jax.ShapeDtypeStruct(part, dtype) for part in self.parts]
         state = pack([self.basis.init_matrix(x) for x in models])
-        return jax.tree.map(lambda x: varying_like(jnp.array(x), self.leaf), state)
+        state = jax.tree.map(lambda x: varying_like(jnp.array(x), self.leaf), state)
+        known = not isinstance(self.leaf, jax.ShapeDtypeStruct)
+        mesh = mesh_of([self.leaf]) if known else None
+        if mesh is None or (spec := mesh_axes(self.leaf)) is None:
+            return state
+        arrays, structure = jax.tree.flatten(state)
+        group, leaf = self.layout(spec, dtype, arrays, dict(mesh.shape))
+        for k, (shape, _) in enumerate(group.states):
+            sharded = isinstance(self.axes.blocks, int) and arrays[k].size
+            own = leaf.state_spec(group, shape) if sharded else ()
+            arrays[k] = placed_on(arrays[k], self.leaf, partition_spec(own))
+        return structure.unflatten(arrays)
+
+    def layout(
+        self, spec: Spec | None, dtype: Any, states: list[Any], sizes: dict[str, int]
+    ) -> tuple[UnitGroup, UnitLeaf]:
+        """The group of the leaf, and how the leaf lies on a mesh (`layout_of`)."""
+        return layout_of(self.axes, self.leaf, spec, dtype, states, sizes)
 
     @functools.cached_property
-    def _state_shapes(self) -> list[list[tuple[int, ...]]]:
+    def state_shapes(self) -> list[list[tuple[int, ...]]]:
         if len(self.parts) == 1:
             return [[]]
         models = [jax.ShapeDtypeStruct(part, jnp.float32) for part in self.parts]
@@ -100,12 +119,13 @@ class BasisLeaf:
 
     def into(self, x: Leaf, state: list[Any]) -> Any:
         """The leaf in the basis."""
-        return turned(self._static("into", self.shape_inside), self.arrays, x, state)
+        y = turned(self._static("into", self.shape_inside), self.arrays, x, state)
+        return self.placed(y)
 
     def back(self, y: Any, state: list[Any], given: Leaf) -> Leaf:
         """An array in the basis, turned back into a leaf, and placed like `given`."""
         u = turned(self._static("back", self.shape), self.arrays, y, state)
-        return placed_like(u, given)
+        return placed_like(resharded(u, given), given)
 
     def learn(
         self,
@@ -114,7 +134,7 @@ class BasisLeaf:
         step: Scalar,
         seed: Scalar,
         moments: list[Any],
-        kinds: list[Moment],
+        degrees: tuple[int, ...],
     ) -> tuple[list[Any], list[Any]]:
         """The state after a gradient, and the arrays of the inner state in the basis of that state.
 
@@ -124,17 +144,25 @@ class BasisLeaf:
             step: the number of steps before this one.
             seed: a seed for random numbers.
             moments: the arrays of the state of the transformation inside.
-            kinds: what each of these arrays is: its name, and its degree in the gradient.
+            degrees: the degrees of these arrays in the gradient.
+        """
+        static = self._static("learn", degrees)
+        return learned(static, self.arrays, x, state, step, seed, moments)
+
+    def check_moments(self, moments: list[Any], kinds: list[Moment]) -> None:
+        """Check that arrays of the inner state have the shape of the leaf in the basis.
+
+        Raises:
+            TypeError: if one of them has another shape.
         """
         for m, y in zip(kinds, moments, strict=True):
             if y.shape != self.shape_inside:
                 raise TypeError(
                     f"`in_basis` cannot carry `{m.name}` of `{m.owner}` into a new basis, since it has "
                     f"the shape {y.shape}, and the gradient in the basis has {self.shape_inside}. Pass "
-                    '`on_refresh="keep"` or `on_refresh="reset"`.'
+                    '`on_refresh="keep"` or `on_refresh="reset"`. This is the leaf '
+                    f"`{self.path or '.'}`."
                 )
-        static = self._static("learn", tuple(m.degree for m in kinds))
-        return learned(static, self.arrays, x, state, Now(step, seed), moments)
 
     def carry(self, y: Leaf, degree: int, old: list[Any], new: list[Any]) -> Leaf:
         """An array of the inner state, carried from the old basis into the new one."""
@@ -144,10 +172,14 @@ class BasisLeaf:
                 f"new basis, since the gradient in the basis has the shape {self.shape_inside}. Pass "
                 '`on_refresh="keep"` or `on_refresh="reset"`.'
             )
-        return carried(self._static("carry", (degree,)), self.arrays, y, old, new)
+        return self.placed(carried(self._static("carry", (degree,)), self.arrays, y, old, new))
+
+    def placed(self, y: Any) -> Any:
+        """An array in the basis, on every device of an Auto mesh if the basis changes its size."""
+        return y if self.shape_inside == self.shape else everywhere(y)
 
     def _static(self, method: str, more: Any) -> Static:
-        shapes = tuple(map(tuple, self._state_shapes))
+        shapes = tuple(map(tuple, self.state_shapes))
         return Static(self.key, self.axes, method, more, shapes)
 
 

@@ -9,7 +9,7 @@ from gradtx._bases.basis import Basis, Now
 from gradtx._bases.linear_algebra import adjoint, eigh, matmul, orthonormal, scaled
 from gradtx._bases.sides import applied, check_counts, turned
 from gradtx._core.dtypes import promote
-from gradtx._core.shapes import InBasis, Matrices, Scalar, Shapes
+from gradtx._core.shapes import InBasis, Matrices, Shapes
 
 
 class LowRankState(NamedTuple):
@@ -90,15 +90,14 @@ class low_rank(Basis):
 
     def refresh(self, x: Matrices, state: LowRankState, now: Now) -> LowRankState:
         unit = scaled(x)[0]
-        left = self._directions(unit, state.left, now.seed)
-        return LowRankState(left, self._directions(adjoint(unit), state.right, now.seed))
+        left = self._directions(unit, state.left, now)
+        return LowRankState(left, self._directions(adjoint(unit), state.right, now))
 
     def _directions(
-        self, x: Matrices, p: Annotated[jax.Array, "batch _ rank"], seed: Scalar
+        self, x: Matrices, p: Annotated[jax.Array, "batch _ rank"], now: Now
     ) -> Annotated[jax.Array, "batch _ rank"]:
         if not p.shape[-1]:
             return p
         if self.method == "random":
-            noise = jax.random.normal(jax.random.key(seed), p.shape, p.dtype)
-            return orthonormal(noise)
+            return orthonormal(now.normal(p.shape, p.dtype))
         return eigh(matmul(x, adjoint(x)))[1][..., : p.shape[-1]]

@@ -46,8 +46,16 @@ class scale_in_basis(in_basis):
 
     per: Literal["channel", "matrix"] = "channel"
 
-    def returned(self, leaf: Any, out: Any, inside: Any, state: Any, given: Any) -> Any:
-        axes, parts = leaf.axes, []
+    def returned(self, step: Any, out: list[Any], inside: list[Any], given: list[Any]) -> list[Any]:
+        rows = zip(step.leaves, out, inside, given, strict=True)
+        return [
+            None if leaf is None or y is None else self._scaled(leaf.axes, y, x, g)
+            for leaf, y, x, g in rows
+        ]
+
+    def _scaled(self, axes: Any, out: Any, inside: Any, given: Any) -> Any:
+        """The signal of a leaf, with every channel scaled as `inner` scaled it in the basis."""
+        parts = []
         wide, back = replicated(given.astype(out.dtype))
         arrays = wide, replicated(out)[0], replicated(inside)[0]
         rows = zip(*map(axes.split_parts, arrays), strict=True)

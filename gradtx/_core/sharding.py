@@ -22,6 +22,13 @@ def replicated(x: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], jax.Array
     return jax.sharding.reshard(x, whole), lambda y: jax.sharding.reshard(y, sharding)
 
 
+def resharded(x: jax.Array, like: jax.Array) -> jax.Array:
+    """`x` with the sharding of another array of its shape, on an Explicit mesh."""
+    if not is_sharded(x) and not is_sharded(like):
+        return x
+    return jax.sharding.reshard(x, jax.typeof(like).sharding)
+
+
 def is_sharded(x: jax.Array) -> bool:
     """Whether an axis of `x` is sharded over an axis of an Explicit mesh."""
     return any(axis is not None for axis in jax.typeof(x).sharding.spec)

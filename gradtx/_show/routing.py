@@ -155,7 +155,7 @@ def _communication(
         notes[advice.sentence] = None
     for tx, own in callers(program, leaves):
         if hasattr(tx, "sends"):
-            for i, words in tx.sends(own).items():
+            for i, words in tx.sends(own, program.lowering.structure).items():
                 on.setdefault(words, set()).add(i)
 
 

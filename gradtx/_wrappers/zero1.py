@@ -91,7 +91,7 @@ class zero1(Wrapper):
         """What `inner` is given in a compiled step (`gradtx/_core/inside.py`)."""
         return [(self.inner, [*map(_split_shape, leaves, self._parts(leaves, compiled=True))])]
 
-    def sends(self, leaves: Leaves) -> dict[int, str]:
+    def sends(self, leaves: Leaves, structure: Structure) -> dict[int, str]:
         """What a compiled step sends for each leaf, in words, for `routing`."""
         arrays = [x and jax.ShapeDtypeStruct(x.shape, compute_dtype(x)) for x in leaves]
         found: dict[int, str] = {}

@@ -35,7 +35,7 @@ def test_the_return_is_the_adjoint(basis, dtype):
         def products(gs, x, y):
             state = basis.init_matrix(jax.ShapeDtypeStruct(SHAPE, dtype))
             for i, g in enumerate(gs):
-                now = Now(jnp.int32(i), jnp.uint32(i))
+                now = Now(jnp.int32(i), jnp.full(SHAPE[0], i, jnp.uint32))
                 state = basis.refresh(g, basis.learn(g, state, now), now)
             there, here = basis.into(x, state), basis.back(y, state)
             assert there.shape == y.shape and here.shape == x.shape

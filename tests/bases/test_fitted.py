@@ -35,7 +35,9 @@ def test_a_fit_is_that_of_the_papers():
     with jax.enable_x64(True):
         state = basis.init_matrix(jax.ShapeDtypeStruct((1, *shape), "float64"))
         left, right = np.eye(4), np.ones(6)
-        refresh = jax.jit(lambda x, state, seed: basis.refresh(x, state, Now(jnp.int32(0), seed)))
+        refresh = jax.jit(
+            lambda x, state, seed: basis.refresh(x, state, Now(jnp.int32(0), seed[None]))
+        )
         for t, g in enumerate(gradients(shape)):
             seed = jnp.uint32(t)
             v = np.asarray(jax.random.normal(jax.random.key(seed), (1, *shape), "float64")[0])
@@ -79,7 +81,7 @@ def test_the_fixed_point_is_the_inverse_root_of_the_covariance():
     def fit(state, t):
         key = jax.random.fold_in(jax.random.key(7), t)
         g = jnp.asarray(scales, "float32")[None, :, None] * jax.random.normal(key, (1, 3, 3))
-        return basis.refresh(g, state, Now(t, t.astype(jnp.uint32))), None
+        return basis.refresh(g, state, Now(t, t.astype(jnp.uint32)[None])), None
 
     state, _ = jax.lax.scan(fit, state, jnp.arange(4000))
     got = basis.back(basis.into(jnp.eye(3)[None], state), state)[0]

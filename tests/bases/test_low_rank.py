@@ -65,7 +65,7 @@ def test_apollo_is_that_of_the_paper():
 def directions(t):
     """The projection of the library in step t, of which the signs are taken."""
     basis, x = gradtx.low_rank(2, method="random"), jnp.zeros((1, 3, 5), "float64")
-    now = Now(jnp.int32(t), seed_of(jnp.int32(t), 0))
+    now = Now(jnp.int32(t), seed_of(jnp.int32(t), 0)[None])
     return np.asarray(basis.refresh(x, basis.init_matrix(x), now).left[0])
 
 

@@ -80,7 +80,9 @@ def directions(g, rank):
     with jax.enable_x64(True):
         basis, x = gradtx.low_rank(rank, side="inputs"), jnp.asarray(g)[None]
         return np.asarray(
-            basis.refresh(x, basis.init_matrix(x), Now(jnp.int32(0), jnp.uint32(0))).left[0]
+            basis.refresh(
+                x, basis.init_matrix(x), Now(jnp.int32(0), jnp.zeros(1, jnp.uint32))
+            ).left[0]
         )
 
 

@@ -110,17 +110,36 @@ def test_init_with_sharded_parameters_says_once_what_the_compiled_step_gathers()
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
 @pytest.mark.parametrize("spec", [P(None, "x"), P("x"), P()])
-def test_bases_of_sharded_matrices_are_said_once_to_be_gathered(kind, spec):
-    """The bases of soap and shampoo are not shared among devices, on neither kind of mesh."""
+def test_matrices_that_a_basis_makes_smaller_are_said_once_to_be_gathered(kind, spec):
+    """Devices share the bases of soap and shampoo, and the refresh of galore's."""
     mesh = jax.make_mesh(*LINE, axis_types=(kind,))
     w = jax.ShapeDtypeStruct((8, 16), jnp.float32, sharding=NamedSharding(mesh, spec))
     params = {"v": w, "w": w}
-    tx = gradtx.soap(0.1)
-    for own in (tx, gradtx.accumulate(gradtx.shampoo(0.1), every=2)):
+    tx = gradtx.galore(0.1, 4)
+    for own in (tx, gradtx.accumulate(gradtx.galore(0.2, 4), every=2)):
         sentences = said(gradtx.state_shardings, own, params)
         assert [x.startswith("`in_basis`") for x in sentences] == [True] * (spec != P())
         assert all("`v` and 1 other leaf whole" in x for x in sentences)
     assert not said(gradtx.state_shardings, tx, params)
     routes = gradtx.routing(tx, params)
     assert all(("gathered whole" in row.effects) == (spec != P()) for row in routes)
-    assert any("use `muon`" in note for note in routes.notes) == (spec != P())
+    assert any("use `soap`" in note for note in routes.notes) == (spec != P())
+    for own in (gradtx.soap(0.1), gradtx.shampoo(0.1)):
+        assert not said(gradtx.state_shardings, own, params)
+        words = "6 all-to-alls, 2 all-to-alls in a refresh" if spec != P() else "1 all-gather in a"
+        words = words if kind == AxisType.Explicit else "exchanged by the compiler"
+        assert all(words in row.effects for row in gradtx.routing(own, params))
+
+
+def test_bases_that_the_compiler_gathers_are_said_once_and_are_shared_after_place():
+    mesh = jax.make_mesh(*GRID, axis_types=(AxisType.Auto,) * 2)
+    w = jax.device_put(jnp.ones((8, 8, 16)), NamedSharding(mesh, P("y")))
+    tx = gradtx.soap(0.1)
+    (sentence,) = said(tx.init, {"w": w})
+    assert "gathers `w` whole in every step" in sentence and "gradtx.place" in sentence
+    (row,) = gradtx.routing(tx, {"w": w})
+    assert "gathered whole" in row.effects
+    placed = gradtx.place(gradtx.soap(0.2), {"w": w})
+    assert not said(placed.init, {"w": w})
+    (row,) = gradtx.routing(placed, {"w": w})
+    assert "gather" not in row.effects.replace("1 all-gather in a refresh", "")

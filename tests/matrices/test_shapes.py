@@ -169,6 +169,7 @@ def on_meshes() -> None:
         step(gradtx.muon(0.1), {"both": lies(8, 4, spec=("x", "y"))})
         step(gradtx.muon(0.1), {name: lies(12, 10, spec=("x", "y")) for name in "abcdefgh"})
         step(gradtx.normuon(0.1), {"long": lies(8, 64, spec=(None, "x"))})
+        step(gradtx.in_basis(gradtx.fitted_whitening(), gradtx.scale_by_adam()), replicas)
     mesh = jax.make_mesh((8,), ("x",))
     sharding = jax.NamedSharding(mesh, jax.P("x"))
     params = {"stack": jax.ShapeDtypeStruct((8, 4, 8), jnp.float32, sharding=sharding)}

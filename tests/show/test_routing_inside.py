@@ -93,14 +93,16 @@ def test_the_table_has_every_class_around_another_transformation():
 @pytest.mark.parametrize("name", AROUND)
 def test_a_wrapper_shows_where_the_leaves_inside_go_and_what_their_matrices_cost(name):
     rows = {row.path: row for row in routing(around(name, MUON), on_mesh(P(None, "x"), x=8))}
-    moved = "2 all-to-alls with 1 other"
-    if name in ("in_basis", "scale_in_basis"):
-        moved = "gathered whole"  # the basis is, and nothing is sharded inside
+    moved = ["2 all-to-alls with 1 other"]
+    if name == "in_basis":
+        moved = ["6 all-to-alls with 1 other", *moved]  # of the basis
+    if name == "scale_in_basis":
+        moved = ["gathered whole"]  # and nothing is sharded inside
     for path in ("layers/0/w", "layers/1/w"):
         assert rows[path].label == "muon"
         assert [x for x in rows[path].effects.split(", ") if not x.startswith("in masked")] == [
             "decays",
-            moved,
+            *moved,
         ]
     bias = rows["bias"]
     assert bias.label == ("masked" if name in (*ON_MATRICES, "masked") else "sgd")
