@@ -22,7 +22,6 @@ def blocks(page: Path) -> list[tuple[int, str]]:
     return [(text.count("\n", 0, match.start(1)), match[1]) for match in found]
 
 
-@pytest.mark.usefixtures("much_memory")
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda p: p.stem)
 def test_a_pages_blocks_run_from_top_to_bottom(page):
     namespace = {"__name__": page.stem}
