@@ -7,6 +7,9 @@ the processes that a test starts.
 
 import importlib.metadata
 import os
+import shutil
+import zlib
+from pathlib import Path
 
 # Eight devices, so that every test may build a mesh. A caller who names a count keeps it.
 _flags = os.environ.get("XLA_FLAGS", "").split()
@@ -29,6 +32,17 @@ if not os.environ["JAX_PLATFORMS"].startswith("cpu"):
     os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 # Two workers, each with a thread of OpenBLAS per core, only wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Compiled programs are kept in files, which the other worker, the processes that a test starts and later
+# runs read. JAX finds a program by its text, by the flags above and by its own version. The name of the
+# folder stands for the instructions of the processor, in case the folder is carried to another machine.
+# `make clean` removes the files. JAX_ENABLE_COMPILATION_CACHE=false neither reads nor writes them.
+_cpu = Path("/proc/cpuinfo")
+_able = [x for x in _cpu.read_text().splitlines() if x.startswith("flags")] if _cpu.exists() else []
+PROGRAMS = Path(__file__).parents[1] / ".pytest_cache" / "programs"
+_folder = PROGRAMS / f"{zlib.crc32(''.join(_able[:1]).encode()):08x}"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_folder))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 # Assigned, not defaulted: no caller's shell may loosen these. A silent promotion is how a
 # bfloat16 moment or a broadcast bias slips through.
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
@@ -68,6 +82,10 @@ def pytest_runtest_call():
 
 
 def pytest_configure(config):
+    # A run writes some hundred megabytes. Where old programs add up to more, it starts an empty folder.
+    size = sum(file.stat().st_size for file in PROGRAMS.rglob("*"))
+    if "PYTEST_XDIST_WORKER" not in os.environ and size > 500_000_000:
+        shutil.rmtree(PROGRAMS)
     # As plugins of their own they see doctests too, which the hooks of this file do not.
     config.pluginmanager.register(memory, "compiled programs")
     config.pluginmanager.register(report, "time and memory")

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import pytest
 
 # What all laws of one row of the zoo may take, in CPU-seconds on a fast machine.
@@ -22,12 +23,21 @@ _by_row: collections.Counter[str] = collections.Counter()
 _by_law: collections.Counter[str] = collections.Counter()
 _by_folder: collections.Counter[str] = collections.Counter()
 _peaks: dict[str, float] = {}
+# Programs that were asked for, and those of them that were read from a file, which takes less time.
+_requests = "/jax/compilation_cache/compile_requests_use_cache"
+_hits = "/jax/compilation_cache/cache_hits"
+_seen: collections.Counter[str] = collections.Counter()
+_programs: collections.Counter[str] = collections.Counter()
 
 
 def _peak_gigabytes() -> float:
     """The most memory that this process has held at any time."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1e9 if sys.platform == "darwin" else 1e6)  # bytes there, kilobytes elsewhere
+
+
+def pytest_sessionstart():
+    jax.monitoring.register_event_listener(lambda event, **_: _seen.update([event]))
 
 
 def pytest_runtest_logstart(nodeid):
@@ -43,6 +53,7 @@ def pytest_runtest_makereport(item, call):
             ("cpu_seconds", time.process_time() - _started.pop(item.nodeid)),
             ("row", str(row) if row is not None and "laws" in item.path.parts else None),
             ("peak_gigabytes", _peak_gigabytes()),
+            ("programs", {event: _seen.pop(event, 0) for event in (_requests, _hits)}),
         ]
     return report
 
@@ -53,6 +64,7 @@ def pytest_runtest_logreport(report):
     measured = dict(report.user_properties)
     if "cpu_seconds" not in measured:
         return
+    _programs.update(measured["programs"])
     # The report of a worker also passes here in the worker, which prints nothing.
     folder = Path(report.nodeid.partition("::")[0]).parent
     _by_folder[str(folder)] += measured["cpu_seconds"]
@@ -70,6 +82,11 @@ def pytest_terminal_summary(terminalreporter):
     terminalreporter.section("time and memory")
     peaks = ", ".join(f"{worker} {peak:.2f} GB" for worker, peak in sorted(_peaks.items()))
     write(f"{sum(_by_folder.values()):.0f} CPU-seconds in tests; the most memory held: {peaks}")
+    if _programs[_requests]:
+        write(
+            f"{_programs[_requests]} compiled programs, {_programs[_hits]} of them read from files "
+            "(JAX_ENABLE_COMPILATION_CACHE=false measures without the files)"
+        )
     for folder, seconds in _by_folder.most_common():
         write(f"{seconds:8.1f} s  {folder}")
     if _by_row:
