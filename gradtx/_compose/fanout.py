@@ -1,11 +1,14 @@
 """Parallel composition: `fanout`, whose branches see the same gradients, and the operators for it."""
 
 import functools
+import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from gradtx._compose.combination import check_combination
@@ -18,7 +21,7 @@ from gradtx._core.lowering import Lowering
 from gradtx._core.numerics import filled_like
 from gradtx._core.quotients import arctan2, divide
 from gradtx._core.static import show
-from gradtx._core.terms import Stream
+from gradtx._core.terms import SQUARABLE, Stream
 from gradtx._core.transform import Transform
 from gradtx._core.unit import Elementwise
 from gradtx._core.values import Hyper, Value
@@ -39,6 +42,10 @@ class constant(Elementwise):
     value: Hyper
     linear = True
     ignores_updates = True
+
+    @property
+    def least(self) -> float | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.value if isinstance(self.value, float) else None
 
     def update_leaf(self, update: jax.Array, state: Any, param: Any) -> tuple[jax.Array, Any]:
         value = jnp.asarray(self.value).astype(real_dtype(update.dtype))
@@ -146,6 +153,15 @@ class fanout(Transform):
             self.__dict__["_branches"] = tuple(terms)
         return self.__dict__["_branches"]
 
+    @property
+    def least(self) -> float | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        if self.combine not in ("add", "maximum"):
+            return None
+        known = [x for x in (branch.least for branch in self.terms) if x is not None]
+        if self.combine == "maximum":
+            return max(known, default=None)
+        return math.fsum(known) if len(known) == len(self.terms) else None
+
     def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
         stream = low.compute(stream) if self.whole else stream
         shown = squares = stream
@@ -153,7 +169,8 @@ class fanout(Transform):
             # If one branch squares the gradient, all branches get the clipped gradient, so that they
             # see the same values. An infinite entry becomes NaN for the linear branches. That is
             # enough to show it in the result, and saves the other branches two operations.
-            shown, squares = low.bounded(stream), low.bounded(stream, nan_for_infinite=False)
+            squares = low.bounded(stream, how=SQUARABLE)
+            shown = low.bounded(stream, squares)
         outs, states = [], []
         low.whole_fanouts += self.whole
         for branch in self.terms:
@@ -162,7 +179,9 @@ class fanout(Transform):
             outs.append(out)
             states.append(state)
         low.whole_fanouts -= self.whole
-        return joined(low, self.combine, *outs), tuple(states)
+        # A quotient whose denominator is surely positive needs no guard, which XLA would have to compile.
+        safe = self.combine == "divide" and (self.terms[1].least or 0) >= np.finfo(np.float32).tiny
+        return joined(low, operator.truediv if safe else self.combine, *outs), tuple(states)
 
     def tex(self, g: Tex, page: Page) -> Tex:
         branches = [branch.tex(g, page) for branch in self.terms]

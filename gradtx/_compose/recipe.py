@@ -86,6 +86,10 @@ class Recipe(Transform):
             self.__dict__["_definition"] = (definition,)
         return self.__dict__["_definition"]
 
+    @property
+    def least(self) -> float | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.children[0].least
+
     def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
         recipes = low.once("recipes", list)  # those around a place, see `once`
         recipes.append(object())

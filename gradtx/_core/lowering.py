@@ -106,15 +106,16 @@ class Lowering:
             out.append(self._terms[key])
         return out
 
-    def bounded(self, stream: Stream, *, nan_for_infinite: bool = True) -> Stream:
+    def bounded(self, *streams: Stream, how: Any = BOUNDED) -> Stream:
         """The stream with gradients clipped to entries whose squares are finite.
 
-        Infinite entries become NaN, unless `nan_for_infinite` is False.
+        Infinite entries become NaN, unless `how` is `SQUARABLE`. The stream that is clipped in this way
+        may be passed as well, so that it is not computed twice.
         """
-        for term in stream:
+        for term in streams[0]:
             if term is not None and term.tx is not BOUNDED and term.tx is not SQUARABLE:
-                return self.apply(None, BOUNDED if nan_for_infinite else SQUARABLE, stream)
-        return stream
+                return self.apply(None, how, *streams)
+        return streams[0]
 
     def interned(self, tx: Any) -> Any:
         """The same object for equal transformations, so that their leaves share a program."""

@@ -117,7 +117,7 @@ class _bound(Value):
     nan_for_infinite: bool
 
     def apply_leaf(self, args: list[Any], state: Any, param: Any, from_begin: Any) -> Any:
-        return (bounded if self.nan_for_infinite else squarable)(args[0]), state
+        return bounded(*args) if self.nan_for_infinite else squarable(args[0]), state
 
 
 BOUNDED, SQUARABLE = _bound(True), _bound(False)

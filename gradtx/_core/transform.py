@@ -60,6 +60,8 @@ class Transform(Value, Pair):
     keeps_zero: ClassVar[bool] = False  # whether zero updates stay zero, for `routing`
     keeps_updates: ClassVar[bool] = False  # whether the updates pass unchanged
     ignores_updates: ClassVar[bool] = False  # whether the new updates do not depend on them
+    # A number that no entry of the updates is less than, if one is known.
+    least: ClassVar[float | None] = None
     wide_updates: ClassVar[bool] = False  # whether `update` returns float32 at least
     # Checks and converts the content of a field that takes transformations; set by `foreign.py`.
     _adopt: ClassVar[Callable[..., Any]]

@@ -159,7 +159,7 @@ class scale_by_momentum(Moment):
     def gain(self, log_kept: Any, decay: Any) -> Any:
         """The output for a constant gradient of 1, see `Moment.gain`."""
         ahead = log_kept + log(decay) if self.nesterov else log_kept
-        return -jnp.expm1(ahead) / (1.0 if self.form == "ema" else 1 - decay)
+        return -jnp.expm1(ahead) if self.form == "ema" else -jnp.expm1(ahead) / (1 - decay)
 
 
 class SecondMomentState(NamedTuple):

@@ -36,6 +36,11 @@ class root(Wrapper, Elementwise):
     linear = as_inner
     keeps_zero = True
 
+    @property
+    def least(self) -> float | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        below = 0.0 if self.order == 2 else None
+        return below if self.inner.least is None else max(self.inner.least, 0.0) ** (1 / self.order)
+
     def validate(self) -> None:
         if self.order not in (2, 3):
             raise ValueError(f"`root(order={self.order!r})` must be 2 or 3.")

@@ -96,12 +96,13 @@ class scale_by_learning_rate(Elementwise):
 
     def begin(self, state: LearningRateState, measured: Any) -> tuple[LearningRateState, Any]:
         rate = scalar(self.learning_rate)
-        return LearningRateState(next_count(state.step), rate), rate
+        factor = -rate if self.flip_sign else rate  # once, and not for every leaf
+        return LearningRateState(next_count(state.step), rate), factor
 
     def update_leaf(
-        self, update: jax.Array, state: Any, param: Any, rate: Any
+        self, update: jax.Array, state: Any, param: Any, factor: Any
     ) -> tuple[jax.Array, Any]:
-        return (-rate if self.flip_sign else rate) * update, state
+        return factor * update, state
 
     def remark(self) -> str:
         """What `summarize` says about the sign of the learning rate."""
