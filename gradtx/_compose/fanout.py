@@ -91,9 +91,15 @@ class _combine(Value):
         return update, state
 
 
+# The instructions of the words above, which are made once and not for every optimizer.
+_KNOWN: dict[Any, _combine] = {how: _combine(how) for how in (*_COMBINE, operator.truediv)}
+_NORMAL = float(np.finfo(np.float32).tiny)  # the smallest number with all its digits
+
+
 def joined(low: Lowering, combine: Any, *streams: Stream) -> Stream:
     """The stream whose terms combine those of several streams, as `fanout` does."""
-    return low.apply(None, low.interned(_combine(combine)), *streams)
+    known = _KNOWN.get(combine) or low.interned(_combine(combine))
+    return low.apply(None, known, *streams)
 
 
 class fanout(Transform):
@@ -145,25 +151,22 @@ class fanout(Transform):
         left, right = self.branches
         return f"{_operand(left, rank)} {sign} {_operand(right, rank + 1)}"
 
-    @property
+    @functools.cached_property
     def terms(self) -> tuple[Transform, ...]:
         """The branches as transformations: each number is replaced by a `constant`."""
-        if "_branches" not in self.__dict__:
-            terms = [x if isinstance(x, Transform) else constant(x) for x in self.branches]
-            self.__dict__["_branches"] = tuple(terms)
-        return self.__dict__["_branches"]
+        return tuple([x if isinstance(x, Transform) else constant(x) for x in self.branches])
 
     @property
     def least(self) -> float | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         if self.combine not in ("add", "maximum"):
             return None
-        known = [x for x in (branch.least for branch in self.terms) if x is not None]
+        known = [branch.least for branch in self.terms]
         if self.combine == "maximum":
-            return max(known, default=None)
-        return math.fsum(known) if len(known) == len(self.terms) else None
+            return max((x for x in known if x is not None), default=None)
+        return None if None in known else math.fsum(known)  # pyright: ignore[reportArgumentType]
 
     def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
-        stream = low.compute(stream) if self.whole else stream
+        stream = low.compute(stream) if self.traits.whole else stream
         shown = squares = stream
         if not self.linear and any(map(_passes, self.terms)):
             # If one branch squares the gradient, all branches get the clipped gradient, so that they
@@ -172,16 +175,17 @@ class fanout(Transform):
             squares = low.bounded(stream, how=SQUARABLE)
             shown = low.bounded(stream, squares)
         outs, states = [], []
-        low.whole_fanouts += self.whole
+        low.whole_fanouts += self.traits.whole
         for branch in self.terms:
             check_around(self, branch)
             out, state = low.lower(branch, shown if branch.linear else squares)
             outs.append(out)
             states.append(state)
-        low.whole_fanouts -= self.whole
-        # A quotient whose denominator is surely positive needs no guard, which XLA would have to compile.
-        safe = self.combine == "divide" and (self.terms[1].least or 0) >= np.finfo(np.float32).tiny
-        return joined(low, operator.truediv if safe else self.combine, *outs), tuple(states)
+        low.whole_fanouts -= self.traits.whole
+        how = self.combine
+        if how == "divide" and (self.terms[1].least or 0) >= _NORMAL:
+            how = operator.truediv  # a guard for a denominator of 0 would have to be compiled
+        return joined(low, how, *outs), tuple(states)
 
     def tex(self, g: Tex, page: Page) -> Tex:
         branches = [branch.tex(g, page) for branch in self.terms]

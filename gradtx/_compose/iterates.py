@@ -12,16 +12,12 @@ from gradtx._core.transform import Transform
 
 def evaluates(tx: Transform) -> bool:
     """Whether this transformation itself keeps parameters to evaluate with."""
-    return hasattr(type(tx), "eval_tree")
+    return tx._evaluates
 
 
 def has_iterate(tx: Transform) -> bool:
     """Whether this transformation, or one inside it, keeps parameters to evaluate with."""
-    known = tx.__dict__.get("_has_iterate")
-    if known is None:
-        known = evaluates(tx) or any(map(has_iterate, tx.children))
-        tx.__dict__["_has_iterate"] = known
-    return known
+    return tx.traits.evaluates
 
 
 def check_links(links: tuple[Transform, ...]) -> None:
@@ -44,7 +40,7 @@ def check_around(tx: Transform, inner: Transform) -> None:
     Raises:
         TypeError: if `inner` keeps parameters to evaluate with, and `tx` changes its updates.
     """
-    if has_iterate(inner) and not tx.keeps_updates:
+    if inner.traits.evaluates and not tx.keeps_updates:
         raise misplaced(inner, f"`{type(tx).__name__}` around it")
 
 

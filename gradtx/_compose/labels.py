@@ -129,11 +129,13 @@ def check_patterns(rule: Any, low: Lowering, where: str) -> None:
     Raises:
         ValueError: if a pattern that is not optional matches no path.
     """
-    if not isinstance(rule, Rule) or all(map(is_none, low.leaves)):
+    if not isinstance(rule, Rule) or low.leaves.count(None) == len(low.leaves):
         return
-    nodes = jax.tree.leaves(low.tree(low.leaves), is_leaf=_is_left_out)
-    if any(map(_is_left_out, nodes)):
-        return
+    # The names in the structure are searched first, because JAX asks `_is_left_out` at every node.
+    if optax.MaskedNode.__name__ in str(low.structure):
+        nodes = jax.tree.leaves(low.tree(low.leaves), is_leaf=_is_left_out)
+        if any(map(_is_left_out, nodes)):
+            return
     try:
         rule.check_paths(low.paths)
     except ValueError as error:

@@ -30,6 +30,7 @@ def _compiled(pattern: str, whole: bool) -> re.Pattern[str]:
     return re.compile(rf"(?:^|/)(?:{pattern})(?:/|$)" if whole else pattern, re.IGNORECASE)
 
 
+@functools.lru_cache(maxsize=4096)  # a rule asks several times for the same leaf
 def found(pattern: str, path: str, whole: bool = False) -> bool:
     """Whether a pattern is found in a path.
 

@@ -1,5 +1,6 @@
 """`Recipe`, the base class of optimizers that are compositions with a name and fields."""
 
+import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -78,13 +79,10 @@ class Recipe(Transform):
             shown = f"{type(self).__name__}(...)" if " at 0x" in shown else shown
             raise type(error)(f"In `{shown}`: {error}") from None
 
-    @property
+    @functools.cached_property
     def children(self) -> tuple[Transform, ...]:
         # The definition is cached outside the fields, so that it is not compared, copied or pickled.
-        if "_definition" not in self.__dict__:
-            definition = as_transform(self.expand(), f"{type(self).__name__}.expand()")
-            self.__dict__["_definition"] = (definition,)
-        return self.__dict__["_definition"]
+        return (as_transform(self.expand(), f"{type(self).__name__}.expand()"),)
 
     @property
     def least(self) -> float | None:  # pyright: ignore[reportIncompatibleVariableOverride]

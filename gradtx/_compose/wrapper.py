@@ -1,5 +1,6 @@
 """`Wrapper`, the base class of transformations around another transformation."""
 
+import functools
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from gradtx._compose.iterates import check_around
@@ -76,7 +77,7 @@ class Wrapper(Transform):
         return self.inner.init_tree(params) if self._calls else super().init_tree(params)
 
     def lower(self, low: Lowering, stream: Stream) -> tuple[Stream, Any]:
-        if self._calls:
+        if self._calls:  # `inner`, in `update_tree`
             return low.whole(self, stream)
         if not isinstance(self, Unit):
             raise TypeError(
@@ -85,7 +86,7 @@ class Wrapper(Transform):
                 "`Elementwise` provides `update_leaf(update, state, param, given)`."
             )
         check_around(self, self.inner)
-        stream = low.compute(stream) if self.whole else stream
+        stream = low.compute(stream) if self.traits.whole else stream
         made, state = low.lower(self.inner, stream)
         given = stream if self.linear else low.bounded(stream)
         return self.lower_unit(low, (made, given), state)
@@ -115,23 +116,16 @@ class Wrapper(Transform):
                     return inner, getattr(state, name)
         return inner, state
 
-    @property
-    def _calls(self) -> bool:
-        """Whether the class overrides `update_tree`, and so calls `inner` itself."""
-        return type(self).update_tree is not Transform.update_tree
-
     def tex(self, g: Tex, page: Page) -> Tex:
         return page.unknown(type(self).__name__, self.inner.tex(g, page))
 
 
 def _as_inner(self: Any) -> bool:
-    if "_linear" not in self.__dict__:
-        self.__dict__["_linear"] = self.inner.linear
-    return self.__dict__["_linear"]
+    return self.inner.linear
 
 
 # A wrapper that never squares a gradient declares `linear = as_inner`: it is linear if `inner` is.
-as_inner: Any = property(_as_inner)
+as_inner: Any = functools.cached_property(_as_inner)
 
 
 def moment_of(tx: Any) -> Any:

@@ -148,17 +148,9 @@ def mismatch(g: Any, p: Any) -> str:
     return ""
 
 
-def is_wide(tx: Any) -> bool:
-    """Whether the updates are returned in float32 at least, because a part of `tx` needs it."""
-    known = tx.__dict__.get("_is_wide")
-    if known is None:
-        tx.__dict__["_is_wide"] = known = tx.wide_updates or any(map(is_wide, tx.children))
-    return known
-
-
 def rounding_of(tx: Any) -> Callable[..., Any]:
     """How the updates of `tx` are rounded: `round_update` with its first argument."""
-    return functools.partial(round_update, is_wide(tx))
+    return functools.partial(round_update, tx.traits.wide)
 
 
 def round_update(wide: bool, u: Any, gradient: Any, param: Any, p: Any) -> Any:

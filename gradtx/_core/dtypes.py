@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from gradtx._core.authors import described
-from gradtx._core.sharding import in_place_of, varying_like
+from gradtx._core.sharding import replacing
 from gradtx._core.trees import PyTree, is_inexact_dtype
 
 
@@ -34,7 +34,10 @@ def is_float8(dtype: Any) -> bool:
 
 def compute_dtype(*arrays: Any) -> jnp.dtype:
     """The dtype in which arrays are computed: their common dtype, and float32 at least."""
-    dtypes = {None if x is None else x.dtype for x in arrays} - {None}
+    dtypes: list[Any] = []
+    for x in arrays:
+        if x is not None:
+            dtypes.append(x.dtype)
     return promote(jnp.float32, *dtypes)
 
 
@@ -86,7 +89,7 @@ def like(new: PyTree, old: PyTree) -> PyTree:
         n = leaves[i]
         if getattr(n, "weak_type", True) or n.dtype != o.dtype:
             n = saturated(n, o.dtype)
-        leaves[i] = in_place_of(o, varying_like(n, o))
+        leaves[i] = replacing(o, n)
     return structure.unflatten(leaves)
 
 

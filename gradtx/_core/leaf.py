@@ -109,6 +109,18 @@ class LeafProgram:
     ) -> None:
         self.instructions, self.result, self.probes = instructions, result, probes
 
+    @functools.cached_property
+    def transforms(self) -> list[Any]:
+        """The transformation of every instruction, put together; None where it takes arguments.
+
+        So it is put together once, and not for every shape.
+        """
+        made: list[Any] = []
+        for x in self.instructions:
+            known = {*map(type, x.tx.numbers)} <= {float}
+            made.append(x.tx.structure.unflatten(x.tx.numbers) if known else None)
+        return made
+
     @classmethod
     def of(
         cls, instructions: tuple[Instruction, ...], result: int, probes: tuple[int, ...] = ()
@@ -169,7 +181,7 @@ def run_leaf(
     shape = updates[0].shape
     wide_arrays = iter(cast_floating(arrays, dtype) if arrays else ())
     triples = iter(() if numbers is None else numbers.astype(real_dtype(dtype)))
-    packed = tuple([x.astype(real_dtype(dtype)) for x in packed])
+    packed = packed and tuple([x.astype(real_dtype(dtype)) for x in packed])
     begin_next = iter(cast_floating(from_begin, dtype) if from_begin else ())
     cells_next = iter(cast_floating(cells, dtype) if cells else ())
     values = [u.astype(dtype) for u in updates]
@@ -178,15 +190,20 @@ def run_leaf(
     # A complex leaf is divided by its real second moment, which strict promotion would refuse.
     is_complex = jnp.issubdtype(dtype, jnp.complexfloating)
     with jax.numpy_dtype_promotion("standard") if is_complex else nullcontext():
-        for x in program.instructions:
-            tx, layout = x.tx.join(wide_arrays, triples, packed), x.layout
+        for x, tx in zip(program.instructions, program.transforms, strict=True):
+            known, layout = tx is not None, x.layout
+            tx = tx if known else x.tx.join(wide_arrays, triples, packed)
             schedule_values, begin_values = next(begin_next) if x.reads_begin else ((), None)
             if x.scheduled:
                 tx = tx.with_values(dict(zip(x.scheduled, schedule_values, strict=True)))
             args = list(map(values.__getitem__, x.args))
             if layout is None or not layout.size:
                 state = None if layout is None else layout.empty
-                update, new = called(tx, "apply_leaf", args, state, param, begin_values)
+                update, new = (
+                    tx.apply_leaf(args, state, param, begin_values)
+                    if known
+                    else called(tx, "apply_leaf", args, state, param, begin_values)
+                )
                 if len(values) in program.probes:
                     values.append(update)
                     continue
@@ -195,12 +212,17 @@ def run_leaf(
             else:
                 old = list(itertools.islice(cells_next, len(layout.arrays)))
                 filled = layout.fill(layout.arrays, old)
-                update, new = called(tx, "apply_leaf", args, filled, param, begin_values)
-                new_cells += checked_arrays(tx, layout, new, old)
+                update, new = (
+                    tx.apply_leaf(args, filled, param, begin_values)
+                    if known
+                    else called(tx, "apply_leaf", args, filled, param, begin_values)
+                )
+                new_cells += old if new is filled else checked_arrays(tx, layout, new, old)
             if getattr(update, "shape", None) != shape:
                 update = scalar_update(tx, update, shape, layout)
             values.append(update)
-    sums = total_of_each(tuple([values[i] for i in program.probes]))
+    probed = program.probes and tuple([values[i] for i in program.probes])
+    sums = probed and total_of_each(probed)
     return values[program.result].astype(dtype), tuple(like(new_cells, list(cells))), sums
 
 

@@ -63,7 +63,7 @@ def is_free_to_read(x: Any) -> bool:
 
 def in_interval(value: Any, interval: str) -> Any:
     """Whether a number, or every entry of an array, lies in an interval such as `"[0, 1)"`."""
-    low, high = (float(end) for end in interval[1:-1].split(","))
+    low, high = map(float, interval[1:-1].split(","))
     above = value >= low if interval[0] == "[" else value > low
     below = value <= high if interval[-1] == "]" else value < high
     return above & below

@@ -70,9 +70,9 @@ class Lowering:
 
     def once(self, question: Any, ask: Callable[[], Any]) -> Any:
         """The cached answer to a question about the parameters; `ask` computes it the first time."""
-        if question not in self._answers:
-            self._answers[question] = ask()
-        return self._answers[question]
+        if (known := self._answers.get(question, self)) is self:  # which is never an answer
+            known = self._answers[question] = ask()
+        return known
 
     # Streams
 

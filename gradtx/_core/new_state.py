@@ -19,7 +19,7 @@ from gradtx._core.authors import (
 )
 from gradtx._core.dtypes import cast
 from gradtx._core.layout import Layout
-from gradtx._core.sharding import in_place_of, varying_like
+from gradtx._core.sharding import replacing
 from gradtx._core.trees import is_inexact_dtype
 
 
@@ -61,7 +61,8 @@ def old_scalars(tx: Any, layout: Layout, scalars: list[Any]) -> list[jax.Array]:
                 f"`{layout.names[layout.scalars[i]]}` in the state of `{type(tx).__name__}` has shape "
                 f"{np.shape(x)} instead of {start.shape}. Map over a batch of states with `jax.vmap`."
             )
-        old.append(cast(jnp.asarray(x), start.dtype))
+        same = isinstance(x, jax.Array) and x.dtype == start.dtype and not x.weak_type
+        old.append(x if same else cast(jnp.asarray(x), start.dtype))
     return old
 
 
@@ -76,5 +77,7 @@ def checked_scalars(tx: Any, layout: Layout, new: Any, old: list[jax.Array]) -> 
         number = not o.shape and isinstance(n, int | float)
         if not number and getattr(n, "shape", None) != o.shape:
             raise wrong_scalar(tx, layout.names[layout.scalars[i]], n, o)
-        checked.append(in_place_of(o, varying_like(cast(jnp.asarray(n), o.dtype), o)))
+        if not isinstance(n, jax.Array) or n.weak_type or n.dtype != o.dtype:
+            n = cast(jnp.asarray(n), o.dtype)
+        checked.append(replacing(o, n))
     return checked

@@ -42,23 +42,17 @@ def squarable(x: Alike, terms: int = 1) -> Alike:
         size = jnp.maximum(jnp.abs(x.real), jnp.abs(x.imag))
         shrink = jnp.where(size > limit, limit / nonzero_or_one(size), jnp.ones_like(size))
         return jax.lax.complex(x.real * shrink, x.imag * shrink)
-    # `clamp` is a single operation, so that XLA repeats it wherever the result is used. The result of
-    # several operations would be written to memory instead. `jnp.clip` would first fill two arrays with
-    # the limits, which XLA has to compile for every leaf.
+    # `clamp` is a single operation, so that XLA repeats it wherever the result is used, and does not
+    # write it to memory. `jnp.clip` fills two arrays with the limits, which take longer to compile.
     low, high = np.array([-limit, limit], x.dtype)
     return jax.lax.clamp(low, x, high)
 
 
 def bounded(x: Alike, clipped: Alike | None = None) -> Alike:
-    """`squarable(x)`, but NaN where `x` is infinite, so that an infinite gradient is not hidden.
-
-    `clipped` is `squarable(x)`, if that is known.
-    """
+    """`squarable(x)`, which may be passed, but NaN where `x` is infinite, so that this is not hidden."""
     clipped = squarable(x) if clipped is None else clipped
-    if jnp.iscomplexobj(x):
-        return clipped + 0 * x  # NaN in both parts if one of them is infinite
-    # The difference is 0 or NaN. It is subtracted, because -0.0 plus 0.0 would be 0.0.
-    return clipped - (x - x)
+    # A complex number becomes NaN in both parts. The difference is 0 or NaN, and -0.0 stays -0.0.
+    return clipped + 0 * x if jnp.iscomplexobj(x) else clipped - (x - x)
 
 
 @jax.custom_jvp

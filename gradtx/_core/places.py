@@ -5,14 +5,17 @@ nesting and the names of its author, but with a *place*, which holds the number 
 belongs. `numbered` turns that into a `PyTreeDef` and the number of the cell for each leaf of it.
 """
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 
 from gradtx._core.trees import Structure
 
 
-class Slot(NamedTuple):
+# Places are not tuples, so that JAX takes them for leaves without asking a function at every node.
+@dataclass(frozen=True, slots=True)
+class Slot:
     """A place for one array per leaf of the parameters.
 
     Attributes:
@@ -22,7 +25,8 @@ class Slot(NamedTuple):
     first: int
 
 
-class Cell(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Cell:
     """A place for a scalar that all leaves share, or for the state of a transformation of whole trees.
 
     Attributes:
@@ -34,7 +38,8 @@ class Cell(NamedTuple):
     counts: bool = False
 
 
-class Named(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Named:
     """The state of a recipe that names its state.
 
     Attributes:
@@ -45,11 +50,6 @@ class Named(NamedTuple):
 
     public: Any
     plain: Any
-
-
-def is_place(x: Any) -> bool:
-    """Whether `x` is a place."""
-    return isinstance(x, Slot | Cell | Named)
 
 
 def numbered(
@@ -71,17 +71,17 @@ def numbered(
             case Cell():
                 return merged.get(x.number, x.number)
             case Named():
-                return jax.tree.map(spread, x.public if public else x.plain, is_leaf=is_place)
+                return jax.tree.map(spread, x.public if public else x.plain)
             case _:
                 return x
 
-    return jax.tree.flatten(jax.tree.map(spread, state, is_leaf=is_place))
+    return jax.tree.flatten(jax.tree.map(spread, state))
 
 
 def cells_of(state: Any, leaves: int) -> set[int]:
     """The numbers of all cells in a state, where the parameters have `leaves` leaves."""
     found: set[int] = set()
-    for x in jax.tree.leaves(state, is_leaf=is_place):
+    for x in jax.tree.leaves(state):
         match x:
             case Slot():
                 found |= {*range(x.first, x.first + leaves)}

@@ -11,7 +11,7 @@ from gradtx._core.leaf import Split, split
 from gradtx._core.numerics import shard_axes
 from gradtx._core.passes import Pass
 from gradtx._core.probes import Job, Probe, groups_of
-from gradtx._core.sharding import in_place_of, varying_like
+from gradtx._core.sharding import replacing
 from gradtx._core.terms import Stream
 from gradtx._core.tuned import settled
 
@@ -73,7 +73,7 @@ _record_jitted = functools.partial(jax.jit, static_argnums=0)(_record)
 
 
 def _like(new: Any, old: jax.Array) -> jax.Array:
-    return in_place_of(old, varying_like(cast(jnp.asarray(new), old.dtype), old))
+    return replacing(old, cast(jnp.asarray(new), old.dtype))
 
 
 def _total(parts: list[jax.Array], axis_name: Any) -> jax.Array:

@@ -99,16 +99,19 @@ def varying_axes(x: Any) -> frozenset[Any]:
     return jax.typeof(x).manual_axis_type.varying if isinstance(x, Tracer) else frozenset()
 
 
-def in_place_of(old: Any, new: jax.Array) -> jax.Array:
-    """`new`, in the memory of the scalar `old` where the caller of `jit` donates it.
+def replacing(old: Any, new: jax.Array) -> jax.Array:
+    """`new`, which varies over every mesh axis over which `old` varies, in the memory of `old`.
 
-    `jit` drops an argument that nothing reads, and the memory that was donated with it. The new scalar
+    `jit` drops an argument that nothing reads, and the memory that was donated with it. A new scalar
     then lies somewhere else after each step, and a GPU has to record the graph of its kernels anew. So
     the old scalar is read here, by a choice between two equal numbers, which the compiler removes.
     """
-    if not isinstance(old, Tracer) or new.shape:
+    if not isinstance(old, Tracer):
         return new
-    return jax.numpy.where(old == old, new, new)
+    if axes := jax.typeof(old).manual_axis_type.varying:
+        axes = axes - varying_axes(new)
+        new = jax.lax.pcast(new, tuple(sorted(axes, key=str)), to="varying") if axes else new
+    return new if new.shape else jax.lax.select(old == old, new, new)
 
 
 def varying_like(x: jax.Array, *others: Any) -> jax.Array:

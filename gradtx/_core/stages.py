@@ -226,7 +226,8 @@ def _begin(
         )
         if scheduled:
             tx = tx._with(**dict(zip(scheduled, schedule_values, strict=True)))
-        result = called(tx, "begin", layout.fill(layout.scalars, old), known)
+        filled = layout.fill(layout.scalars, old)
+        result = called(tx, "begin", filled, known) if own else tx.begin(filled, known)
         if type(result) is not tuple or len(result) != 2:
             raise wrong_begin(tx, result)
         new, values = plain(result) if own else result

@@ -9,6 +9,7 @@ the updates once, before they are returned. Inside this boundary a `Program` doe
 transformation lowered for one structure of parameters. The transformation caches its programs.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -22,6 +23,7 @@ from gradtx._core.pair import Pair
 from gradtx._core.program import Program, known_program
 from gradtx._core.schedule import at_step
 from gradtx._core.terms import Stream
+from gradtx._core.traits import traits_of
 from gradtx._core.trees import PyTree, Structure, flatten
 from gradtx._core.values import Value, mentions
 from gradtx._core.wrong_call import wrong_call
@@ -66,6 +68,9 @@ class Transform(Value, Pair):
     # Checks and converts the content of a field that takes transformations; set by `foreign.py`.
     _adopt: ClassVar[Callable[..., Any]]
     wraps: ClassVar[bool] = False  # whether the class derives from `Wrapper`
+    _calls: ClassVar[bool] = False  # whether the class overrides `update_tree`
+    _gathers: ClassVar[bool] = False  # whether it needs the arrays of several leaves at once
+    _evaluates: ClassVar[bool] = False  # whether it keeps parameters of its own to evaluate with
     measures: ClassVar[bool] = False  # whether the class overrides `measure`, see `Unit`
     begins: ClassVar[bool] = False  # whether the class overrides `begin`
     asks_schedules: ClassVar[bool] = True  # whether the library, not the class, evaluates schedules
@@ -76,21 +81,20 @@ class Transform(Value, Pair):
         linear: ClassVar[bool] = False
     else:
 
-        @property
+        @functools.cached_property
         def linear(self) -> bool:
             """Whether gradients of any size are taken without clipping. A composition asks its parts."""
-            known = self.__dict__.get("_linear")
-            if known is None:
-                known = bool(self.children)
-                for child in self.children:
-                    known = known and child.linear
-                self.__dict__["_linear"] = known
+            known = bool(self.children)
+            for child in self.children:
+                known = known and child.linear
             return known
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         hints = cls._hints
         cls._transforms = tuple(n for n, hint in hints.items() if mentions(hint, Transform))
+        cls._calls = cls.update_tree is not Transform.update_tree
+        cls._evaluates = hasattr(cls, "eval_tree")
         check_class(cls, Transform)
 
     def __post_init__(self) -> None:
@@ -189,41 +193,32 @@ class Transform(Value, Pair):
             "`update_leaf(update, state, param)`."
         )
 
-    @property
+    # What follows is asked of a value more than once. A cached answer lies in `__dict__`, where Python
+    # finds it without a call.
+
+    @functools.cached_property
     def children(self) -> tuple["Transform", ...]:
         """The transformations that the fields of this one hold."""
-        if "_children" not in self.__dict__:
-            found: list[Transform] = []
-            for name in self._transforms:
-                value = getattr(self, name)
-                if isinstance(value, Transform):
-                    found.append(value)
-                elif isinstance(value, dict | tuple):
-                    several = value.values() if isinstance(value, dict) else value
-                    found += [x for x in several if isinstance(x, Transform)]
-            self.__dict__["_children"] = tuple(found)
-        return self.__dict__["_children"]
+        found: list[Transform] = []
+        for name in self._transforms:
+            value = getattr(self, name)
+            if isinstance(value, Transform):
+                found.append(value)
+            elif isinstance(value, dict | tuple):
+                several = value.values() if isinstance(value, dict) else value
+                found += [x for x in several if isinstance(x, Transform)]
+        return tuple(found)
 
-    @property
-    def whole(self) -> bool:
-        """Whether a part needs the arrays of several leaves at once, so that a pass ends before it."""
-        if "_whole" not in self.__dict__:
-            known = self.measures or type(self).update_tree is not Transform.update_tree
-            for child in self.children:
-                known = known or child.whole
-            self.__dict__["_whole"] = known
-        return self.__dict__["_whole"]
+    traits = functools.cached_property(traits_of)
 
-    @property
+    @functools.cached_property
     def scheduled(self) -> tuple[str, ...]:
         """The names of the hyperparameters that are schedules."""
-        if "_scheduled" not in self.__dict__:
-            found: list[str] = []
-            for name in self._data if self.asks_schedules else ():
-                if name not in self._transforms and callable(getattr(self, name)):
-                    found.append(name)
-            self.__dict__["_scheduled"] = tuple(found)
-        return self.__dict__["_scheduled"]
+        found: list[str] = []
+        for name in self._data if self.asks_schedules else ():
+            if name not in self._transforms and callable(getattr(self, name)):
+                found.append(name)
+        return tuple(found)
 
     def at(self, step: Any) -> Self:
         """The transformation with each of its own schedules replaced by its value at a step."""

@@ -56,14 +56,15 @@ def paths(tree: PyTree) -> list[str]:
     A leaf inside a box, such as a variable of Flax, gets the path of the box.
     """
     with_path, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_none)
-    boxes = {p for p, x in jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_box) if _is_box(x)}
+    boxed = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_box)
+    boxes = {p for p, x in boxed if hasattr(type(x), "raw_value") or hasattr(type(x), "unbox")}
     return [path_string(p[:-1] if p[:-1] in boxes else p) for p, _ in with_path]
 
 
 def _is_box(x: Any) -> bool:
     # Flax's variables and partitioned arrays are boxes. `nnx.Optimizer` passes them to `init`, but not
     # to `update`, and the path of a leaf must be the same in both.
-    return _is_variable(x) or hasattr(type(x), "unbox")
+    return hasattr(type(x), "raw_value") or hasattr(type(x), "unbox")
 
 
 def is_inexact(x: Any) -> bool:

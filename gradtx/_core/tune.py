@@ -10,7 +10,7 @@ from gradtx._core.authors import described
 from gradtx._core.dtypes import cast, scalar_dtype
 from gradtx._core.numerics import log
 from gradtx._core.schedule import at_step, next_count
-from gradtx._core.sharding import in_place_of, varying_like
+from gradtx._core.sharding import replacing, varying_like
 from gradtx._core.trees import Structure
 from gradtx._core.tuned import Formula, Origin, evaluate, settled_tree, started
 
@@ -63,7 +63,7 @@ class Tune:
         for number, schedule, name in self.schedules:
             value = at_step(settled_tree(schedule, frame.found), step, name)
             old = cells[number]
-            cells[number] = in_place_of(old, varying_like(cast(value, self.dtype), old))
+            cells[number] = replacing(old, cast(value, self.dtype))
         cells[self.step] = next_count(jnp.asarray(step))
 
     def _compiled(self) -> tuple[Any, ...]:

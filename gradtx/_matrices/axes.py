@@ -162,8 +162,10 @@ class hidden_matrices(Rule):
                 "`masked(..., by_rank(2))`."
             )
         axes = self._axes(path, leaf)
-        blocks = next((n for p, n in (self.blocks or {}).items() if found(p, path)), 1)
-        outputs = math.prod(leaf.shape[i] for i in axes.outputs)
+        blocks = 1
+        if self.blocks:
+            blocks = next((n for p, n in self.blocks.items() if found(p, path)), 1)
+        outputs = math.prod(map(leaf.shape.__getitem__, axes.outputs))
         if outputs % (sum(blocks) if isinstance(blocks, tuple) else blocks):
             raise ValueError(
                 f"`{path or '.'}` of shape {leaf.shape} has {outputs} outputs, which cannot be divided "

@@ -71,23 +71,20 @@ def iterate(
 
     # Q and R must be updated with the same Z. If one of them kept digits that the other has lost, the
     # Gram form would be less stable (measured), so every operand is rounded before a product reads it.
-    def store(value: jax.Array) -> jax.Array:
-        return value.astype(dtype)
-
     def plus(product: jax.Array, a: float, value: jax.Array) -> jax.Array:
-        return product if sum_first else store(product + a * value.astype(wide))
+        return product if sum_first else (product + a * value.astype(wide)).astype(dtype)
 
-    x = store(x)
+    x = x.astype(dtype)
     for number, segment in enumerate(segments):
         r, q = gram(x), None
         if number == 0 and norm == "schatten":
             size = frobenius(r.astype(wide))
-            r, x = divide(r.astype(wide), size), store(divide(x.astype(wide), sqrt(size)))
-        r = store(r)
+            r, x = divide(r.astype(wide), size), divide(x.astype(wide), sqrt(size)).astype(dtype)
+        r = r.astype(dtype)
         for step, (a, b, c) in enumerate(segment):
             z = b * r.astype(wide)
             z = c * hermitian(r, r).astype(wide) + z if c else z
-            z = store(z + a * eye if sum_first else z)
+            z = (z + a * eye if sum_first else z).astype(dtype)
             if len(segment) == 1:
                 x = plus(dot(z, x), a, x)
             elif q is None:
@@ -97,7 +94,7 @@ def iterate(
             if step < len(segment) - 1:
                 zr = plus(hermitian(z, r), a, r)
                 r = plus(hermitian(zr, z), a, zr)
-        x = x if q is None else store(dot(q, x))
+        x = x if q is None else dot(q, x).astype(dtype)
     return x
 
 

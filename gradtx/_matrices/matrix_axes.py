@@ -1,5 +1,6 @@
 """`MatrixAxes`: how an array is taken apart into matrices, and put together again."""
 
+import functools
 import itertools
 import math
 from typing import Any, NamedTuple
@@ -84,9 +85,8 @@ class MatrixAxes(NamedTuple):
             shape: the shape of the array.
         """
         blocks = self.blocks if isinstance(self.blocks, int) else len(self.blocks)
-        return blocks * math.prod(
-            shape[i] for i in self._order(len(shape))[: self._batch_rank(shape)]
-        )
+        axes = self._order(len(shape))[: self._batch_rank(shape)]
+        return blocks * math.prod(map(shape.__getitem__, axes))
 
     def split(self, x: Leaf) -> Matrices:
         """Take an array apart into matrices `[batch, inputs, outputs]`.
@@ -166,8 +166,14 @@ class MatrixAxes(NamedTuple):
         return len(shape) - len(self.inputs) - len(self.outputs)
 
     def _order(self, ndim: int) -> list[int]:
-        matrix = [i % ndim for i in (*self.inputs, *self.outputs)]
-        return [i for i in range(ndim) if i not in matrix] + matrix
+        return [*_order(tuple(self.inputs), tuple(self.outputs), ndim)]
+
+
+@functools.lru_cache(maxsize=256)
+def _order(inputs: tuple[int, ...], outputs: tuple[int, ...], ndim: int) -> list[int]:
+    """The axes of the batch, then the inputs, and then the outputs."""
+    matrix = [i % ndim for i in (*inputs, *outputs)]
+    return [i for i in range(ndim) if i not in matrix] + matrix
 
 
 _new = MatrixAxes.__new__
@@ -190,7 +196,12 @@ def _checked(cls: Any, inputs: Any, outputs: Any, blocks: Any = 1, spec: Any = N
 
 
 def _are_counts(x: Any) -> bool:
-    return isinstance(x, tuple | list) and all(isinstance(i, int) for i in x)
+    if not isinstance(x, tuple | list):
+        return False
+    for i in x:  # noqa: SIM110 - a generator would cost a call for every axis
+        if not isinstance(i, int):
+            return False
+    return True
 
 
 _checked.__name__ = "__new__"

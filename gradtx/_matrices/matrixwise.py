@@ -69,6 +69,7 @@ class Matrixwise(Unit):
 
     _hooks: ClassVar[tuple[str, ...]] = ("init_matrix", "update_matrix", "measure", "begin")
     linear = False
+    _gathers = True  # on a mesh a stage of its own updates the matrices
     # Whether all matrices of one shape share one call, which is faster for matrix products.
     grouped: ClassVar[bool] = False
     # Whether transposing a matrix before the update is the same as transposing its update.
@@ -119,10 +120,6 @@ class Matrixwise(Unit):
     def init_matrices(self, x: Matrices) -> Any:
         """The state of matrices before the first step, also for a wrapper."""
         return self.init_matrix(x, INNER) if self.wraps else self.init_matrix(x)
-
-    @property
-    def whole(self) -> bool:
-        return True  # on a mesh a stage of its own updates the matrices
 
     def lower_unit(
         self, low: Lowering, streams: tuple[Stream, ...], inner: Any

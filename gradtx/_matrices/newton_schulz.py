@@ -90,10 +90,29 @@ def newton_schulz(
     """
     check_arguments(newton_schulz, locals())
     check_precision(precision, "newton_schulz(precision=...)")
+    options: Any = {"steps": steps, "form": form, "norm": norm, "dtype": dtype}
+    options |= {"precision": precision, "restart": restart, "symmetric": symmetric}
     try:
         x = jnp.asarray(x)
     except (TypeError, ValueError):
         raise TypeError(f"`newton_schulz(x)` needs an array, not {described(x)}.") from None
+    return orthogonal(x, coefficients, batching=batching, **options)
+
+
+def orthogonal(
+    x: Annotated[jax.Array, "*batch m n"],
+    coefficients: Polynomials,
+    *,
+    steps: int | None,
+    form: str,
+    norm: str,
+    dtype: DTypeLike | None,
+    precision: PrecisionLike,
+    restart: Sequence[int] | None,
+    symmetric: bool | None,
+    batching: str = "auto",
+) -> Annotated[jax.Array, "*batch m n"]:
+    """`newton_schulz` without the checks that a transformation makes when it is constructed."""
     if x.ndim < 2:
         raise ValueError(
             f"`newton_schulz(x)`: the shape of x is {x.shape}, but it must be [..., m, n]."

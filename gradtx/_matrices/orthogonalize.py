@@ -12,7 +12,7 @@ from gradtx._core.unit import Elementwise
 from gradtx._matrices.axes import MatrixRule, hidden_matrices
 from gradtx._matrices.laid_out import laid_out
 from gradtx._matrices.matrixwise import Matrixwise
-from gradtx._matrices.newton_schulz import newton_schulz
+from gradtx._matrices.newton_schulz import orthogonal
 from gradtx._matrices.polynomials import Polynomials, resolve_coefficients
 from gradtx._matrices.precision import check_precision
 from gradtx._transforms.scale import scale
@@ -85,7 +85,7 @@ class orthogonalize_newton_schulz(Matrixwise):
     def update_matrix(self, x: Matrices, state: Any) -> tuple[Matrices, Any]:
         elsewhere = "axes", "exchange_dtype"
         options = {name: getattr(self, name) for name in self._static if name not in elsewhere}
-        return newton_schulz(x, **options), state
+        return orthogonal(x, **options), state
 
     def tex(self, g: Tex, page: Page) -> Tex:
         steps = self.resolved()["steps"]

@@ -7,7 +7,6 @@ segment has one step.
 """
 
 import itertools
-import math
 from collections.abc import Sequence
 
 from gradtx._matrices.polar_express import Coefficients
@@ -56,7 +55,12 @@ def plan(
                 f"{len(coefficients) - 1}."
             )
     gram = tuple(coefficients[i:j] for i, j in itertools.pairwise((0, *cuts, len(coefficients))))
-    growth = max((math.prod(a**2 for a, _, _ in part) for part in gram if len(part) > 1), default=0)
+    growth = 0.0
+    for part in gram:
+        product = 1.0
+        for a, _, _ in part:
+            product *= a**2
+        growth = max(growth, product if len(part) > 1 else 0.0)
     if growth > limit and form != "standard":
         raise ValueError(
             f"`newton_schulz(restart={restart})`: between two restarts rounding errors would grow by a "

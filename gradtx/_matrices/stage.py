@@ -100,5 +100,10 @@ def update_matrices(
         tx = tx._with(**dict(zip(scheduled, values, strict=True)))
     old = list(stacks[count:])
     state = layout.fill(layout.arrays, cast_floating(old, dtype))
-    x, new = called(tx, "apply_matrices", list(stacks[:count]), state, now)
+    matrices = list(stacks[:count])
+    x, new = (
+        called(tx, "apply_matrices", matrices, state, now)
+        if arrays
+        else tx.apply_matrices(matrices, state, now)
+    )
     return x.astype(dtype), *like(checked_arrays(tx, layout, new, old), old)

@@ -6,6 +6,7 @@ up to 1/128 of them. Rounded to nearest, such an average would stop at a quarter
 would never fall again. Rounded at random to one of its two neighbors, it is right on average.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -41,11 +42,11 @@ def refuse_small_range(tx: Any) -> None:
 
 
 def _begins(self: Any) -> bool:
-    return is_narrow(self.accumulator_dtype)
+    return self.accumulator_dtype is not None and is_narrow(self.accumulator_dtype)
 
 
 # A class with an `accumulator_dtype` declares `begins = begins_if_narrow`: it counts steps only then.
-begins_if_narrow: Any = property(_begins)
+begins_if_narrow: Any = functools.cached_property(_begins)
 
 
 def begin_rounding(state: Any) -> tuple[Any, Any]:

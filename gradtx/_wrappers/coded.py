@@ -14,7 +14,7 @@ import optax
 from jax.core import Tracer
 
 from gradtx._core.codecs import Codec, code_structure
-from gradtx._core.places import Named, Slot, is_place
+from gradtx._core.places import Named, Slot
 from gradtx._core.random_bits import seed_of
 from gradtx._core.trees import Structure
 
@@ -95,10 +95,8 @@ class Encoder:
             places: the state with places, which say where there is one array per parameter.
             structure: the structure of the parameters.
         """
-        places = jax.tree.map(
-            lambda x: x.public if isinstance(x, Named) else x, places, is_leaf=is_place
-        )
-        found, layout = jax.tree.flatten(places, is_leaf=is_place)
+        places = jax.tree.map(lambda x: x.public if isinstance(x, Named) else x, places)
+        found, layout = jax.tree.flatten(places)
         parts = []
         for place, part in zip(found, layout.flatten_up_to(state), strict=True):
             if isinstance(place, Slot):

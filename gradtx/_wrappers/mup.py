@@ -172,7 +172,7 @@ def _adapted(tx: Any, owner: mup, factors: list[float], low: Lowering) -> Any:
         if inside is tx.children[0]:
             return tx
         new = tx._with()
-        new.__dict__["_definition"] = (inside,)  # the recipe goes on to name the state
+        new.__dict__["children"] = (inside,)  # the recipe goes on to name the state
         return new
     changes = {}
     for name in tx._transforms:

@@ -218,7 +218,9 @@ def test_the_learning_rate_is_right_before_the_first_step():
         for make in (sgd, adamw, lambda x: gradtx.tunable(sgd(x)), auxiliary):
             for init in (make(given).init, jax.jit(make(given).init)):
                 state = init({"b": jnp.ones(3), "w": jnp.ones((2, 2))})
-                name = "adamw.last_learning_rate" if make(given).whole else "last_learning_rate"
+                name = (
+                    "adamw.last_learning_rate" if make(given).traits.whole else "last_learning_rate"
+                )
                 assert gradtx.get(state, name) == 0.25
                 assert gradtx.get(state, name) is not rate
     # A sweep that is not mapped keeps a scalar.
