@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gradtx._core.shapes import Alike, Matrices
 from gradtx._core.sharding import varying_axes
@@ -75,11 +76,20 @@ def cut(x: Batched, sizes: list[int]) -> list[Batched]:
     # start, which was two thirds of the compile time of Muon. The result of a loop is not folded into a
     # constant, so every start is computed from such results: the loop moves 0, 1, ... through a queue,
     # which then holds all digits of a number system, and each start is put together from two digits.
+    # A second queue holds the digits of the higher place, so that every start is the sum of two numbers.
+    # JAX adds the length to a negative start, and to know its sign would take three more operations.
     base = math.isqrt(len(x) - 1) + 1
-    digits = jax.lax.fori_loop(0, base, lambda i, queue: (*queue[1:], i), (0,) * base)
+
+    def moved(i: Any, queues: Any) -> Any:
+        low, high = queues
+        i = i.astype(np.uint32)
+        return (*low[1:], i), (*high[1:], i * np.uint32(base))
+
+    zeros = (np.uint32(0),) * base
+    low, high = jax.lax.fori_loop(0, base, moved, (zeros, zeros))
     starts = itertools.accumulate(sizes[:-1], initial=0)
     return [
-        jax.lax.dynamic_slice_in_dim(x, digits[i // base] * base + digits[i % base], size)
+        jax.lax.dynamic_slice_in_dim(x, high[i // base] + low[i % base], size)
         for i, size in zip(starts, sizes, strict=True)
     ]
 
