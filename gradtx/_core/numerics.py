@@ -168,11 +168,11 @@ def average(mean: Alike, x: Alike, decay: Any) -> Alike:
     # The form `slow` keeps a slow average of a constant exactly at that constant. Its shorter variant
     # with `x - mean` would overflow where the two are huge and of opposite sign. For a fast average the
     # form `slow` would overflow, too.
-    rate = 1 - decay
-    slow, fast = mean + (rate * x - rate * mean), decay * mean + rate * x
-    if isinstance(decay, float):
-        return slow if decay >= 0.99 else fast
-    return jnp.where(decay >= 0.99, slow, fast)
+    rate, known = 1 - decay, isinstance(decay, float)  # then one form is traced
+    if known and decay < 0.99:
+        return decay * mean + rate * x
+    slow = mean + (rate * x - rate * mean)
+    return slow if known else jnp.where(decay >= 0.99, slow, decay * mean + rate * x)
 
 
 def average_of_squares(mean: Alike, square: Alike, decay: Any) -> Alike:
@@ -180,11 +180,12 @@ def average_of_squares(mean: Alike, square: Alike, decay: Any) -> Alike:
 
     The difference of two such numbers cannot overflow, so a shorter form than in `average` is safe.
     """
-    # In a fast average the square has the larger weight, and the form `fast` rounds it less.
-    slow, fast = mean + (1 - decay) * (square - mean), decay * mean + (1 - decay) * square
-    if isinstance(decay, float):
-        return slow if decay >= 0.5 else fast
-    return jnp.where(decay >= 0.5, slow, fast)
+    # In a fast average the square has the larger weight, and the first form rounds it less.
+    rate, known = 1 - decay, isinstance(decay, float)
+    if known and decay < 0.5:
+        return decay * mean + rate * square
+    slow = mean + rate * (square - mean)
+    return slow if known else jnp.where(decay >= 0.5, slow, decay * mean + rate * square)
 
 
 def log(decay: Any) -> Any:
