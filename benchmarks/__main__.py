@@ -6,6 +6,7 @@ python -m benchmarks --compare OLD.json           measure, and print old, new an
 python -m benchmarks --compare OLD.json NEW.json  the same from two files, without measuring
 python -m benchmarks --table FILE.json            the table in Markdown, without measuring
 python -m benchmarks --publish                    measure, and renew results.json and README.md
+python -m benchmarks --publish --only NAME        renew these rows of the table, and keep the others
 python -m benchmarks --source COMMIT              measure the gradtx of another commit or folder
 
 JAX_PLATFORMS=cuda python -m benchmarks           the benchmarks for a GPU
@@ -123,7 +124,11 @@ def main(argv: list[str] | None = None) -> None:
         os.environ[suite.muon_torch.TORCH] = options.torch
     old = results.read(options.compare[0]) if options.compare else None
     path = PUBLISHED[runner.device()] if options.publish else Path(options.json)
-    found = measure_all(options, path)
+    some = options.publish and options.only  # the other rows of the table stay
+    found = measure_all(options, Path(options.json) if some else path)
+    if some:
+        found = results.merged(results.read(path), found)
+        results.save(found, path)
     if options.publish:
         tables.update_page(PAGE, found, runner.device())
     console.print(escape(tables.headline(found)))

@@ -70,6 +70,21 @@ def save(results: Results, path: Path) -> None:
     path.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
 
 
+def merged(old: Results, new: Results) -> Results:
+    """The old results, in which the benchmarks that were measured again are replaced."""
+    again = {entry["name"]: entry for entry in new["benchmarks"]}
+    kept = [again.pop(entry["name"], entry) for entry in old["benchmarks"]]
+    names = [entry["name"] for entry in new["benchmarks"]]
+    parts = [
+        part | {"names": left}
+        for part in old["about"].get("again", [])
+        if (left := [name for name in part["names"] if name not in names])
+    ]
+    parts.append(new["about"] | {"names": names})
+    about = old["about"] | {"again": parts}
+    return old | {"about": about, "benchmarks": [*kept, *again.values()]}
+
+
 def read(path: str | Path) -> Results:
     """Read results; a file that does not hold any ends the process with a sentence."""
     try:

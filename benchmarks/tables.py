@@ -77,6 +77,11 @@ def headline(results: Results) -> str:
         text += (
             f" Other work ran beside the benchmarks (load {of['load_before']}); ratios are usable."
         )
+    for part in of.get("again", ()):
+        names = ", ".join(f"`{name}`" for name in part["names"])
+        text += f" Measured again on {part['date']} at commit {part['commit'][:10]}"
+        busy = (part["load_before"] or 0) > 0.5
+        text += f" beside other work (load {part['load_before']})" * busy + f": {names}."
     return text
 
 

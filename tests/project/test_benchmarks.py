@@ -156,6 +156,17 @@ def test_a_mistake_on_the_command_line_is_reported_in_a_sentence(
         command.main(argv)
 
 
+def test_rows_that_are_measured_again_replace_the_old_ones_and_the_headline_says_so():
+    old, new = file_of(Number("a", 1.0, "ratio")), file_of(Number("a", 2.0, "ratio"))
+    other = copy.deepcopy(old["benchmarks"][0]) | {"name": "other"}
+    old["benchmarks"].append(other)
+    new["about"]["commit"] = "fedcba9876543210"
+    both = results.merged(results.merged(old, new), new)
+    assert both["benchmarks"] == [new["benchmarks"][0], other]
+    headline = tables.headline(both)
+    assert "at commit 0123456789" in headline and headline.count("fedcba9876: `steps`.") == 1
+
+
 @pytest.mark.parametrize("device", tables.MARKS)
 def test_the_table_on_the_page_is_made_from_the_committed_file(device):
     page = (ROOT / "benchmarks" / "README.md").read_text()
