@@ -73,7 +73,6 @@ class sum_of_squares(Elementwise):
     accumulator_dtype: DTypeLike | None = None
     weight: Hyper = 1.0
     limits = {"initial": "[0, inf)", "weight": "[0, inf)"}
-    least = 0.0
     degrees = {"sum_of_squares": 2}
     begins = begins_if_narrow
 

@@ -90,10 +90,6 @@ class bias_correction(Wrapper, Elementwise):
                 'corrected. Pass `form="ema"`, or a constant decay.'
             )
 
-    @property
-    def least(self) -> float | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return 0.0 if self.inner.least == 0 else None  # a gain is positive
-
     def init_leaf(self, param: Any, inner: Any) -> BiasCorrectionState:
         by_schedule = callable(moment_of(self).decay)
         return BiasCorrectionState(shared(0), shared(np.zeros(2)) if by_schedule else (), inner)

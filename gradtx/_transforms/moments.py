@@ -211,7 +211,6 @@ class second_moment(Moment):
     accumulator_dtype: DTypeLike | None = None
     initial: Fixed = 0.0
     limits = {"decay": "[0, 1)", "initial": "[0, inf)"}
-    least = 0.0
     degrees = {"nu": 2}
     begins = begins_if_narrow
 

@@ -38,8 +38,9 @@ class root(Wrapper, Elementwise):
 
     @property
     def least(self) -> float | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        below = 0.0 if self.order == 2 else None
-        return below if self.inner.least is None else max(self.inner.least, 0.0) ** (1 / self.order)
+        # It is never more than 0, so that a quotient by a bare root has a guard. Without the guard, XLA
+        # would multiply by a reciprocal root, which rounds differently.
+        return 0.0 if self.order == 2 else None
 
     def validate(self) -> None:
         if self.order not in (2, 3):

@@ -38,11 +38,9 @@ def operations(tx, apply_updates, leaves):
     return count(jax.make_jaxpr(step)(params, jax.eval_shape(tx.init, params), params).jaxpr)
 
 
-@pytest.mark.parametrize(
-    "name, more", [("adamw", 2), ("sgd", 0), ("rmsprop", 4), ("adagrad", 3), ("lion", 2)]
-)
+@pytest.mark.parametrize("name, more", [("adamw", 2), ("sgd", 0), ("rmsprop", 9), ("lion", 2)])
 def test_a_leaf_adds_few_operations_to_those_of_optax(name, more):
-    """Compile time follows the number of operations. A clip of huge gradients takes three of them."""
+    """Compile time follows the number of operations. Three clip huge gradients, five guard a zero."""
     ours = getattr(gradtx, name)(1e-3), gradtx.apply_updates
     theirs = getattr(optax, name)(1e-3), optax.apply_updates
     with jax.numpy_dtype_promotion("standard"):  # for Optax
