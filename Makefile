@@ -52,7 +52,7 @@ processes: $(VENV)/.has-tests $(VENV)/.has-examples  ## lose processes of a job,
 
 meshes: $(VENV)/.has-tests  ## run every transformation in every layout on meshes of eight devices
 	@MESHES=1 ALL_MESHES=1 QUICK_COMPILE=1 $(PYTEST) tests/laws/test_meshes.py \
-		tests/matrices/test_distributed*.py $(ARGS)
+		tests/matrices/test_distributed*.py tests/bases/test_bases_on_meshes.py $(ARGS)
 
 lint: $(VENV)/.has-dev  ## check format, style and types
 	@$(PY) -m ruff format --check .
