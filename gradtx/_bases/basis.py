@@ -71,6 +71,11 @@ class Basis(Value):
     - `carry(y, degree, old, new) -> y`: an array of the inner transformation's state in the new basis,
       see there.
 
+    Every method works on each matrix of the batch by itself, with its own state. So the devices of a
+    mesh can share the matrices of a step, and each calls the methods for some of them. Only those
+    arrays of the state travel that a method reads or changes. Random numbers come from
+    `now.normal(shape, dtype)`, which are the same wherever a matrix is.
+
     A class whose `learns_first` is False learns from a gradient after the step with this gradient. With
     `skips_first`, the first step teaches the basis alone, and moves nothing. `rotation = True` says that
     $B$ is always a rotation, so that parameters have coordinates in the basis as well.
