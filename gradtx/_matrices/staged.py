@@ -16,6 +16,7 @@ import jax
 from jax.core import Tracer
 from jax.sharding import NamedSharding, PartitionSpec
 
+from gradtx._core.numerics import placed_like
 from gradtx._core.sharding import is_explicit
 from gradtx._matrices.both_axes import collected, spread
 from gradtx._matrices.groups import cut
@@ -40,14 +41,16 @@ def can_share_shardings() -> bool:
     return shard_alike is not None
 
 
-def sharded_alike(mesh: Any, x: Held, like: Held) -> Held:
+def sharded_alike(mesh: Any, x: Held, like: Held, *, stack: bool = False) -> Held:
     """`x` with the sharding of another array of its shape on this mesh, whatever that is.
 
-    Where JAX cannot do that, `x` is returned. A stack may then take one more exchange, and its state may
-    move. On an Explicit mesh, types say how arrays are sharded.
+    Where JAX cannot do that, the compiler follows a choice by `like`. For a `stack` it would not: this
+    may take one more exchange then, and move. On an Explicit mesh, types say how arrays are sharded.
     """
-    if shard_alike is None or is_explicit(mesh):
+    if is_explicit(mesh):
         return x
+    if shard_alike is None:
+        return x if stack else placed_like(x, like)
     # What comes out of a `shard_map` has the sharding that its specs say, which would win over that of
     # `like`. This constraint leaves all axes to the compiler.
     free = NamedSharding(mesh, PartitionSpec(*(PartitionSpec.UNCONSTRAINED,) * x.ndim))
@@ -80,17 +83,19 @@ def _alike(
         like: Any = own[0] if params is None and leaf.batch else params and params[k]
         units = own[:inputs]
         if leaf.batch and params is not None:
-            units = [sharded_alike(plan.mesh, x, like) for x in units]
+            units = [sharded_alike(plan.mesh, x, like, stack=True) for x in units]
         given.append([*units, *own[inputs:]])
         likes.append(like)
     done = []
-    for like, own, new in zip(likes, leaves, _in_stages(plan, given, numbers), strict=True):
+    results = _in_stages(plan, given, numbers)
+    for leaf, like, own, new in zip(plan.leaves, likes, leaves, results, strict=True):
+        alike = functools.partial(sharded_alike, plan.mesh, stack=leaf.batch > 0)
         units = new[:outputs]
         if like is not None:
-            units = [sharded_alike(plan.mesh, x, like) for x in units]
+            units = [alike(x, like) for x in units]
         # With another sharding than before, the state would make the next step a program of its own.
         states = zip(new[outputs:], (own[inputs + k] for k in plan.kept), strict=True)
-        done.append([*units, *(sharded_alike(plan.mesh, x, old) for x, old in states)])
+        done.append([*units, *(alike(x, old) for x, old in states)])
     return done
 
 

@@ -109,6 +109,14 @@ def of_pairs(pairs):
     return pytest.mark.parametrize(("row", "cell"), pairs, ids=names)
 
 
+def roundings_of(row):
+    """By how many roundings of the largest entry a row may differ on a mesh."""
+    if "scale_in_basis" in row.code:
+        return 2000  # a channel that is nearly 0 in a basis of one direction is scaled up
+    # An eigenvector moves by more roundings than a product has, if another eigenvalue is near.
+    return 200 if any(x in row.code for x in (*ITERATES, "in_basis")) else 16
+
+
 @functools.cache
 def mesh_of(layout, kind):
     sizes, names = LAYOUTS[layout][0]
@@ -185,7 +193,7 @@ def collectives(program):
 ITERATES = ("orthogonalize", "muon", "scion")
 # On Auto axes, XLA chooses where results of an exchange of matrices and the new state lie if JAX cannot
 # ask for the sharding of another array, as JAX 0.12.
-EXCHANGES = (*ITERATES, "neuron", "operator_norm", "matrix_norm(64)")
+EXCHANGES = (*ITERATES, "neuron", "operator_norm", "matrix_norm(64)", "in_basis")
 CHOSEN = () if find_spec("jax.experimental.shard_alike") else tuple(LAYOUTS)
 # What needs whole matrices or whole leaves, or cuts a leaf into blocks that are not shards.
 WHOLES = (
@@ -249,7 +257,7 @@ def test_a_step_on_a_mesh_is_that_of_one_device(row, cell):
     params = jax.device_put(PARAMS, shardings)
     of_state = gradtx.state_shardings(tx, params)
     state = jax.device_put(start, of_state)
-    roundings = 200 if any(x in row.code for x in ITERATES) else 16
+    roundings = roundings_of(row)
     is_chosen = cell[1] == "Auto" and cell[0] in CHOSEN and any(x in row.code for x in EXCHANGES)
     program = None
     with jax.set_mesh(mesh_of(*cell)):
@@ -285,7 +293,7 @@ def test_an_eager_step_on_a_mesh_is_that_of_one_device(row, cell):
     shardings = shardings_of(*cell)
     params = jax.device_put(PARAMS, shardings)
     of_state = gradtx.state_shardings(tx, params)
-    roundings = 200 if any(x in row.code for x in ITERATES) else 16
+    roundings = roundings_of(row)
     with jax.set_mesh(mesh_of(*cell)):
         state = tx.init(params)
         updates, state = tx.update(jax.device_put(GRADIENTS[0], shardings), state, params)

@@ -20,7 +20,7 @@ from shares import share
 
 import gradtx
 from benchmarks.hlo import collectives, products
-from gradtx._matrices import mesh_stage
+from gradtx._matrices import members, mesh_stage
 from gradtx._matrices.plans import Plan
 
 SHAPE = (32, 64)
@@ -169,7 +169,7 @@ def test_a_large_group_goes_through_in_chunks(kind, monkeypatch):
     """A device holds one whole matrix at a time, so 16 matrices take two exchanges on 8 devices."""
     one_matrix = 4 * SHAPE[0] * SHAPE[1]
     monkeypatch.setattr(mesh_stage, "Plan", functools.partial(Plan, cap=one_matrix))
-    monkeypatch.setattr(mesh_stage, "GROUP_BYTES", one_matrix)
+    monkeypatch.setattr(members, "GROUP_BYTES", one_matrix)
     shapes = shapes_of("last axis", kind)
     tx = gradtx.muon(0.1, steps=1)
     found = Counter(x.kind for x in collectives(compiled(tx, shapes)) for _ in range(x.runs))
