@@ -7,12 +7,13 @@ that hold the same matrices share a refresh, which takes long. They all compute 
 basis, which takes less long than to send the results.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from gradtx._bases.arithmetic import as_before
 from gradtx._bases.basis import Basis, seeds_of_matrices
@@ -21,12 +22,12 @@ from gradtx._bases.leaf import BasisLeaf
 from gradtx._bases.work import Work, with_what_travels
 from gradtx._core.branches import choose
 from gradtx._core.dtypes import compute_dtype
-from gradtx._core.sharding import mesh_axes, mesh_of
+from gradtx._core.sharding import is_explicit, mesh_axes, mesh_of
 from gradtx._matrices.exchange import exchanged
 from gradtx._matrices.members import Member, in_calls, known_axes
 from gradtx._matrices.parts import pack, unpack
 from gradtx._matrices.plans import Plan
-from gradtx._matrices.staged import staged
+from gradtx._matrices.staged import sharded_alike, staged
 from gradtx._matrices.units import UnitGroup, UnitLeaf
 
 
@@ -67,7 +68,7 @@ class SharedLeaves:
         self, method: str, some: Sequence[int], xs: list[Any], states: list[list[Any]]
     ) -> list[Any]:
         """The leaves in the basis, or back from it; `method` is "into" or "back"."""
-        work = self._work(method, states[0])
+        work = self._work(method, self.leaves[some[0]], states[0])
         return [out for (out,), _ in self._done(work, some, [[x] for x in xs], states)]
 
     def learn(
@@ -89,7 +90,7 @@ class SharedLeaves:
 
         def taught(method: str, states: Any) -> tuple[list[list[Any]], list[list[Any]]]:
             carried = degrees if turned and method != "learn" else ()
-            work = self._work(method, states[0], carried)
+            work = self._work(method, self.leaves[some[0]], states[0], carried)
             rows = zip(gradients, moments, strict=True)
             inputs = [[g, *(own if carried else ())] for g, own in rows]
             done = self._done(work, some, inputs, states, step, seeds)
@@ -102,13 +103,18 @@ class SharedLeaves:
 
         if due is True and turned:
             return taught("both", states)
-        if self.changes("learn", states[0]):
+        if self.changes("learn", self.leaves[some[0]], states[0]):
             states, _ = taught("learn", states)
-        return choose(due, lambda: taught("refresh", states), lambda: (states, moments))
+        new = choose(due, lambda: taught("refresh", states), lambda: (states, moments))
+        if self.group.spec is not None:
+            return new
+        # The compiler may shard what a branch returns as it pleases.
+        alike = functools.partial(sharded_alike, self.mesh, stack=True)
+        return jax.tree.map(alike, new, (states, moments))
 
-    def changes(self, method: str, state: list[Any]) -> bool:
-        """Whether a method changes an array of the state."""
-        return bool(self._work(method, state).changed)
+    def changes(self, method: str, leaf: BasisLeaf, state: list[Any]) -> bool:
+        """Whether a method changes an array of the state, here of one of the leaves."""
+        return bool(self._work(method, leaf, state).changed)
 
     def _carried(
         self, some: Any, old: Any, new: Any, moments: Any, degrees: tuple[int, ...]
@@ -119,16 +125,24 @@ class SharedLeaves:
             for i, a, b, own in zip(some, old, new, moments, strict=True)
         ]
 
-    def _work(self, method: str, state: list[Any], degrees: tuple[int, ...] = ()) -> Work:
+    def _work(
+        self, method: str, leaf: BasisLeaf, state: list[Any], degrees: tuple[int, ...] = ()
+    ) -> Work:
         """The work of a method, with the arrays of the state that it reads or changes."""
-        parts = unpack(state, self.one.state_shapes)
+        parts = jax.eval_shape(lambda own: unpack(own, leaf.state_shapes), state)
         arrays = [x for part in parts for x in part]
-        models = states_of_unit(arrays, self.one.parts[0][0] // self._blocks)
+        models = states_of_unit(arrays, leaf.parts[0][0] // self._blocks)
         work = Work(self.one.key, method, models, len(parts), degrees)
         own = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), self.one.arrays
         )
         return with_what_travels(work, self.group._replace(states=()), tuple(own))
+
+    def _everywhere(self, x: Any) -> Any:
+        """An array of the state on all devices of an Auto mesh, also outside of `jit`."""
+        if is_explicit(self.mesh):
+            return x
+        return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, PartitionSpec()))
 
     @property
     def _blocks(self) -> int:
@@ -146,7 +160,10 @@ class SharedLeaves:
         seeds: Any = None,
     ) -> list[tuple[list[Any], list[Any]]]:
         """What comes back for every leaf, and its state."""
-        flat = [[x for part in unpack(own, self.one.state_shapes) for x in part] for own in states]
+        if not work.outputs and not work.changed:
+            return [([], own) for own in states]
+        rows = [(self.leaves[i], own) for i, own in zip(some, states, strict=True)]
+        flat = [[x for part in unpack(own, leaf.state_shapes) for x in part] for leaf, own in rows]
         arriving = [work.models[i] for i in work.given]
         arriving += [((self._blocks,), "uint32")] if work.random else []
         group = self.group._replace(states=tuple(arriving))
@@ -154,7 +171,7 @@ class SharedLeaves:
         for k, (i, xs, own) in enumerate(zip(some, inputs, flat, strict=True)):
             arrays = [x.astype(self.group.dtype) for x in xs] + [own[i] for i in work.given]
             if work.random:
-                arrays.append(seeds_of_matrices(seeds[k], self.one.parts[0][0]))
+                arrays.append(seeds_of_matrices(seeds[k], self.leaves[i].parts[0][0]))
             members.append((k, Member(group, self.layouts[i], arrays, [])))
         numbers = [self.one.arrays, jnp.asarray(step, jnp.int32)]
         results: list[Any] = [None] * len(members)
@@ -175,7 +192,10 @@ class SharedLeaves:
                 own[i] = x
             each = len(own) // work.parts
             parts = [own[p * each : (p + 1) * each] for p in range(work.parts)]
-            done.append((new[: work.outputs], pack(parts)))
+            packed = pack(parts)
+            if len(parts) > 1:  # These are not sharded (`layout.py`).
+                packed = [self._everywhere(x) for x in packed]
+            done.append((new[: work.outputs], packed))
         return done
 
 

@@ -61,7 +61,7 @@ class Group:
         shared_refresh = not basis.is_fixed and len(hops) > sharded
         always = basis.due(jnp.ones((), jnp.int32)) is True
         turns = 2 if shared.turns else 0
-        often = turns + (always or shared.changes("learn", state))
+        often = turns + (always or shared.changes("learn", shared.one, state))
         words = [f"{2 * sharded * often} all-to-alls"] if sharded and often else []
         seldom = [f"{2 * sharded} all-to-alls"] if sharded and not always else []
         seldom += ["1 all-gather"] if shared_refresh else []
@@ -95,7 +95,8 @@ def groups_of(tx: Any, leaves: list[Any], structure: Structure) -> tuple[list[Gr
             continue
         known = is_explicit(mesh) or known_axes(leaf.axes, leaf.shape, mesh) is not None
         state = jax.tree.leaves(jax.eval_shape(leaf.init))
-        arrays = [x for part in unpack(state, leaf.state_shapes) for x in part]
+        parts = jax.eval_shape(lambda own, x=leaf: unpack(own, x.state_shapes), state)
+        arrays = [x for part in parts for x in part]
         sizes = dict(mesh.shape)
         group, layout = leaf.layout(spec, compute_dtype(leaf.leaf), arrays, sizes)
         one = found.setdefault((group, mesh, known, turns), Group(basis, mesh, known, group))

@@ -51,9 +51,15 @@ def exchanged(plan: Plan, leaves: list[list[Held]], numbers: list[Any]) -> list[
     )
     results = run(given, jax.tree.map(lambda x: _to(plan.mesh, x, EVERYWHERE), numbers))
     done = []
-    for arrays, new in zip(leaves, results, strict=True):
+    for leaf, arrays, new in zip(plan.leaves, leaves, results, strict=True):
         old = [arrays[0]] * outputs + [arrays[k] for k in kept]
-        done.append([_like(x, o) for x, o in zip(new, old, strict=True)])
+        like = [_like(x, o) for x, o in zip(new, old, strict=True)]
+        if any(leaf.batch_spec[1:]) and not is_explicit(plan.mesh):
+            # The compiler would let the axis of the state stay sharded over the axes of the batch.
+            for i, k in enumerate(plan.kept, outputs):
+                spec = partition_spec(leaf.state_spec(plan.group, plan.group.states[k][0]))
+                like[i] = jax.lax.with_sharding_constraint(like[i], NamedSharding(plan.mesh, spec))
+        done.append(like)
     return done
 
 

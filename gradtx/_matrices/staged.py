@@ -82,7 +82,7 @@ def _alike(
     for k, (leaf, own) in enumerate(zip(plan.leaves, leaves, strict=True)):
         like: Any = own[0] if params is None and leaf.batch else params and params[k]
         units = own[:inputs]
-        if leaf.batch and params is not None:
+        if params is not None:
             units = [sharded_alike(plan.mesh, x, like, stack=True) for x in units]
         given.append([*units, *own[inputs:]])
         likes.append(like)
