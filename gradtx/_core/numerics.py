@@ -85,7 +85,7 @@ def global_norm(tree: PyTree, axis_name: Hashable | None = None) -> Scalar:
 
     Raises:
         TypeError: if a leaf of `tree` is neither an array nor a number.
-        ValueError: if there is no mesh axis of this name.
+        ValueError: if the mesh lacks an axis of this name.
 
     >>> import gradtx, jax.numpy as jnp
     >>> f"{gradtx.global_norm({'a': jnp.array([3e30]), 'b': jnp.array([4e30])}):.4g}"
