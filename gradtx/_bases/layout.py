@@ -59,8 +59,8 @@ def specs_of_arrays(
         spec: the mesh axes of every axis of the unit.
         sizes: the number of devices along every mesh axis.
     """
-    # The axes of the matrix become whole in their order. So the part of an array that a device holds
-    # grows along the mesh axes of the first one, and these have to come last.
+    # There is one exchange for each sharded axis of the matrix, in the order of the axes. An exchange
+    # joins neighboring parts of the array, so the mesh axes of the first exchange come last here.
     names = tuple(name for own in reversed(spec) for name in own)
     devices = math.prod(sizes[name] for name in names)
     found: dict[Shape, Spec] = {}

@@ -4,7 +4,9 @@ import functools
 from collections.abc import Iterator
 from typing import Any, cast
 
-from gradtx._bases.arithmetic import structure_of_state
+import jax
+
+from gradtx._bases.arithmetic import as_before, structure_of_state
 from gradtx._bases.leaf import basis_leaves
 from gradtx._bases.shared import shared_leaves
 from gradtx._core.branches import choose
@@ -67,7 +69,7 @@ class Step:
         rest = [
             i
             for i, (leaf, x) in enumerate(zip(self.leaves, xs, strict=True))
-            if leaf and x is not None
+            if leaf is not None and x is not None
         ]
         for shared in self.shared:
             some = [i for i in rest if i in shared.leaves and shared.turns]
@@ -132,7 +134,12 @@ class Step:
         if tx.on_refresh == "reset" and not tx.basis.is_fixed:
             inside = [None if x is None else x.inside() for x in self.leaves]
             due, kept = self.basis.due(self.count), self.inner
-            self.inner = choose(due, lambda: self.program.init(inside), lambda: kept)
+            self.inner = choose(due, lambda: self._begun(inside), lambda: kept)
+
+    def _begun(self, inside: list[Any]) -> Any:
+        """The state of `inner` before the first step, which lies as its present state."""
+        arrays, structure = jax.tree.flatten(self.program.init(inside))
+        return structure.unflatten(as_before(arrays, jax.tree.leaves(self.inner)))
 
     def _lessons(
         self, gradients: list[Any], moments: dict[int, Any]

@@ -110,7 +110,7 @@ def gathering(program: Any, leaves: list[Any], shardings: list[Any]) -> Advice:
     whole: dict[int, None] = {}
     by_compiler: dict[int, None] = {}
     for stage in low.trees:
-        if hasattr(stage.tx, "basis"):
+        if isinstance(getattr(getattr(stage, "tx", None), "basis", None), Basis):
             shapes = [
                 jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s) if own else None
                 for x, s, own in zip(leaves, shardings, stage.owned, strict=True)

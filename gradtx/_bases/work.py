@@ -49,14 +49,17 @@ class Work(NamedTuple):
 
     @property
     def inputs(self) -> int:
+        """How many arrays of matrices come in."""
         return 1 + len(self.degrees)
 
     @property
     def outputs(self) -> int:
+        """How many arrays of matrices come back."""
         return 1 if self.method in ("into", "back") else len(self.degrees)
 
     @property
     def kept(self) -> tuple[int, ...]:
+        """The places among the `given` arrays of the state of those that come back."""
         return tuple(self.given.index(k) for k in self.changed)
 
     def run(self, group: UnitGroup, arrays: list[Rows], numbers: list[Any]) -> list[Rows]:
@@ -133,10 +136,8 @@ def with_what_travels(work: Work, group: UnitGroup, own: tuple[Any, ...]) -> Wor
     arrays = list(own)
     args = arrays, [parts] * work.inputs, states, now
     program = jax.make_jaxpr(work.computed)(*args).jaxpr
-    first, out = (
-        len(jax.tree.leaves(arrays)) + work.inputs * work.parts,
-        len(program.outvars) - len(states),
-    )
+    first = len(jax.tree.leaves(arrays)) + work.inputs * work.parts
+    out = len(program.outvars) - len(states)
     # An array that is returned in its own place, and enters no operation, stays where it is.
     before, after = program.invars[first : first + len(states)], program.outvars[out:]
     moved = [new for new, old in zip(after, before, strict=True) if new is not old]
